@@ -1,0 +1,3 @@
+"""Patchbay: a WebRTC-first contact center."""
+
+__version__ = "0.1.0"

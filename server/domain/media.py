@@ -1,0 +1,140 @@
+"""What the domain wants of the media plane, and what it hears back. Values only.
+
+Theory of operation. A session is placed on one media worker under an *epoch* that never falls. The
+domain says what it wants as a whole, never as a change: a `MediaPlan` names for each leg where its sound
+comes from, and whether a recording runs. Applying a plan twice is the same as applying it once, so a plan
+may be sent again after any loss, or to a new worker under the next epoch. Only opening a leg is an order
+of its own, since it consumes an SDP offer and yields an answer.
+
+A leg has one id for its whole life and a *generation* for each peer connection it had: a reload, a change
+of network or a lost worker gives the leg a new generation ("re-anchor") while the call goes on. The old
+peer connection is closed as soon as the new one carries sound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Source(StrEnum):
+    """Where a leg's incoming sound is taken from, when it is not another leg."""
+
+    SILENCE = "silence"  # nothing is sent
+    QUEUE_MUSIC = "queue_music"  # a waiting customer
+    HOLD_MUSIC = "hold_music"  # a customer on hold
+    COMFORT = "comfort"  # the other side is reconnecting: a quiet tone every few seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What one leg hears: another leg (its id) or a `Source`."""
+
+    leg_id: str
+    hears: str  # a leg id, or a Source value
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingOrder:
+    """A recording that runs while the plan holds it. A new part begins with each placement epoch."""
+
+    recording_id: str
+    part: int  # 1-based
+    customer_leg: str
+    agent_leg: str
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPlan:
+    """Everything the worker should be doing for one session. A leg that is not named here is closed."""
+
+    routes: tuple[Route, ...] = ()
+    recording: RecordingOrder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The worker that holds a session's legs, and how many placements there have been (1-based)."""
+
+    worker_id: str
+    epoch: int
+
+
+# --- orders to a worker (outbox rows) ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLeg:
+    """Open a peer connection for a leg; the worker's result is its SDP answer.
+
+    A higher generation of a known leg re-anchors it; a lower or equal one is refused as `stale_generation`.
+    """
+
+    leg_id: str
+    generation: int
+    sdp: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyPlan:
+    """Make the worker's state of the session equal to the plan."""
+
+    plan: MediaPlan
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseSession:
+    """Close all legs of the session, finalise its recording part, forget it. The epoch stays remembered."""
+
+
+MediaOrder = OpenLeg | ApplyPlan | ReleaseSession
+
+
+# --- reports from a worker ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LegUp:
+    """The leg's newest generation is connected (ICE + DTLS) and its sound arrives: it can hear and be heard."""
+
+    leg_id: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class LegDown:
+    """The leg's newest generation is gone. `reason`: dtls_closed, ice_lost, rtp_lost, setup_timeout, failed."""
+
+    leg_id: str
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LegQuiet:
+    """No RTP from a connected leg for 3 s (`quiet` true), or RTP again (false). Not a hang-up."""
+
+    leg_id: str
+    generation: int
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartClosed:
+    """A recording part was closed; its capture files are complete on the worker's disk."""
+
+    recording_id: str
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingFailed:
+    """The worker can't write the part any further (`code`: disk_full, io_error). The call goes on."""
+
+    recording_id: str
+    part: int
+    code: str
+
+
+MediaReport = LegUp | LegDown | LegQuiet | PartClosed | RecordingFailed

@@ -1,0 +1,461 @@
+"""Versioned wire messages of the Socket.IO namespaces `/customer` and `/agent`.
+
+Defined once, here. `make types` writes their JSON Schema and the TypeScript in `web/core/src/wire.ts` from it.
+
+Transport. Client → server: `emit("m", {v, type, id, body}, ack)`; the ack is `{ok: true, body}` or
+`{ok: false, error: {code, message}}`. `id` is the sender's request id: a repeated one has no second effect.
+Server → client: `emit("m", {v, type, seq, at, body})`. A message with a `seq` belongs to the person's stream:
+it is stored before it is sent, seqs have no gaps, and a client that is behind asks `stream.fetch`. A message
+with `seq: null` is a passing live value. Server → client: `emit("p", {head, now}, ack)` every 2 s: `head` is the
+newest seq of the stream (so the loss of the last message shows), the ack is `{seq}`, the client's newest. Two
+unanswered pings mean that the tab is not live.
+
+Applying a message twice, or an older view after a newer one, changes nothing: every view carries the `version`
+of its row. All times are UTC epoch milliseconds of the server's clock (`now` in the ping sets the offset).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+WIRE_VERSION = 1
+MAX_SDP_BYTES = 65536
+MAX_NOTES_CHARS = 10_000
+
+Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_\-]+$")]
+Ms = Annotated[int, Field(description="UTC epoch milliseconds, server clock")]
+Sdp = Annotated[str, Field(min_length=1, max_length=MAX_SDP_BYTES)]
+Text = Annotated[str, Field(max_length=200)]
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- views -------------------------------------------------------------------------------------------
+
+LegState = Literal["wanted", "opening", "up", "lost", "closed"]
+SegmentState = Literal["offered", "connecting", "talking", "held", "wrap_up", "done"]
+CallState = Literal["queued", "connecting", "talking", "held", "ended"]
+AgentState = Literal["offline", "ready", "break", "ringing", "on_contact", "wrap_up", "missed"]
+ChosenState = Literal["offline", "ready", "break"]
+RecordingState = Literal["off", "on", "paused", "failed"]
+
+
+class LegView(Wire):
+    """The reader's own leg. In `wanted` and `lost` the reader must send `leg.offer` with `generation` + 1.
+    After a reload it must too, whatever the state says."""
+
+    leg_id: str
+    generation: int
+    state: LegState
+
+
+class CallView(Wire):
+    """A session as its customer sees it. `end_reason` when ended: customer_hung_up, agent_hung_up, abandoned,
+    no_media, agent_lost, customer_lost, system_failed, closed."""
+
+    session_id: str
+    version: int
+    state: CallState
+    queue_name: str
+    queued_at: Ms
+    agent_name: str | None
+    talk_started_at: Ms | None
+    ended_at: Ms | None
+    end_reason: str | None
+    recording: RecordingState
+    leg: LegView
+    agent_reconnecting: bool = Field(description="the agent's leg is lost, and its grace is running")
+
+
+class CustomerView(Wire):
+    name: str
+    locale: str
+    page_url: str
+    context: dict[str, str]
+
+
+class ContactView(Wire):
+    """A segment as its agent sees it."""
+
+    session_id: str
+    segment_id: str
+    version: int
+    channel: Literal["voice"]
+    state: SegmentState
+    customer: CustomerView
+    queue_id: str
+    queue_name: str
+    queued_at: Ms
+    offered_at: Ms
+    offer_deadline_at: Ms | None
+    talk_started_at: Ms | None
+    ended_at: Ms | None = Field(description="when the talk ended and wrap-up began")
+    wrap_up_deadline_at: Ms | None
+    end_reason: str | None = Field(
+        description="customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, customer_lost, "
+        "agent_lost, no_media, system_failed"
+    )
+    customer_reconnecting: bool
+    recording: RecordingState
+    leg: LegView
+    notes: str
+    disposition_id: str | None
+
+
+class NextState(Wire):
+    state: ChosenState
+    reason_id: str | None
+
+
+class AgentView(Wire):
+    """`state` is what the wallboard shows; `chosen` is what the agent picked; `missed` needs a new choice."""
+
+    user_id: str
+    version: int
+    state: AgentState
+    chosen: ChosenState
+    reason_id: str | None
+    since: Ms
+    next_state: NextState | None
+
+
+class QueueLine(Wire):
+    queue_id: str
+    name: str
+    waiting: int
+    longest_wait_since: Ms | None
+    agents_ready: int
+
+
+# --- client → server ---------------------------------------------------------------------------------
+
+
+class Empty(Wire):
+    pass
+
+
+class CallRequest(Wire):
+    """Start the session that the socket's token names. Sending it again returns the same session.
+    `sdp` (an offer, generation 1) saves one round trip."""
+
+    name: Text = ""
+    locale: Annotated[str, Field(max_length=35)] = "en"
+    page_url: Annotated[str, Field(max_length=2000)] = ""
+    context: Annotated[dict[str, Text], Field(max_length=20)] = {}
+    consent_version: Annotated[str, Field(max_length=40)] = ""
+    sdp: Sdp | None = None
+
+
+class LegOffer(Wire):
+    """A new peer connection for the sender's leg: first, or a re-anchor. `generation` = the view's + 1."""
+
+    session_id: Id
+    leg_id: Id
+    generation: Annotated[int, Field(ge=1, le=1_000_000)]
+    sdp: Sdp
+
+
+class StreamFetch(Wire):
+    after: Annotated[int, Field(ge=0)]
+
+
+class SetState(Wire):
+    """During a contact this picks the next state; otherwise it takes effect at once."""
+
+    state: ChosenState
+    reason_id: Id | None = None
+
+
+class SegmentRef(Wire):
+    session_id: Id
+    segment_id: Id
+
+
+class OfferAccept(SegmentRef):
+    """`sdp` (an offer, generation 1) saves one round trip."""
+
+    sdp: Sdp | None = None
+
+
+class Hold(SegmentRef):
+    on: bool
+
+
+class SaveNotes(SegmentRef):
+    """The draft, saved while it is typed. `disposition_id` may be picked early."""
+
+    notes: Annotated[str, Field(max_length=MAX_NOTES_CHARS)]
+    disposition_id: Id | None = None
+
+
+class WrapUp(SaveNotes):
+    """Finish the wrap-up. Refused with `disposition_required` when the queue wants one."""
+
+
+class _Message(Wire):
+    v: Literal[1]
+    id: Id
+
+
+class CallRequestMessage(_Message):
+    type: Literal["call.request"]
+    body: CallRequest
+
+
+class CallHangUpMessage(_Message):
+    type: Literal["call.hang_up"]
+    body: Empty
+
+
+class LegOfferMessage(_Message):
+    type: Literal["leg.offer"]
+    body: LegOffer
+
+
+class StreamFetchMessage(_Message):
+    type: Literal["stream.fetch"]
+    body: StreamFetch
+
+
+class SyncMessage(_Message):
+    type: Literal["sync"]
+    body: Empty
+
+
+class SetStateMessage(_Message):
+    type: Literal["agent.set_state"]
+    body: SetState
+
+
+class OfferAckMessage(_Message):
+    type: Literal["offer.ack"]
+    body: SegmentRef
+
+
+class OfferAcceptMessage(_Message):
+    type: Literal["offer.accept"]
+    body: OfferAccept
+
+
+class OfferRejectMessage(_Message):
+    type: Literal["offer.reject"]
+    body: SegmentRef
+
+
+class ContactHoldMessage(_Message):
+    type: Literal["contact.hold"]
+    body: Hold
+
+
+class ContactHangUpMessage(_Message):
+    type: Literal["contact.hang_up"]
+    body: SegmentRef
+
+
+class ContactNotesMessage(_Message):
+    type: Literal["contact.notes"]
+    body: SaveNotes
+
+
+class ContactWrapUpMessage(_Message):
+    type: Literal["contact.wrap_up"]
+    body: WrapUp
+
+
+CustomerMessage = Annotated[
+    CallRequestMessage | CallHangUpMessage | LegOfferMessage | StreamFetchMessage | SyncMessage,
+    Field(discriminator="type"),
+]
+AgentMessage = Annotated[
+    SetStateMessage
+    | OfferAckMessage
+    | OfferAcceptMessage
+    | OfferRejectMessage
+    | LegOfferMessage
+    | ContactHoldMessage
+    | ContactHangUpMessage
+    | ContactNotesMessage
+    | ContactWrapUpMessage
+    | StreamFetchMessage
+    | SyncMessage,
+    Field(discriminator="type"),
+]
+
+# --- answers (the ack's body) ------------------------------------------------------------------------
+
+
+class CustomerSync(Wire):
+    """`call` is null before `call.request`."""
+
+    head: int
+    now: Ms
+    call: CallView | None
+
+
+class AgentSync(Wire):
+    head: int
+    now: Ms
+    agent: AgentView
+    contacts: list[ContactView] = Field(description="every segment of the agent that is not done")
+
+
+class WireError(Wire):
+    """`code` is stable and translated by the client; `message` is English, for logs."""
+
+    code: str
+    message: str
+
+
+# --- server → client ---------------------------------------------------------------------------------
+
+
+class CallChanged(Wire):
+    type: Literal["call.changed"] = "call.changed"
+    call: CallView
+
+
+class LegAnswer(Wire):
+    type: Literal["leg.answer"] = "leg.answer"
+    session_id: str
+    leg_id: str
+    generation: int
+    sdp: str
+
+
+class LegRefused(Wire):
+    """The offer of this generation can't be served; `code` as in docs/architecture.md#error-codes."""
+
+    type: Literal["leg.refused"] = "leg.refused"
+    session_id: str
+    leg_id: str
+    generation: int
+    code: str
+
+
+class AgentChanged(Wire):
+    type: Literal["agent.changed"] = "agent.changed"
+    agent: AgentView
+
+
+class OfferMade(Wire):
+    """Ring. The client answers `offer.ack` at once; without it the message is sent again after 1 s."""
+
+    type: Literal["offer.made"] = "offer.made"
+    contact: ContactView
+
+
+class ContactChanged(Wire):
+    type: Literal["contact.changed"] = "contact.changed"
+    contact: ContactView
+
+
+class QueuePosition(Wire):
+    """Passing (seq null). `position` is 1-based."""
+
+    type: Literal["queue.position"] = "queue.position"
+    session_id: str
+    position: int
+
+
+class QueuesChanged(Wire):
+    """Passing (seq null): the queues that the agent serves."""
+
+    type: Literal["queues.changed"] = "queues.changed"
+    queues: list[QueueLine]
+
+
+class Superseded(Wire):
+    """Passing: another tab or computer of the same person holds the connection now; do not reconnect by itself."""
+
+    type: Literal["superseded"] = "superseded"
+
+
+CustomerPush = Annotated[
+    CallChanged | LegAnswer | LegRefused | QueuePosition | Superseded, Field(discriminator="type")
+]
+AgentPush = Annotated[
+    AgentChanged | OfferMade | ContactChanged | LegAnswer | LegRefused | QueuesChanged | Superseded,
+    Field(discriminator="type"),
+]
+
+
+class CustomerEnvelope(Wire):
+    v: Literal[1] = 1
+    seq: int | None
+    at: Ms
+    body: CustomerPush
+
+
+class AgentEnvelope(Wire):
+    v: Literal[1] = 1
+    seq: int | None
+    at: Ms
+    body: AgentPush
+
+
+class CustomerStream(Wire):
+    """`reset`: what came after `after` is not kept any more; ask `sync` instead."""
+
+    head: int
+    reset: bool
+    messages: list[CustomerEnvelope]
+
+
+class AgentStream(Wire):
+    head: int
+    reset: bool
+    messages: list[AgentEnvelope]
+
+
+class Ping(Wire):
+    head: int
+    now: Ms
+
+
+class Pong(Wire):
+    seq: Annotated[int, Field(ge=0)]
+
+
+# --- parsing -----------------------------------------------------------------------------------------
+
+_CUSTOMER: TypeAdapter[Any] = TypeAdapter(CustomerMessage)
+_AGENT: TypeAdapter[Any] = TypeAdapter(AgentMessage)
+
+
+class BadMessage(Exception):
+    """What a client sent does not parse. `code`: unknown_version, unknown_type, bad_message, too_large."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def parse_customer(data: object) -> Any:
+    """A `CustomerMessage` from what a socket delivered. Raises BadMessage."""
+    return _parse(_CUSTOMER, data)
+
+
+def parse_agent(data: object) -> Any:
+    """An `AgentMessage` from what a socket delivered. Raises BadMessage."""
+    return _parse(_AGENT, data)
+
+
+def _parse(adapter: TypeAdapter[Any], data: object) -> Any:
+    if not isinstance(data, dict):
+        raise BadMessage("bad_message", "a message is an object {v, type, id, body}")
+    if data.get("v") != WIRE_VERSION:
+        raise BadMessage("unknown_version", f"this server speaks version {WIRE_VERSION}; reload the page")
+    try:
+        return adapter.validate_python(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            raise BadMessage("unknown_type", "unknown message type") from None
+        sdp = first["loc"] and first["loc"][-1] == "sdp" and first["type"] == "string_too_long"
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadMessage("sdp_too_large" if sdp else "bad_message", f"{where}: {first['msg']}") from None
