@@ -1,9 +1,9 @@
 """Prints the JSON Schema of the wire messages, from which `npm run types` makes `web/core/src/wire.ts`.
 
-One document whose `$defs` hold every client message, view, push and ack of `protocol.py`. What a client sends is
-described as it is validated (a field with a default may be left out); what the server sends, as it is serialised
-(every field is there). Named literals, such as `LegState`, are lifted into `$defs` of their own, since pydantic
-writes them out at each use.
+One document whose `$defs` hold every client message, view, push and ack of `protocol.py`. What a client sends
+is described as it is validated (a field with a default may be left out); what the server sends, as it is
+serialised (every field is there). Named literals, such as `LegState`, are lifted into `$defs` of their own, since
+pydantic writes them out at each use.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import sys
 from typing import Any, get_args
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from server.signaling import protocol
 
-FROM_CLIENT: dict[str, Any] = {"CustomerMessage": protocol.CustomerMessage, "AgentMessage": protocol.AgentMessage}
+FROM_CLIENT: dict[str, Any] = {
+    "CustomerMessage": protocol.CustomerMessage,
+    "AgentMessage": protocol.AgentMessage,
+}
 PUSHES: dict[str, Any] = {"CustomerPush": protocol.CustomerPush, "AgentPush": protocol.AgentPush}
 FROM_SERVER: tuple[type[BaseModel], ...] = (
     protocol.CustomerSync,
@@ -40,11 +43,22 @@ LITERALS: dict[str, Any] = {
 }
 
 
+class _Generator(GenerateJsonSchema):
+    """What is serialised always carries its fields, those with a default included."""
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        return self.mode == "serialization" or super().field_is_required(field, total)
+
+
 def wire_schema() -> dict[str, Any]:
     """The JSON Schema document (draft 2020-12), deterministic for a given protocol.py."""
-    sent = [(model, "validation") for union in FROM_CLIENT.values() for model in _members(union)]
+    sent: list[tuple[Any, Any]] = [
+        (model, "validation") for union in FROM_CLIENT.values() for model in _members(union)
+    ]
     received: list[tuple[Any, Any]] = [(model, "serialization") for model in FROM_SERVER]
-    _, document = models_json_schema([*dict.fromkeys(sent), *received], ref_template="#/$defs/{model}")
+    _, document = models_json_schema(
+        [*dict.fromkeys(sent), *received], ref_template="#/$defs/{model}", schema_generator=_Generator
+    )
     defs: dict[str, Any] = {name: _tidy(schema) for name, schema in document["$defs"].items()}
     for name, union in (FROM_CLIENT | PUSHES).items():
         defs[name] = {"oneOf": [{"$ref": f"#/$defs/{model.__name__}"} for model in _members(union)]}

@@ -1,0 +1,405 @@
+// Made from server/signaling/protocol.py by `npm run types`. Do not edit.
+
+export type AgentState = 'offline' | 'ready' | 'break' | 'ringing' | 'on_contact' | 'wrap_up' | 'missed';
+export type ChosenState = 'offline' | 'ready' | 'break';
+export type AgentPush =
+  AgentChanged | OfferMade | ContactChanged | LegAnswer | LegRefused | QueuesChanged | Superseded;
+export type SegmentState = 'offered' | 'connecting' | 'talking' | 'held' | 'wrap_up' | 'done';
+export type RecordingState = 'off' | 'on' | 'paused' | 'failed';
+export type LegState = 'wanted' | 'opening' | 'up' | 'lost' | 'closed';
+export type AgentMessage =
+  | SetStateMessage
+  | OfferAckMessage
+  | OfferAcceptMessage
+  | OfferRejectMessage
+  | LegOfferMessage
+  | ContactHoldMessage
+  | ContactHangUpMessage
+  | ContactNotesMessage
+  | ContactWrapUpMessage
+  | StreamFetchMessage
+  | SyncMessage;
+export type CallState = 'queued' | 'connecting' | 'talking' | 'held' | 'ended';
+export type CustomerPush = CallChanged | LegAnswer | LegRefused | QueuePosition | Superseded;
+export type CustomerMessage =
+  CallRequestMessage | CallHangUpMessage | LegOfferMessage | StreamFetchMessage | SyncMessage;
+
+export interface AgentChanged {
+  type: 'agent.changed';
+  agent: AgentView;
+}
+/**
+ * `state` is what the wallboard shows; `chosen` is what the agent picked; `missed` needs a new choice.
+ */
+export interface AgentView {
+  user_id: string;
+  version: number;
+  state: AgentState;
+  chosen: ChosenState;
+  reason_id: string | null;
+  /**
+   * UTC epoch milliseconds, server clock
+   */
+  since: number;
+  next_state: NextState | null;
+}
+export interface NextState {
+  state: ChosenState;
+  reason_id: string | null;
+}
+export interface AgentEnvelope {
+  v: 1;
+  seq: number | null;
+  /**
+   * UTC epoch milliseconds, server clock
+   */
+  at: number;
+  body: AgentPush;
+}
+/**
+ * Ring. The client answers `offer.ack` at once; without it the message is sent again after 1 s.
+ */
+export interface OfferMade {
+  type: 'offer.made';
+  contact: ContactView;
+}
+/**
+ * A segment as its agent sees it.
+ */
+export interface ContactView {
+  session_id: string;
+  segment_id: string;
+  version: number;
+  channel: 'voice';
+  state: SegmentState;
+  customer: CustomerView;
+  queue_id: string;
+  queue_name: string;
+  /**
+   * UTC epoch milliseconds, server clock
+   */
+  queued_at: number;
+  /**
+   * UTC epoch milliseconds, server clock
+   */
+  offered_at: number;
+  offer_deadline_at: number | null;
+  talk_started_at: number | null;
+  /**
+   * when the talk ended and wrap-up began
+   */
+  ended_at: number | null;
+  wrap_up_deadline_at: number | null;
+  /**
+   * customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, customer_lost, agent_lost, no_media, system_failed
+   */
+  end_reason: string | null;
+  customer_reconnecting: boolean;
+  recording: RecordingState;
+  leg: LegView;
+  notes: string;
+  disposition_id: string | null;
+}
+export interface CustomerView {
+  name: string;
+  locale: string;
+  page_url: string;
+  context: {
+    [k: string]: string;
+  };
+}
+/**
+ * The reader's own leg. In `wanted` and `lost` the reader must send `leg.offer` with `generation` + 1.
+ * After a reload it must too, whatever the state says.
+ */
+export interface LegView {
+  leg_id: string;
+  generation: number;
+  state: LegState;
+}
+export interface ContactChanged {
+  type: 'contact.changed';
+  contact: ContactView;
+}
+export interface LegAnswer {
+  type: 'leg.answer';
+  session_id: string;
+  leg_id: string;
+  generation: number;
+  sdp: string;
+}
+/**
+ * The offer of this generation can't be served; `code` as in docs/architecture.md#error-codes.
+ */
+export interface LegRefused {
+  type: 'leg.refused';
+  session_id: string;
+  leg_id: string;
+  generation: number;
+  code: string;
+}
+/**
+ * Passing (seq null): the queues that the agent serves.
+ */
+export interface QueuesChanged {
+  type: 'queues.changed';
+  queues: QueueLine[];
+}
+export interface QueueLine {
+  queue_id: string;
+  name: string;
+  waiting: number;
+  longest_wait_since: number | null;
+  agents_ready: number;
+}
+/**
+ * Passing: another tab or computer of the same person holds the connection now; do not reconnect by itself.
+ */
+export interface Superseded {
+  type: 'superseded';
+}
+export interface SetStateMessage {
+  v: 1;
+  id: string;
+  type: 'agent.set_state';
+  body: SetState;
+}
+/**
+ * During a contact this picks the next state; otherwise it takes effect at once.
+ */
+export interface SetState {
+  state: ChosenState;
+  reason_id?: string | null;
+}
+export interface OfferAckMessage {
+  v: 1;
+  id: string;
+  type: 'offer.ack';
+  body: SegmentRef;
+}
+export interface SegmentRef {
+  session_id: string;
+  segment_id: string;
+}
+export interface OfferAcceptMessage {
+  v: 1;
+  id: string;
+  type: 'offer.accept';
+  body: OfferAccept;
+}
+/**
+ * `sdp` (an offer, generation 1) saves one round trip.
+ */
+export interface OfferAccept {
+  session_id: string;
+  segment_id: string;
+  sdp?: string | null;
+}
+export interface OfferRejectMessage {
+  v: 1;
+  id: string;
+  type: 'offer.reject';
+  body: SegmentRef;
+}
+export interface LegOfferMessage {
+  v: 1;
+  id: string;
+  type: 'leg.offer';
+  body: LegOffer;
+}
+/**
+ * A new peer connection for the sender's leg: first, or a re-anchor. `generation` = the view's + 1.
+ */
+export interface LegOffer {
+  session_id: string;
+  leg_id: string;
+  generation: number;
+  sdp: string;
+}
+export interface ContactHoldMessage {
+  v: 1;
+  id: string;
+  type: 'contact.hold';
+  body: Hold;
+}
+export interface Hold {
+  session_id: string;
+  segment_id: string;
+  on: boolean;
+}
+export interface ContactHangUpMessage {
+  v: 1;
+  id: string;
+  type: 'contact.hang_up';
+  body: SegmentRef;
+}
+export interface ContactNotesMessage {
+  v: 1;
+  id: string;
+  type: 'contact.notes';
+  body: SaveNotes;
+}
+/**
+ * The draft, saved while it is typed. `disposition_id` may be picked early.
+ */
+export interface SaveNotes {
+  session_id: string;
+  segment_id: string;
+  notes: string;
+  disposition_id?: string | null;
+}
+export interface ContactWrapUpMessage {
+  v: 1;
+  id: string;
+  type: 'contact.wrap_up';
+  body: WrapUp;
+}
+/**
+ * Finish the wrap-up. Refused with `disposition_required` when the queue wants one.
+ */
+export interface WrapUp {
+  session_id: string;
+  segment_id: string;
+  notes: string;
+  disposition_id?: string | null;
+}
+export interface StreamFetchMessage {
+  v: 1;
+  id: string;
+  type: 'stream.fetch';
+  body: StreamFetch;
+}
+export interface StreamFetch {
+  after: number;
+}
+export interface SyncMessage {
+  v: 1;
+  id: string;
+  type: 'sync';
+  body: Empty;
+}
+export interface Empty {}
+export interface AgentStream {
+  head: number;
+  reset: boolean;
+  messages: AgentEnvelope[];
+}
+export interface AgentSync {
+  head: number;
+  /**
+   * UTC epoch milliseconds, server clock
+   */
+  now: number;
+  agent: AgentView;
+  /**
+   * every segment of the agent that is not done
+   */
+  contacts: ContactView[];
+}
+export interface CallChanged {
+  type: 'call.changed';
+  call: CallView;
+}
+/**
+ * A session as its customer sees it. `end_reason` when ended: customer_hung_up, agent_hung_up, abandoned,
+ * no_media, agent_lost, customer_lost, system_failed, closed.
+ */
+export interface CallView {
+  session_id: string;
+  version: number;
+  state: CallState;
+  queue_name: string;
+  /**
+   * UTC epoch milliseconds, server clock
+   */
+  queued_at: number;
+  agent_name: string | null;
+  talk_started_at: number | null;
+  ended_at: number | null;
+  end_reason: string | null;
+  recording: RecordingState;
+  leg: LegView;
+  /**
+   * the agent's leg is lost, and its grace is running
+   */
+  agent_reconnecting: boolean;
+}
+export interface CallHangUpMessage {
+  v: 1;
+  id: string;
+  type: 'call.hang_up';
+  body: Empty;
+}
+/**
+ * Start the session that the socket's token names. Sending it again returns the same session.
+ * `sdp` (an offer, generation 1) saves one round trip.
+ */
+export interface CallRequest {
+  name?: string;
+  locale?: string;
+  page_url?: string;
+  context?: {
+    [k: string]: string;
+  };
+  consent_version?: string;
+  sdp?: string | null;
+}
+export interface CallRequestMessage {
+  v: 1;
+  id: string;
+  type: 'call.request';
+  body: CallRequest;
+}
+export interface CustomerEnvelope {
+  v: 1;
+  seq: number | null;
+  /**
+   * UTC epoch milliseconds, server clock
+   */
+  at: number;
+  body: CustomerPush;
+}
+/**
+ * Passing (seq null). `position` is 1-based.
+ */
+export interface QueuePosition {
+  type: 'queue.position';
+  session_id: string;
+  position: number;
+}
+/**
+ * `reset`: what came after `after` is not kept any more; ask `sync` instead.
+ */
+export interface CustomerStream {
+  head: number;
+  reset: boolean;
+  messages: CustomerEnvelope[];
+}
+/**
+ * `call` is null before `call.request`.
+ */
+export interface CustomerSync {
+  head: number;
+  /**
+   * UTC epoch milliseconds, server clock
+   */
+  now: number;
+  call: CallView | null;
+}
+export interface Ping {
+  head: number;
+  /**
+   * UTC epoch milliseconds, server clock
+   */
+  now: number;
+}
+export interface Pong {
+  seq: number;
+}
+/**
+ * `code` is stable and translated by the client; `message` is English, for logs.
+ */
+export interface WireError {
+  code: string;
+  message: string;
+}
