@@ -304,10 +304,12 @@ class AgentSync(Wire):
 
 
 class WireError(Wire):
-    """`code` is stable and translated by the client; `message` is English, for logs."""
+    """`code` is stable and translated by the client; `message` is English, for logs; `params` fill the
+    translation, e.g. `{"agent": "Bo"}` of `offer_taken`."""
 
     code: str
     message: str
+    params: dict[str, str] = {}
 
 
 # --- server → client ---------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ outbox = sa.Table(
 deadline = sa.Table(
     "deadline",
     metadata,
-    sa.Column("session_id", sa.Text, primary_key=True),
+    sa.Column("owner_id", sa.Text, primary_key=True),  # a session or a user
     sa.Column("kind", sa.Text, primary_key=True),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("tenant", sa.Text, nullable=False),
