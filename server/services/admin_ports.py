@@ -1,0 +1,181 @@
+"""What the set-up, login and history services need of the outside, as Protocols.
+
+Adapters: server/storage (directory, repository, history), routing (Availability), recordings (files)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from server.domain.administration import AuditEntry, LoginSession, R, Record, User
+from server.domain.directory import AgentProfile, EntryPoint, QueueConfig
+from server.domain.history import RecordingRow, SessionDetail, SessionFilter, SessionRow
+
+# --- reading -----------------------------------------------------------------------------------------
+
+
+class Directory(Protocol):
+    """Queues, agents and entry points for routing and sessions. Cached; `on_admin_change` drops the cache.
+    Inactive rows are included (`active` says so); an id of another tenant is None, like an unknown one."""
+
+    async def queues(self, tenant: str) -> tuple[QueueConfig, ...]: ...
+
+    async def queue(self, tenant: str, queue_id: str) -> QueueConfig | None: ...
+
+    async def agents(self, tenant: str) -> tuple[AgentProfile, ...]: ...
+
+    async def agent(self, tenant: str, user_id: str) -> AgentProfile | None: ...
+
+    async def entry_point_by_key(self, key: str) -> EntryPoint | None: ...
+
+    async def entry_point(self, tenant: str, entry_point_id: str) -> EntryPoint | None: ...
+
+    async def disposition_ids(self, tenant: str) -> frozenset[str]:
+        """The active dispositions."""
+        ...
+
+    async def break_reason_ids(self, tenant: str) -> frozenset[str]:
+        """The active break reasons."""
+        ...
+
+
+class History(Protocol):
+    """Sessions and recordings for lists and detail screens."""
+
+    async def sessions(
+        self, tenant: str, wanted: SessionFilter, limit: int, before: tuple[int, str] | None
+    ) -> tuple[SessionRow, ...]:
+        """Newest first. `before` is (created_at, session_id) of the last row of the page before."""
+        ...
+
+    async def session(self, tenant: str, session_id: str) -> SessionDetail | None: ...
+
+    async def recording(self, tenant: str, recording_id: str) -> RecordingRow | None: ...
+
+
+# --- set-up ------------------------------------------------------------------------------------------
+
+
+AdminListener = Callable[[str, str, str], Awaitable[None]]
+"""`on_admin_change(tenant, kind, id)`, called after the commit. Kinds: user, skill, queue, entry_point,
+disposition, break_reason. It must be quick and must not raise."""
+
+
+class AdminTransaction(Protocol):
+    """Reads and writes of one transaction; it commits when its block ends without an exception."""
+
+    async def get(self, kind: type[R], tenant: str, record_id: str) -> R | None: ...
+
+    async def page(
+        self, kind: type[R], tenant: str, limit: int, after: tuple[int, str] | None = None
+    ) -> tuple[R, ...]:
+        """Ordered by (position, id); a kind without a position has 0."""
+        ...
+
+    async def add(self, record: Record) -> None:
+        """Raises Duplicate when a name, login or key is taken."""
+        ...
+
+    async def save(self, record: Record) -> bool:
+        """Write a changed record, its `version` one above the stored one; False when the stored one differs.
+        Raises Duplicate."""
+        ...
+
+    async def remove(self, record: Record) -> None: ...
+
+    async def audit(self, entry: AuditEntry) -> None: ...
+
+    async def add_tenant(self, tenant: str, name: str, at: int) -> None:
+        """Nothing happens when it exists."""
+        ...
+
+    async def user_by_login(self, login: str) -> User | None:
+        """Logins are unique across tenants: a tenant is found by login."""
+        ...
+
+    async def active_admins(self, tenant: str) -> tuple[str, ...]:
+        """Ids of the active admins, locked until the transaction ends."""
+        ...
+
+    async def skill_users(self, tenant: str, skill_id: str) -> tuple[tuple[str, str], ...]:
+        """What refers to a skill, as (kind, name): queues and users."""
+        ...
+
+    async def entry_points_of(self, tenant: str, queue_id: str) -> tuple[str, ...]:
+        """Names of the active entry points that lead to a queue."""
+        ...
+
+    async def add_login(self, login: LoginSession) -> None: ...
+
+    async def login_session(self, token_hash: str) -> tuple[LoginSession, User] | None: ...
+
+    async def end_login(self, token_hash: str) -> None: ...
+
+    async def end_logins(self, user_id: str) -> None: ...
+
+    async def drop_expired_logins(self, now_ms: int) -> None: ...
+
+
+class AdminRepository(Protocol):
+    def reading(self) -> AbstractAsyncContextManager[AdminTransaction]:
+        """A transaction that only reads."""
+        ...
+
+    def writing(self) -> AbstractAsyncContextManager[AdminTransaction]:
+        """A transaction that takes the write lock at once: what it read still holds when it writes."""
+        ...
+
+
+class Duplicate(Exception):
+    """A unique value is taken. `field` is login, name or key."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} is taken")
+        self.field = field
+
+
+# --- what the routing and recording services answer --------------------------------------------------
+
+
+class Availability(Protocol):
+    def agents_ready(self, tenant: str, queue_id: str) -> bool:
+        """True when some agent of the queue could take a session now."""
+        ...
+
+
+Side = Literal["customer", "agent", "stereo"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileReady:
+    """`filename` is what a download is called."""
+
+    path: Path
+    content_type: str
+    filename: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """The stereo file is being made; ask again after `retry_after_s`."""
+
+    retry_after_s: int
+
+
+class NotReady(Exception):
+    """There is no file for this recording (yet, or any more): the API answers 409 recording_not_ready."""
+
+
+class RecordingFiles(Protocol):
+    async def file(self, tenant: str, recording_id: str, side: Side) -> FileReady | Rendering:
+        """Raises NotReady. The caller has checked that the recording exists and may be heard."""
+        ...
+
+
+class Readiness(Protocol):
+    async def problems(self) -> list[str]:
+        """What keeps this node from serving, in words for an operator; empty when it is ready."""
+        ...
