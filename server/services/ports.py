@@ -3,11 +3,15 @@ under one contract test (tests/contract/)."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from server.domain.agent import Agent, AgentEvent
+from server.domain.deadlines import Deadline
+from server.domain.events import Event
 from server.domain.media import MediaOrder, MediaReport
+from server.domain.session import Session
 
 # --- media -------------------------------------------------------------------------------------------
 
@@ -125,4 +129,227 @@ class Clock(Protocol):
     def now_ms(self) -> int: ...
 
 
-Callback = Callable[[], Awaitable[None]]
+# --- storage -----------------------------------------------------------------------------------------
+
+
+class Conflict(Exception):
+    """Another step saved a newer version first: load again and step again."""
+
+
+class StorageUnavailable(Exception):
+    """The database can't be written now (disk full, locked for too long). Nothing was saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxKey:
+    session_id: str
+    version: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An order that a step left to be carried out."""
+
+    key: OutboxKey
+    tenant: str
+    worker_id: str
+    epoch: int
+    order: MediaOrder
+
+    @property
+    def stamp(self) -> OrderStamp:
+        return OrderStamp(self.tenant, self.key.session_id, self.epoch, self.key.version, self.key.index)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSave:
+    """One session's part of a save. `events` are (version, event), ascending; `before` None inserts."""
+
+    before: Session | None
+    after: Session
+    events: tuple[tuple[int, Event], ...]
+    orders: tuple[OutboxRow, ...]
+    archives: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # recording id -> archive
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSave:
+    """One agent's part of a save."""
+
+    before: Agent | None
+    after: Agent
+    events: tuple[tuple[int, AgentEvent], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A message of a person's stream before it has a seq. `person_id`: a user, or a session for its customer."""
+
+    person_id: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMessage:
+    person_id: str
+    seq: int
+    at: int
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPart:
+    """What a person has not seen. `reset`: older messages than the kept ones are asked for."""
+
+    head: int
+    reset: bool
+    messages: tuple[StreamMessage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Everything that one step changes: saved in one transaction, or not at all."""
+
+    tenant: str
+    now: int
+    sessions: tuple[SessionSave, ...] = ()
+    agents: tuple[AgentSave, ...] = ()
+    pushes: tuple[Push, ...] = ()
+    consumed: tuple[OutboxKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DueDeadline:
+    """`owner_id` is a session or a user."""
+
+    tenant: str
+    owner_id: str
+    deadline: Deadline
+
+
+class StepStore(Protocol):
+    """Sessions, agents and what their steps leave. Real: server/storage/steps.py; its twin is SQLite in memory."""
+
+    async def session(self, session_id: str) -> Session | None: ...
+
+    async def agent(self, user_id: str) -> Agent | None: ...
+
+    async def save(self, save: Save) -> tuple[StreamMessage, ...]:
+        """All or nothing; gives the pushes their seqs. Raises Conflict, StorageUnavailable."""
+        ...
+
+    async def open_sessions(self, *, worker_id: str | None = None) -> Sequence[Session]:
+        """Sessions that are not done, oldest first; those placed on one worker when it is named."""
+        ...
+
+    async def agents(self) -> Sequence[Agent]: ...
+
+    async def outbox(self, session_id: str, limit: int = 16) -> Sequence[OutboxRow]:
+        """The session's orders that are not carried out yet, in their order."""
+        ...
+
+    async def outbox_sessions(self) -> Sequence[str]: ...
+
+    async def drop_orders(self, keys: Sequence[OutboxKey]) -> None: ...
+
+    async def due(self, now: int, limit: int = 200) -> Sequence[DueDeadline]: ...
+
+    async def next_deadline(self) -> int | None: ...
+
+    async def stream(self, person_id: str, after: int, limit: int = 200) -> StreamPart: ...
+
+    async def prune_streams(self, before: int) -> int:
+        """Forget stream messages older than `before`; returns how many."""
+        ...
+
+
+# --- what steps mean for people ----------------------------------------------------------------------
+
+
+class Presenter(Protocol):
+    """Draws the messages of people's streams from what a step changed. Pure. Real: server/signaling/views.py."""
+
+    def session_pushes(self, before: Session | None, after: Session, event: Event) -> Sequence[Push]: ...
+
+    def agent_pushes(self, before: Agent | None, after: Agent) -> Sequence[Push]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What was just saved."""
+
+    sessions: tuple[SessionSave, ...]
+    agents: tuple[AgentSave, ...]
+    messages: tuple[StreamMessage, ...]
+
+
+class CommitListener(Protocol):
+    """Told after each commit, in order, on the loop. Must not block or raise: it only wakes somebody."""
+
+    def on_commit(self, commit: Commit) -> None: ...
+
+
+# --- router store ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingSession:
+    """A queued session as the router sees it. `order_key` sorts within a queue."""
+
+    session_id: str
+    queue_id: str
+    order_key: tuple[int, int, str]
+    rejected_by: tuple[tuple[str, int], ...] = ()  # (agent id, when)
+
+
+@dataclass(frozen=True, slots=True)
+class FreeAgent:
+    """An agent who may be offered a session now."""
+
+    agent_id: str
+    idle_since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    session_id: str
+    agent_id: str
+    request_id: str
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouterState:
+    """One tenant's index: waiting sessions in order, free agents, live claims."""
+
+    waiting: tuple[WaitingSession, ...]
+    free: tuple[FreeAgent, ...]
+    claims: tuple[Claim, ...]
+
+
+class RouterStore(Protocol):
+    """The router's index. It can be flushed at any moment and rebuilt from the database: nothing but waiting
+    time depends on it. Twin: server/routing/memory_store.py; Redis fills the same port for many nodes."""
+
+    async def put_waiting(self, tenant: str, session: WaitingSession) -> None: ...
+
+    async def drop_waiting(self, tenant: str, session_id: str) -> None: ...
+
+    async def put_free(self, tenant: str, agent: FreeAgent) -> None: ...
+
+    async def drop_free(self, tenant: str, agent_id: str) -> None: ...
+
+    async def claim(self, tenant: str, claim: Claim, now: int) -> bool:
+        """Reserve a waiting session and a free agent for each other until `expires_at`: one atomic operation.
+
+        False when either is gone or claimed. The same request id again gives the same answer."""
+        ...
+
+    async def release(self, tenant: str, request_id: str) -> None: ...
+
+    async def state(self, tenant: str, now: int) -> RouterState: ...
+
+    async def replace_all(self, tenant: str, waiting: Sequence[WaitingSession], free: Sequence[FreeAgent]) -> None:
+        """Rebuild from the database. Claims that still hold are kept."""
+        ...

@@ -1,0 +1,89 @@
+"""The deadlines of a session are a function of its state: what is not due any more can't be forgotten.
+
+`kind`: arrival, offer, connect, customer_grace, agent_grace, placement, wrap_up. `key` names the segment or leg.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from server.domain import segment as segments
+from server.domain.endings import EndReason, SegmentEnd
+from server.domain.events import DeadlinePassed
+from server.domain.machine import Stale
+from server.domain.segment import SegmentState
+from server.domain.session import Session, SessionState
+from server.domain.session_end import end_session, release_agent
+
+ARRIVAL_MS = 30_000  # between the call request and the browser's SDP offer lies no human act
+CONNECT_MS = 15_000  # ICE and DTLS take less than a second; a permission prompt may take a few
+QUEUE_GRACE_MS = 30_000  # a waiting customer whose tab reloads or whose network changes keeps the place
+TALK_GRACE_MS = 60_000  # RELIABILITY.md: a customer is not hung up on for 60 s
+PLACEMENT_MS = 60_000  # a worker restarts in about a second; a minute without any is a dead machine
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    kind: str
+    key: str
+    at: int  # UTC epoch ms
+
+
+def deadlines(s: Session) -> frozenset[Deadline]:
+    """Everything that the session waits for with a limit."""
+    due: list[Deadline] = [
+        Deadline("wrap_up", segment.id, segment.wrap_up_deadline_at)
+        for segment in s.segments
+        if segment.state is SegmentState.WRAP_UP and segment.wrap_up_deadline_at is not None
+    ]
+    if s.ended:
+        return frozenset(due)
+    if s.state is SessionState.ARRIVING:
+        due.append(Deadline("arrival", s.id, s.created_at + ARRIVAL_MS))
+    elif not s.customer_leg.is_up:
+        leg = s.customer_leg
+        grace = TALK_GRACE_MS if s.state is SessionState.CONNECTED else QUEUE_GRACE_MS
+        since = leg.down_since if leg.down_since is not None else leg.since
+        due.append(Deadline("customer_grace", leg.id, since + grace))
+    if s.unplaced_since is not None:
+        due.append(Deadline("placement", s.id, s.unplaced_since + PLACEMENT_MS))
+    owner = s.owner
+    if owner is not None:
+        if owner.state is SegmentState.OFFERED:
+            due.append(Deadline("offer", owner.id, owner.offer_deadline_at))
+        elif owner.state is SegmentState.CONNECTING and owner.accepted_at is not None:
+            due.append(Deadline("connect", owner.id, owner.accepted_at + CONNECT_MS))
+        elif owner.leg.down_since is not None:
+            due.append(Deadline("agent_grace", owner.leg.id, owner.leg.down_since + TALK_GRACE_MS))
+    return frozenset(due)
+
+
+def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
+    """What follows when a current deadline has passed. Raises Stale for one that is not."""
+    owner = s.owner
+    match e.kind:
+        case "wrap_up":
+            segment = s.segment(e.key)
+            if segment is None:
+                raise Stale("stale_deadline")
+            return s.with_segment(segments.finish(segment, now))
+        case "arrival":
+            return end_session(s, EndReason.NO_MEDIA, now)
+        case "placement":
+            return end_session(s, EndReason.SYSTEM_FAILED, now)
+        case "customer_grace":
+            lost = EndReason.CUSTOMER_LOST if s.customer_leg.was_up else EndReason.NO_MEDIA
+            return end_session(s, lost, now)
+        case "offer" if owner is not None:
+            return release_agent(s, owner, SegmentEnd.MISSED, now)
+        case "agent_grace" if owner is not None:
+            return release_agent(s, owner, SegmentEnd.AGENT_LOST, now)
+        case "connect" if owner is not None:
+            if s.worker_id is None:  # ours, not the agent's
+                return release_agent(s, owner, SegmentEnd.WITHDRAWN, now)
+            if not owner.leg.is_up:
+                return release_agent(s, owner, SegmentEnd.NO_MEDIA, now)
+            lost = EndReason.CUSTOMER_LOST if s.customer_leg.was_up else EndReason.NO_MEDIA
+            return end_session(s, lost, now)
+        case _:
+            raise Stale("stale_deadline")

@@ -1,0 +1,96 @@
+"""What follows from a step, as a function of the session before and after it: orders to the media worker and
+words to the agents. Deadlines are in `deadlines.py`; what people see is drawn by signaling from the same pair.
+"""
+
+from __future__ import annotations
+
+from server.domain import agent as ag
+from server.domain.endings import SegmentEnd
+from server.domain.events import Event, LegOffered
+from server.domain.media import (
+    ApplyPlan,
+    MediaOrder,
+    MediaPlan,
+    OpenLeg,
+    RecordingOrder,
+    ReleaseSession,
+    Route,
+    Source,
+)
+from server.domain.recording import RecordingState
+from server.domain.segment import Segment, SegmentState
+from server.domain.session import Session
+
+_CONTACT = {
+    SegmentState.OFFERED: ag.ContactState.RINGING,
+    SegmentState.CONNECTING: ag.ContactState.ON_CONTACT,
+    SegmentState.TALKING: ag.ContactState.ON_CONTACT,
+    SegmentState.HELD: ag.ContactState.ON_CONTACT,
+    SegmentState.WRAP_UP: ag.ContactState.WRAP_UP,
+}
+_BLAMED = frozenset({SegmentEnd.MISSED, SegmentEnd.NO_MEDIA})
+
+
+def media_plan(s: Session) -> MediaPlan:
+    """What the session's worker should be doing, wholly."""
+    if s.ended:
+        return MediaPlan()
+    customer, owner = s.customer_leg.id, s.owner
+    if owner is None or owner.state is SegmentState.OFFERED:
+        return MediaPlan((Route(customer, Source.QUEUE_MUSIC),))
+    agent = owner.leg.id
+    match owner.state:
+        case SegmentState.CONNECTING:  # the music plays until the agent is audible
+            routes = (Route(customer, Source.QUEUE_MUSIC), Route(agent, customer))
+        case SegmentState.HELD:
+            routes = (Route(customer, Source.HOLD_MUSIC), Route(agent, Source.SILENCE))
+        case _:
+            routes = (Route(customer, agent), Route(agent, customer))
+    return MediaPlan(routes, _recording_order(s, owner))
+
+
+def _recording_order(s: Session, owner: Segment) -> RecordingOrder | None:
+    for recording in s.recordings:
+        if recording.segment_id == owner.id and recording.state is RecordingState.RECORDING:
+            return RecordingOrder(recording.id, recording.parts[-1].number, s.customer_leg.id, owner.leg.id)
+    return None
+
+
+def orders(before: Session | None, after: Session, event: Event) -> list[MediaOrder]:
+    """The orders that make the worker's state follow the session's, in sequence."""
+    if after.ended:
+        had_worker = before is not None and not before.ended and before.worker_id is not None
+        return [ReleaseSession()] if had_worker else []
+    if after.worker_id is None:
+        return []
+    found: list[MediaOrder] = []
+    moved = before is None or before.epoch != after.epoch
+    if moved or (before is not None and media_plan(before) != media_plan(after)):
+        found.append(ApplyPlan(media_plan(after)))
+    if isinstance(event, LegOffered):
+        found.append(OpenLeg(event.leg_id, event.generation, event.sdp))
+    return found
+
+
+def agent_events(before: Session | None, after: Session) -> list[tuple[str, ag.AgentEvent]]:
+    """(agent id, event) for each segment whose state changed, in the order of the segments."""
+    known = {segment.id: segment for segment in before.segments} if before is not None else {}
+    found: list[tuple[str, ag.AgentEvent]] = []
+    for segment in after.segments:
+        old = known.get(segment.id)
+        if old is None:
+            found.append((segment.agent_id, ag.ContactOffered(after.id, segment.id)))
+        elif old.state is segment.state:
+            continue
+        elif segment.state is SegmentState.DONE:
+            missed = segment.end_reason in _BLAMED
+            found.append((segment.agent_id, ag.ContactReleased(segment.id, missed)))
+        elif _CONTACT[old.state] is not _CONTACT[segment.state]:
+            found.append((segment.agent_id, ag.ContactMoved(segment.id, _CONTACT[segment.state])))
+    return found
+
+
+def routable(s: Session) -> bool:
+    """Waits for an agent, and its customer is there to be connected."""
+    leg = s.customer_leg
+    return s.visit is not None and s.owner is None and not s.ended and leg.state.value in ("opening", "up")

@@ -1,0 +1,77 @@
+"""Every end of a session gets one verdict: a reason, whose doing it was, and how the books count the wait.
+
+An unknown cause counts as ours: a number that hides our faults is worse than none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Blame(StrEnum):
+    CUSTOMER = "customer"
+    AGENT = "agent"
+    NETWORK = "network"
+    US = "us"
+
+
+class VisitOutcome(StrEnum):
+    """How one wait in one queue ended. Flowed out and callback come with overflow rules and callbacks."""
+
+    ANSWERED = "answered"
+    ABANDONED = "abandoned"
+    FAILED = "failed"
+
+
+class EndReason(StrEnum):
+    CUSTOMER_HUNG_UP = "customer_hung_up"
+    AGENT_HUNG_UP = "agent_hung_up"
+    ABANDONED = "abandoned"  # left while waiting, ringing or connecting
+    CUSTOMER_LOST = "customer_lost"  # the connection broke and did not come back
+    NO_MEDIA = "no_media"  # never audible
+    SYSTEM_FAILED = "system_failed"  # no media worker could hold the call
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`waiting` is the outcome of a queue visit that this end cuts short."""
+
+    blame: Blame
+    waiting: VisitOutcome
+
+
+VERDICTS: dict[EndReason, Verdict] = {
+    EndReason.CUSTOMER_HUNG_UP: Verdict(Blame.CUSTOMER, VisitOutcome.ABANDONED),
+    EndReason.AGENT_HUNG_UP: Verdict(Blame.AGENT, VisitOutcome.FAILED),
+    EndReason.ABANDONED: Verdict(Blame.CUSTOMER, VisitOutcome.ABANDONED),
+    EndReason.CUSTOMER_LOST: Verdict(Blame.NETWORK, VisitOutcome.ABANDONED),
+    EndReason.NO_MEDIA: Verdict(Blame.US, VisitOutcome.FAILED),
+    EndReason.SYSTEM_FAILED: Verdict(Blame.US, VisitOutcome.FAILED),
+}
+
+
+class SegmentEnd(StrEnum):
+    """Why an agent's part of a session ended."""
+
+    CUSTOMER_HUNG_UP = "customer_hung_up"
+    AGENT_HUNG_UP = "agent_hung_up"
+    CUSTOMER_LOST = "customer_lost"
+    AGENT_LOST = "agent_lost"
+    SYSTEM_FAILED = "system_failed"
+    REJECTED = "rejected"
+    MISSED = "missed"
+    WITHDRAWN = "withdrawn"  # the agent's tab died while it rang
+    CUSTOMER_LEFT = "customer_left"  # before both could hear each other
+    NO_MEDIA = "no_media"  # the agent's side never became audible
+
+
+# A talk that ends with the session ends for the session's reason; before the talk the customer has left.
+SEGMENT_END: dict[EndReason, SegmentEnd] = {
+    EndReason.CUSTOMER_HUNG_UP: SegmentEnd.CUSTOMER_HUNG_UP,
+    EndReason.AGENT_HUNG_UP: SegmentEnd.AGENT_HUNG_UP,
+    EndReason.ABANDONED: SegmentEnd.CUSTOMER_LEFT,
+    EndReason.CUSTOMER_LOST: SegmentEnd.CUSTOMER_LOST,
+    EndReason.NO_MEDIA: SegmentEnd.CUSTOMER_LEFT,
+    EndReason.SYSTEM_FAILED: SegmentEnd.SYSTEM_FAILED,
+}

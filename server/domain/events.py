@@ -1,0 +1,240 @@
+"""What happens to a session: past facts, each a frozen value. The log of them is the truth.
+
+A field in `UNLOGGED` is used by the step that takes the event and kept out of the log: an SDP holds addresses
+and fingerprints that nobody needs once the leg is up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+UNLOGGED = frozenset({"sdp", "archive"})
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """What the widget said of its visitor: claims, not facts."""
+
+    name: str = ""
+    locale: str = "en"
+    page_url: str = ""
+    context: Mapping[str, str] = field(default_factory=dict)
+    consent_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRules:
+    """The queue as it was when the session entered it; later edits count for later sessions."""
+
+    queue_id: str
+    name: str
+    ring_timeout_s: int
+    wrap_up_s: int
+    disposition_required: bool
+    record: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallArrived:
+    session_id: str
+    tenant: str
+    entry_point_id: str
+    queue: QueueRules
+    customer: Customer
+    worker_id: str | None
+    channel: str = "voice"
+
+
+@dataclass(frozen=True, slots=True)
+class LegOffered:
+    """A participant sent an SDP offer: the first, or a re-anchor."""
+
+    leg_id: str
+    generation: int
+    sdp: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LegAnswered:
+    """The worker opened the generation; its answer goes to the participant."""
+
+    leg_id: str
+    generation: int
+    epoch: int
+    sdp: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LegRefused:
+    """The worker could not open the generation. `code` as in services.ports.MediaError."""
+
+    leg_id: str
+    generation: int
+    epoch: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class LegWentUp:
+    leg_id: str
+    generation: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class LegWentDown:
+    leg_id: str
+    generation: int
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LegFellQuiet:
+    leg_id: str
+    generation: int
+    epoch: int
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOffered:
+    """The router's choice. `why` keeps the candidates and reasons that led to it."""
+
+    agent_id: str
+    agent_name: str
+    why: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAccepted:
+    segment_id: str
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRejected:
+    segment_id: str
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentVanished:
+    """The agent's tab died while it rang: the offer is withdrawn without blame."""
+
+    segment_id: str
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerHungUp:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class AgentHungUp:
+    segment_id: str
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldChanged:
+    segment_id: str
+    agent_id: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotesSaved:
+    segment_id: str
+    agent_id: str
+    notes: str
+    disposition_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WrapUpDone:
+    segment_id: str
+    agent_id: str
+    notes: str
+    disposition_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A media worker is gone with all it held; `replacement` takes the call over, when there is one."""
+
+    worker_id: str
+    replacement: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A worker for a session that had none."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingPartClosed:
+    recording_id: str
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingBroke:
+    recording_id: str
+    part: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingArchived:
+    """`archive` holds files, hashes and peaks; it goes to the recording's row."""
+
+    recording_id: str
+    duration_ms: int
+    archive: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFailed:
+    recording_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """`at` names the deadline as it was set: stale unless it is still current."""
+
+    kind: str
+    key: str
+    at: int
+
+
+Event = (
+    CallArrived
+    | LegOffered
+    | LegAnswered
+    | LegRefused
+    | LegWentUp
+    | LegWentDown
+    | LegFellQuiet
+    | AgentOffered
+    | AgentAccepted
+    | AgentRejected
+    | AgentVanished
+    | CustomerHungUp
+    | AgentHungUp
+    | HoldChanged
+    | NotesSaved
+    | WrapUpDone
+    | WorkerLost
+    | Placed
+    | RecordingPartClosed
+    | RecordingBroke
+    | RecordingArchived
+    | ArchiveFailed
+    | DeadlinePassed
+)

@@ -1,0 +1,123 @@
+"""A segment: one agent's part of a session. Wrap-up belongs to it and may outlive the session.
+
+    offered ──accepted──► connecting ──both audible──► talking ⇄ held
+       │                       │                          │
+       └─ rejected, missed, …  └─ no media, left          └─ talk over ──► wrap_up ──► done
+
+A segment that never talked goes to `done` directly: nobody writes notes about a call that did not happen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from server.domain import leg as legs
+from server.domain.endings import SegmentEnd
+from server.domain.leg import Leg
+from server.domain.machine import IllegalTransition
+
+
+class SegmentState(StrEnum):
+    OFFERED = "offered"  # the agent's answer, until the offer's deadline
+    CONNECTING = "connecting"  # both legs, until the connect deadline
+    TALKING = "talking"  # either side's hang-up, or a lost leg's grace
+    HELD = "held"  # the agent, to take the customer back
+    WRAP_UP = "wrap_up"  # the agent's disposition, until the wrap-up deadline
+    DONE = "done"
+
+
+S = SegmentState
+NEXT: dict[SegmentState, frozenset[SegmentState]] = {
+    S.OFFERED: frozenset({S.CONNECTING, S.DONE}),
+    S.CONNECTING: frozenset({S.TALKING, S.DONE}),
+    S.TALKING: frozenset({S.HELD, S.WRAP_UP, S.DONE}),
+    S.HELD: frozenset({S.TALKING, S.WRAP_UP, S.DONE}),
+    S.WRAP_UP: frozenset({S.DONE}),
+    S.DONE: frozenset(),
+}
+OWNING = frozenset({S.OFFERED, S.CONNECTING, S.TALKING, S.HELD})  # holds the session
+IN_TALK = frozenset({S.TALKING, S.HELD})
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """All times are UTC epoch milliseconds. `number` is 1-based within the session."""
+
+    id: str
+    number: int
+    agent_id: str
+    agent_name: str
+    queue_id: str
+    leg: Leg
+    offered_at: int
+    offer_deadline_at: int
+    wrap_up_s: int
+    disposition_required: bool
+    state: SegmentState = SegmentState.OFFERED
+    accepted_at: int | None = None
+    talk_started_at: int | None = None
+    held_since: int | None = None
+    hold_ms: int = 0
+    talk_ended_at: int | None = None
+    wrap_up_deadline_at: int | None = None
+    done_at: int | None = None
+    end_reason: SegmentEnd | None = None
+    disposition_id: str | None = None
+    notes: str = ""
+
+    @property
+    def owns(self) -> bool:
+        return self.state in OWNING
+
+    @property
+    def in_talk(self) -> bool:
+        return self.state in IN_TALK
+
+
+def _to(segment: Segment, state: SegmentState) -> None:
+    if state not in NEXT[segment.state]:
+        raise IllegalTransition(f"segment {segment.state} -> {state}")
+
+
+def accept(segment: Segment, now: int) -> Segment:
+    _to(segment, S.CONNECTING)
+    return replace(segment, state=S.CONNECTING, accepted_at=now)
+
+
+def begin_talk(segment: Segment, now: int) -> Segment:
+    _to(segment, S.TALKING)
+    return replace(segment, state=S.TALKING, talk_started_at=now)
+
+
+def hold(segment: Segment, now: int) -> Segment:
+    _to(segment, S.HELD)
+    return replace(segment, state=S.HELD, held_since=now)
+
+
+def unhold(segment: Segment, now: int) -> Segment:
+    _to(segment, S.TALKING)
+    return replace(_hold_over(segment, now), state=S.TALKING)
+
+
+def end(segment: Segment, reason: SegmentEnd, now: int) -> Segment:
+    """The agent's part is over: wrap-up if there was a talk and the queue gives time for it, else done."""
+    ended = replace(_hold_over(segment, now), end_reason=reason, leg=legs.closed(segment.leg, now))
+    if not segment.in_talk:
+        return finish(ended, now)
+    ended = replace(ended, talk_ended_at=now)
+    if segment.wrap_up_s == 0:
+        return finish(ended, now)
+    _to(segment, S.WRAP_UP)
+    return replace(ended, state=S.WRAP_UP, wrap_up_deadline_at=now + segment.wrap_up_s * 1000)
+
+
+def finish(segment: Segment, now: int) -> Segment:
+    _to(segment, S.DONE)
+    return replace(segment, state=S.DONE, done_at=now, wrap_up_deadline_at=None)
+
+
+def _hold_over(segment: Segment, now: int) -> Segment:
+    if segment.held_since is None:
+        return segment
+    return replace(segment, held_since=None, hold_ms=segment.hold_ms + now - segment.held_since)

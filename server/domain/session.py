@@ -1,0 +1,123 @@
+"""A session: one customer's contact with the center on one channel, from arrival to end.
+
+Theory of operation. The session row is the fold of its events. `session_step.step` takes the session, one
+event and the time, and gives the next session; everything that must then be done (orders to the media worker,
+deadlines, what agents are told) is a function of the two sessions, in `effects.py`. So nothing can be
+forgotten on one of many paths, and the fold of the log is the session again.
+
+A session holds its segments, and each holds its agent's leg; the customer's leg is the session's own. At most
+one segment owns the session at a time. Segments in wrap-up and recordings being archived outlive the end:
+`done` tells that nothing more will happen.
+
+Ids of what a session holds are derived from its own, so that the fold gives the same ids each time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from server.domain import recording as recordings
+from server.domain.endings import EndReason
+from server.domain.events import Customer, QueueRules
+from server.domain.leg import Leg
+from server.domain.queue_visit import QueueVisit
+from server.domain.recording import Recording
+from server.domain.segment import Segment, SegmentState
+
+
+class SessionState(StrEnum):
+    ARRIVING = "arriving"  # the customer's first SDP offer, until the arrival deadline
+    QUEUED = "queued"  # an agent who can hear the customer: waiting, ringing, connecting
+    CONNECTED = "connected"  # a hang-up, or a lost leg's grace
+    ENDED = "ended"  # nobody; segments and recordings may still be finishing
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An agent who declined this session: not asked again for a while."""
+
+    agent_id: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """All times are UTC epoch milliseconds. `epoch` counts placements and never falls; `worker_id` is None
+    while no worker holds the session (since `unplaced_since`)."""
+
+    id: str
+    tenant: str
+    version: int
+    state: SessionState
+    channel: str
+    entry_point_id: str
+    queue: QueueRules
+    customer: Customer
+    created_at: int
+    customer_leg: Leg
+    worker_id: str | None
+    epoch: int
+    unplaced_since: int | None = None
+    priority: int = 5
+    visits: tuple[QueueVisit, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    recordings: tuple[Recording, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    talk_started_at: int | None = None
+    ended_at: int | None = None
+    end_reason: EndReason | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state is SessionState.ENDED
+
+    @property
+    def done(self) -> bool:
+        return (
+            self.ended
+            and all(segment.state is SegmentState.DONE for segment in self.segments)
+            and all(recording.state in recordings.FINAL for recording in self.recordings)
+        )
+
+    @property
+    def owner(self) -> Segment | None:
+        """The segment that owns the session now, if any."""
+        return next((segment for segment in self.segments if segment.owns), None)
+
+    @property
+    def visit(self) -> QueueVisit | None:
+        """The wait that is still running, if any."""
+        return next((visit for visit in self.visits if visit.outcome is None), None)
+
+    @property
+    def order_key(self) -> tuple[int, int, str]:
+        """The place in a queue: priority, first arrival, id. A requeued session keeps it, so it comes first."""
+        return (self.priority, self.created_at, self.id)
+
+    def segment(self, segment_id: str) -> Segment | None:
+        return next((segment for segment in self.segments if segment.id == segment_id), None)
+
+    def with_segment(self, changed: Segment) -> Session:
+        return replace(self, segments=tuple(changed if s.id == changed.id else s for s in self.segments))
+
+    def with_recording(self, changed: Recording) -> Session:
+        return replace(self, recordings=tuple(changed if r.id == changed.id else r for r in self.recordings))
+
+    def leg(self, leg_id: str) -> Leg | None:
+        if leg_id == self.customer_leg.id:
+            return self.customer_leg
+        return next((segment.leg for segment in self.segments if segment.leg.id == leg_id), None)
+
+    def with_leg(self, changed: Leg) -> Session:
+        if changed.id == self.customer_leg.id:
+            return replace(self, customer_leg=changed)
+        return replace(
+            self,
+            segments=tuple(replace(s, leg=changed) if s.leg.id == changed.id else s for s in self.segments),
+        )
+
+
+def derived_id(session_id: str, kind: str, number: int) -> str:
+    """The id of the session's `number`-th leg, segment, visit or recording (`kind`: leg, seg, vis, rec)."""
+    return f"{kind}_{session_id.removeprefix('ses_')}_{number}"

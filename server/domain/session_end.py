@@ -1,0 +1,53 @@
+"""How sessions end, and how a session goes on without the agent it had."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from server.domain import leg as legs
+from server.domain import recording as recordings
+from server.domain import segment as segments
+from server.domain.endings import SEGMENT_END, VERDICTS, EndReason, SegmentEnd
+from server.domain.queue_visit import QueueVisit
+from server.domain.queue_visit import close as close_visit
+from server.domain.segment import Segment
+from server.domain.session import Session, SessionState, derived_id
+
+
+def end_session(s: Session, reason: EndReason, now: int) -> Session:
+    """The one terminal transition. A talk goes to wrap-up; an offer or a set-up ends as the customer's leaving."""
+    owner = s.owner
+    if owner is not None:
+        why = SEGMENT_END[reason] if owner.in_talk else SegmentEnd.CUSTOMER_LEFT
+        s = s.with_segment(segments.end(owner, why, now))
+    visit = s.visit
+    if visit is not None:
+        closed = close_visit(visit, VERDICTS[reason].waiting, now)
+        s = replace(s, visits=tuple(closed if v.id == visit.id else v for v in s.visits))
+    s = _stop_recordings(s, now)
+    return replace(
+        s,
+        state=SessionState.ENDED,
+        customer_leg=legs.closed(s.customer_leg, now),
+        unplaced_since=None,
+        ended_at=now,
+        end_reason=reason,
+    )
+
+
+def release_agent(s: Session, segment: Segment, why: SegmentEnd, now: int) -> Session:
+    """The agent is out, the customer waits on, first in line: the order key is that of the first arrival.
+
+    Before the talk the same queue visit goes on; after a talk (the agent was lost) a new one begins."""
+    s = s.with_segment(segments.end(segment, why, now))
+    if s.state is not SessionState.CONNECTED:
+        return s
+    s = _stop_recordings(s, now)
+    visit = QueueVisit(derived_id(s.id, "vis", len(s.visits) + 1), s.queue.queue_id, now)
+    return replace(s, state=SessionState.QUEUED, visits=(*s.visits, visit))
+
+
+def _stop_recordings(s: Session, now: int) -> Session:
+    for recording in s.recordings:
+        s = s.with_recording(recordings.stop(recording, now))
+    return s

@@ -1,0 +1,419 @@
+"""The session's transitions: a table picks a rule, small rules decide. No rule does more than give the next
+session; what follows from it is derived in `effects.py`.
+
+A pair that the table does not hold raises `IllegalTransition`: that is a bug. What peers may well send late,
+twice or out of order has a rule in every state, which raises `Stale` or `Refused` where it can't be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from server.domain import events as ev
+from server.domain import leg as legs
+from server.domain import recording as recordings
+from server.domain import segment as segments
+from server.domain.deadlines import Deadline, deadlines, on_deadline
+from server.domain.endings import EndReason, SegmentEnd, VisitOutcome
+from server.domain.leg import Leg, LegState
+from server.domain.machine import IllegalTransition, Refused, Stale
+from server.domain.queue_visit import QueueVisit
+from server.domain.queue_visit import close as close_visit
+from server.domain.recording import Part, Recording
+from server.domain.segment import Segment, SegmentState
+from server.domain.session import Rejection, Session, SessionState, derived_id
+from server.domain.session_end import end_session, release_agent
+
+Rule = Callable[[Session, Any, int], Session]
+MAX_SEGMENTS = 200  # a session that was offered this often has a configuration fault; the row must stay small
+
+
+def arrive(event: ev.CallArrived, now: int) -> Session:
+    """The first event: it makes the session."""
+    return Session(
+        id=event.session_id,
+        tenant=event.tenant,
+        version=0,
+        state=SessionState.ARRIVING,
+        channel=event.channel,
+        entry_point_id=event.entry_point_id,
+        queue=event.queue,
+        customer=event.customer,
+        created_at=now,
+        customer_leg=Leg(derived_id(event.session_id, "leg", 0), since=now),
+        worker_id=event.worker_id,
+        epoch=1 if event.worker_id else 0,
+        unplaced_since=None if event.worker_id else now,
+    )
+
+
+# --- legs --------------------------------------------------------------------------------------------
+
+
+def leg_offered(s: Session, e: ev.LegOffered, now: int) -> Session:
+    leg = _open_leg(s, e.leg_id)
+    if e.generation <= leg.generation:
+        raise Stale("stale_generation")
+    s = s.with_leg(legs.offered(leg, e.generation, now))
+    if s.state is not SessionState.ARRIVING:
+        return s
+    return _enqueue(s, now)
+
+
+def leg_answered(s: Session, e: ev.LegAnswered, now: int) -> Session:
+    _current(s, e.leg_id, e.generation, e.epoch)
+    return s
+
+
+def leg_refused(s: Session, e: ev.LegRefused, now: int) -> Session:
+    leg = _current(s, e.leg_id, e.generation, e.epoch)
+    return s.with_leg(legs.down(leg, now) if not leg.is_up else leg)
+
+
+def leg_up(s: Session, e: ev.LegWentUp, now: int) -> Session:
+    leg = _current(s, e.leg_id, e.generation, e.epoch)
+    s = s.with_leg(legs.up(leg, now))
+    owner = s.owner
+    if owner is None or owner.state is not SegmentState.CONNECTING:
+        return s
+    if not (owner.leg.is_up and s.customer_leg.is_up):
+        return s
+    return _begin_talk(s, owner, now)
+
+
+def leg_down(s: Session, e: ev.LegWentDown, now: int) -> Session:
+    leg = _current(s, e.leg_id, e.generation, e.epoch)
+    return s.with_leg(legs.down(leg, now))
+
+
+def leg_quiet(s: Session, e: ev.LegFellQuiet, now: int) -> Session:
+    leg = _current(s, e.leg_id, e.generation, e.epoch)
+    if leg.quiet == e.quiet:
+        raise Stale("no_change")
+    return s.with_leg(replace(leg, quiet=e.quiet))
+
+
+# --- agents ------------------------------------------------------------------------------------------
+
+
+def offer(s: Session, e: ev.AgentOffered, now: int) -> Session:
+    if s.owner is not None:
+        raise Stale("offer_taken", {"agent": s.owner.agent_name})
+    if len(s.segments) >= MAX_SEGMENTS:
+        return end_session(s, EndReason.SYSTEM_FAILED, now)
+    number = len(s.segments) + 1
+    segment = Segment(
+        id=derived_id(s.id, "seg", number),
+        number=number,
+        agent_id=e.agent_id,
+        agent_name=e.agent_name,
+        queue_id=s.queue.queue_id,
+        leg=Leg(derived_id(s.id, "leg", number), since=now),
+        offered_at=now,
+        offer_deadline_at=now + s.queue.ring_timeout_s * 1000,
+        wrap_up_s=s.queue.wrap_up_s,
+        disposition_required=s.queue.disposition_required,
+    )
+    return replace(s, segments=(*s.segments, segment))
+
+
+def accept(s: Session, e: ev.AgentAccepted, now: int) -> Session:
+    segment = _own(s, e.segment_id, e.agent_id)
+    if segment.state is not SegmentState.OFFERED:
+        raise _late_answer(s, segment)
+    return s.with_segment(segments.accept(segment, now))
+
+
+def reject(s: Session, e: ev.AgentRejected, now: int) -> Session:
+    segment = _own(s, e.segment_id, e.agent_id)
+    if segment.state is not SegmentState.OFFERED:
+        raise _late_answer(s, segment)
+    s = replace(s, rejections=(*s.rejections[-19:], Rejection(e.agent_id, now)))
+    return release_agent(s, segment, SegmentEnd.REJECTED, now)
+
+
+def vanish(s: Session, e: ev.AgentVanished, now: int) -> Session:
+    segment = _own(s, e.segment_id, e.agent_id)
+    if segment.state is not SegmentState.OFFERED:
+        raise Stale("no_change")
+    return release_agent(s, segment, SegmentEnd.WITHDRAWN, now)
+
+
+def customer_hang_up(s: Session, e: ev.CustomerHungUp, now: int) -> Session:
+    reason = EndReason.CUSTOMER_HUNG_UP if s.state is SessionState.CONNECTED else EndReason.ABANDONED
+    return end_session(s, reason, now)
+
+
+def agent_hang_up(s: Session, e: ev.AgentHungUp, now: int) -> Session:
+    segment = _own(s, e.segment_id, e.agent_id)
+    if segment.in_talk:
+        return end_session(s, EndReason.AGENT_HUNG_UP, now)
+    if segment.state is SegmentState.CONNECTING:  # nobody has spoken yet: the customer keeps the place
+        s = replace(s, rejections=(*s.rejections[-19:], Rejection(e.agent_id, now)))
+        return release_agent(s, segment, SegmentEnd.REJECTED, now)
+    raise Stale("contact_over")
+
+
+def change_hold(s: Session, e: ev.HoldChanged, now: int) -> Session:
+    segment = _own(s, e.segment_id, e.agent_id)
+    if not segment.in_talk:
+        raise Refused("not_in_call")
+    if (segment.state is SegmentState.HELD) == e.on:
+        raise Stale("no_change")
+    return s.with_segment(segments.hold(segment, now) if e.on else segments.unhold(segment, now))
+
+
+def save_notes(s: Session, e: ev.NotesSaved, now: int) -> Session:
+    segment = _own(s, e.segment_id, e.agent_id)
+    if segment.state is SegmentState.DONE:
+        raise Stale("contact_over")
+    if (segment.notes, segment.disposition_id) == (e.notes, e.disposition_id):
+        raise Stale("no_change")
+    return s.with_segment(replace(segment, notes=e.notes, disposition_id=e.disposition_id))
+
+
+def wrap_up(s: Session, e: ev.WrapUpDone, now: int) -> Session:
+    segment = _own(s, e.segment_id, e.agent_id)
+    if segment.state is SegmentState.DONE:
+        raise Stale("contact_over")
+    if segment.state is not SegmentState.WRAP_UP:
+        raise Refused("not_in_wrap_up")
+    if segment.disposition_required and e.disposition_id is None:
+        raise Refused("disposition_required")
+    return s.with_segment(
+        segments.finish(replace(segment, notes=e.notes, disposition_id=e.disposition_id), now)
+    )
+
+
+# --- placement and recording -------------------------------------------------------------------------
+
+
+def lose_worker(s: Session, e: ev.WorkerLost, now: int) -> Session:
+    """Everything on the worker is gone. Parts of recordings are as complete as they will ever be."""
+    open_parts = any(p.worker_id == e.worker_id and not p.closed for r in s.recordings for p in r.parts)
+    for recording in s.recordings:
+        s = s.with_recording(recordings.lose_worker(recording, e.worker_id))
+    if s.ended or s.worker_id != e.worker_id:
+        if not open_parts:
+            raise Stale("no_change")
+        return s
+    for leg in _live_legs(s):
+        s = s.with_leg(legs.down(leg, now) if leg.state is not LegState.WANTED else leg)
+    if e.replacement is None:
+        return replace(s, worker_id=None, unplaced_since=now)
+    return _place(s, e.replacement)
+
+
+def place(s: Session, e: ev.Placed, now: int) -> Session:
+    if s.worker_id is not None:
+        raise Stale("no_change")
+    return _place(s, e.worker_id)
+
+
+def part_closed(s: Session, e: ev.RecordingPartClosed, now: int) -> Session:
+    recording = _recording(s, e.recording_id)
+    changed = recordings.close_part(recording, e.part)
+    if changed == recording:
+        raise Stale("no_change")
+    return s.with_recording(changed)
+
+
+def recording_broke(s: Session, e: ev.RecordingBroke, now: int) -> Session:
+    recording = _recording(s, e.recording_id)
+    if recording.broken is not None or e.part != recording.parts[-1].number:
+        raise Stale("no_change")
+    return s.with_recording(replace(recording, broken=e.code))
+
+
+def archived(s: Session, e: ev.RecordingArchived, now: int) -> Session:
+    recording = _recording(s, e.recording_id)
+    if recording.state in recordings.FINAL:
+        raise Stale("no_change")
+    return s.with_recording(recordings.archived(recording, e.duration_ms))
+
+
+def archive_failed(s: Session, e: ev.ArchiveFailed, now: int) -> Session:
+    recording = _recording(s, e.recording_id)
+    if recording.state in recordings.FINAL:
+        raise Stale("no_change")
+    return s.with_recording(recordings.failed(recording, e.reason))
+
+
+def deadline_passed(s: Session, e: ev.DeadlinePassed, now: int) -> Session:
+    if Deadline(e.kind, e.key, e.at) not in deadlines(s) or now < e.at:
+        raise Stale("stale_deadline")
+    return on_deadline(s, e, now)
+
+
+def over(s: Session, e: Any, now: int) -> Session:
+    raise Stale("session_ended")
+
+
+# --- the table ---------------------------------------------------------------------------------------
+
+ANY = tuple(SessionState)
+LIVE = (SessionState.ARRIVING, SessionState.QUEUED, SessionState.CONNECTED)
+_A, _Q, _C, _E = SessionState
+
+
+def _rows(states: tuple[SessionState, ...], rules: dict[type, Rule]) -> dict[tuple[SessionState, type], Rule]:
+    return {(state, event): rule for state in states for event, rule in rules.items()}
+
+
+TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
+    **_rows(
+        LIVE,
+        {
+            ev.LegOffered: leg_offered,
+            ev.LegAnswered: leg_answered,
+            ev.LegRefused: leg_refused,
+            ev.LegWentUp: leg_up,
+            ev.LegWentDown: leg_down,
+            ev.LegFellQuiet: leg_quiet,
+            ev.CustomerHungUp: customer_hang_up,
+            ev.Placed: place,
+        },
+    ),
+    **_rows(
+        (_E,),
+        dict.fromkeys(
+            (
+                ev.LegOffered,
+                ev.LegAnswered,
+                ev.LegRefused,
+                ev.LegWentUp,
+                ev.LegWentDown,
+                ev.LegFellQuiet,
+                ev.CustomerHungUp,
+                ev.Placed,
+                ev.AgentOffered,
+            ),
+            over,
+        ),
+    ),
+    **_rows(
+        ANY,
+        {
+            ev.AgentAccepted: accept,
+            ev.AgentRejected: reject,
+            ev.AgentVanished: vanish,
+            ev.AgentHungUp: agent_hang_up,
+            ev.HoldChanged: change_hold,
+            ev.NotesSaved: save_notes,
+            ev.WrapUpDone: wrap_up,
+            ev.WorkerLost: lose_worker,
+            ev.RecordingPartClosed: part_closed,
+            ev.RecordingBroke: recording_broke,
+            ev.RecordingArchived: archived,
+            ev.ArchiveFailed: archive_failed,
+            ev.DeadlinePassed: deadline_passed,
+        },
+    ),
+    (_Q, ev.AgentOffered): offer,
+    (_C, ev.AgentOffered): offer,
+}
+
+
+def step(session: Session | None, event: ev.Event, now: int) -> Session:
+    """The next session, its version one higher.
+
+    Raises Stale (late or repeated: nothing changed), Refused (not allowed now), IllegalTransition (a bug)."""
+    if isinstance(event, ev.CallArrived):
+        if session is not None:
+            raise Stale("no_change")
+        return replace(arrive(event, now), version=1)
+    if session is None:
+        raise IllegalTransition(f"{type(event).__name__} before CallArrived")
+    rule = TRANSITIONS.get((session.state, type(event)))
+    if rule is None:
+        raise IllegalTransition(f"{type(event).__name__} in {session.state}")
+    return replace(rule(session, event, now), version=session.version + 1)
+
+
+# --- what the rules share ----------------------------------------------------------------------------
+
+
+def _enqueue(s: Session, now: int) -> Session:
+    number = len(s.visits) + 1
+    visit = QueueVisit(derived_id(s.id, "vis", number), s.queue.queue_id, now)
+    return replace(s, state=SessionState.QUEUED, visits=(*s.visits, visit))
+
+
+def _begin_talk(s: Session, owner: Segment, now: int) -> Session:
+    """Both can hear each other: the wait is answered, and the recording begins where the queue wants one."""
+    s = s.with_segment(segments.begin_talk(owner, now))
+    visit = s.visit
+    if visit is not None:
+        closed = close_visit(visit, VisitOutcome.ANSWERED, now)
+        s = replace(s, visits=tuple(closed if v.id == visit.id else v for v in s.visits))
+    if s.queue.record and s.worker_id is not None:
+        number = len(s.recordings) + 1
+        begun = Recording(derived_id(s.id, "rec", number), owner.id, now, (Part(1, s.worker_id),))
+        s = replace(s, recordings=(*s.recordings, begun))
+    first = s.talk_started_at if s.talk_started_at is not None else now
+    return replace(s, state=SessionState.CONNECTED, talk_started_at=first)
+
+
+def _place(s: Session, worker_id: str) -> Session:
+    for recording in s.recordings:
+        s = s.with_recording(recordings.move(recording, worker_id))
+    return replace(s, worker_id=worker_id, epoch=s.epoch + 1, unplaced_since=None)
+
+
+def _live_legs(s: Session) -> list[Leg]:
+    owner = s.owner
+    return [s.customer_leg, owner.leg] if owner else [s.customer_leg]
+
+
+def _open_leg(s: Session, leg_id: str) -> Leg:
+    """A leg that may carry media now. Raises Stale for one that is over, or whose offer is not accepted yet."""
+    leg = s.leg(leg_id)
+    if leg is None:
+        raise Refused("unknown_leg")
+    owner = s.owner
+    if leg.state is LegState.CLOSED:
+        raise Stale("contact_over")
+    if owner is not None and owner.leg.id == leg_id and owner.state is SegmentState.OFFERED:
+        raise Refused("not_accepted")
+    return leg
+
+
+def _current(s: Session, leg_id: str, generation: int, epoch: int) -> Leg:
+    """The leg that a worker's word is about, if that word is of the newest placement and generation."""
+    leg = s.leg(leg_id)
+    if leg is None or leg.state is LegState.CLOSED:
+        raise Stale("contact_over")
+    if epoch != s.epoch or s.worker_id is None:
+        raise Stale("stale_epoch")
+    if generation != leg.generation:
+        raise Stale("stale_generation")
+    return leg
+
+
+def _own(s: Session, segment_id: str, agent_id: str) -> Segment:
+    segment = s.segment(segment_id)
+    if segment is None or segment.agent_id != agent_id:
+        raise Refused("not_your_contact")
+    return segment
+
+
+def _late_answer(s: Session, segment: Segment) -> Stale:
+    """Why an accept or a reject comes too late, in the words that the agent needs."""
+    if segment.state is not SegmentState.DONE:
+        return Stale("no_change")
+    if segment.end_reason is SegmentEnd.CUSTOMER_LEFT:
+        return Stale("customer_left")
+    owner = s.owner
+    taken = owner if owner is not None and owner.state is not SegmentState.OFFERED else None
+    if taken is not None:
+        return Stale("offer_taken", {"agent": taken.agent_name})
+    return Stale("offer_withdrawn" if segment.end_reason is SegmentEnd.WITHDRAWN else "offer_expired")
+
+
+def _recording(s: Session, recording_id: str) -> Recording:
+    recording = next((r for r in s.recordings if r.id == recording_id), None)
+    if recording is None:
+        raise IllegalTransition(f"no recording {recording_id} in {s.id}")
+    return recording

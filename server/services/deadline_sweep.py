@@ -1,0 +1,69 @@
+"""Turns deadlines that have passed into events. The rows are durable, so any process may sweep them; the local
+timer only makes it prompt."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from server.domain.agent import AgentDeadlinePassed
+from server.domain.events import DeadlinePassed
+from server.domain.machine import Refused, Stale
+from server.services.ports import Clock, Commit, Conflict, DueDeadline, StepStore, StorageUnavailable
+from server.services.stepper import Stepper
+
+log = structlog.get_logger()
+SWEEP_S = 0.5
+
+
+class DeadlineSweep:
+    def __init__(self, store: StepStore, stepper: Stepper, clock: Clock) -> None:
+        self._store = store
+        self._stepper = stepper
+        self._clock = clock
+        self._woken = asyncio.Event()
+
+    def on_commit(self, commit: Commit) -> None:
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Sweep for ever: at the next deadline, and at least every SWEEP_S."""
+        while True:
+            self._woken.clear()
+            try:
+                await self.sweep()
+                next_at = await self._store.next_deadline()
+            except StorageUnavailable as error:
+                log.error("deadline_sweep_failed", error=str(error))
+                next_at = None
+            wait_s = SWEEP_S
+            if next_at is not None:
+                wait_s = min(SWEEP_S, max(0.005, (next_at - self._clock.now_ms()) / 1000))
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+
+    async def sweep(self) -> int:
+        """Post every deadline that is due; returns how many took effect."""
+        taken = 0
+        for due in await self._store.due(self._clock.now_ms()):
+            try:
+                await self._post(due)
+                taken += 1
+            except (Stale, Refused, Conflict):
+                continue
+            except StorageUnavailable:
+                raise
+            except Exception:  # one broken row must not stop everybody's deadlines
+                log.exception("deadline_failed", owner_id=due.owner_id, kind=due.deadline.kind)
+        return taken
+
+    async def _post(self, due: DueDeadline) -> None:
+        kind, key, at = due.deadline.kind, due.deadline.key, due.deadline.at
+        if due.owner_id.startswith("usr_"):
+            await self._stepper.apply_agent(due.tenant, due.owner_id, AgentDeadlinePassed(kind, at))
+        else:
+            await self._stepper.apply(due.owner_id, DeadlinePassed(kind, key, at))

@@ -1,0 +1,99 @@
+"""Carries out orders: the outbox rows of each session, strictly in their sequence, on the worker that holds it.
+
+A row is deleted in the transaction that saves what it yielded. A process that dies in between leaves the row;
+the next one sends the order again under the same stamp and the worker gives its first result again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from server.domain.events import LegAnswered, LegRefused
+from server.domain.machine import Stale
+from server.domain.media import OpenLeg
+from server.services.ports import Commit, MediaEngine, MediaError, OutboxRow, StepStore
+from server.services.stepper import Stepper
+
+log = structlog.get_logger()
+RETRY_S = 0.25  # a worker that does not answer is restarting, or about to be declared lost
+OVERTAKEN = frozenset({"stale_epoch", "stale_order"})
+UNREACHABLE = frozenset({"worker_gone", "worker_timeout"})
+
+
+class Dispatcher:
+    """One task a session that has orders; `group` is their parent."""
+
+    def __init__(self, store: StepStore, stepper: Stepper, engine: MediaEngine, group: asyncio.TaskGroup) -> None:
+        self._store = store
+        self._stepper = stepper
+        self._engine = engine
+        self._group = group
+        self._running: set[str] = set()
+        self._again: set[str] = set()
+
+    def on_commit(self, commit: Commit) -> None:
+        for save in commit.sessions:
+            if save.orders:
+                self.kick(save.after.id)
+
+    def kick(self, session_id: str) -> None:
+        if session_id in self._running:
+            self._again.add(session_id)
+            return
+        self._running.add(session_id)
+        self._group.create_task(self._run(session_id), name=f"dispatch {session_id}")
+
+    async def resume(self) -> None:
+        """After a start: the orders that an earlier process left."""
+        for session_id in await self._store.outbox_sessions():
+            self.kick(session_id)
+
+    async def _run(self, session_id: str) -> None:
+        try:
+            while True:
+                self._again.discard(session_id)
+                rows = await self._store.outbox(session_id)
+                for row in rows:
+                    if not await self._carry_out(row):
+                        await asyncio.sleep(RETRY_S)
+                        break
+                if not rows and session_id not in self._again:
+                    return
+        except Exception:
+            log.exception("dispatch_failed", session_id=session_id)
+        finally:
+            self._running.discard(session_id)
+
+    async def _carry_out(self, row: OutboxRow) -> bool:
+        """True when the row is gone. One that can't reach its worker stays until the session is placed anew."""
+        try:
+            result = await self._engine.order(row.worker_id, row.stamp, row.order)
+        except MediaError as error:
+            return await self._failed(row, error)
+        if isinstance(row.order, OpenLeg):
+            answer = LegAnswered(row.order.leg_id, row.order.generation, row.epoch, result.sdp or "")
+            await self._stepper.apply(row.key.session_id, answer, consumed=[row.key], skip_stale=True)
+        else:
+            await self._store.drop_orders([row.key])
+        return True
+
+    async def _failed(self, row: OutboxRow, error: MediaError) -> bool:
+        session = await self._store.session(row.key.session_id)
+        moved = session is None or session.epoch > row.epoch or session.worker_id is None
+        if error.code in UNREACHABLE:
+            over = session is not None and session.ended and all(r.state != "closing" for r in session.recordings)
+            if not (moved or over):
+                return False
+        elif error.code not in OVERTAKEN:
+            log.warning("order_failed", session_id=row.key.session_id, order=type(row.order).__name__, code=error.code)
+        if isinstance(row.order, OpenLeg) and not moved and error.code not in OVERTAKEN:
+            refused = LegRefused(row.order.leg_id, row.order.generation, row.epoch, error.code)
+            try:
+                await self._stepper.apply(row.key.session_id, refused, consumed=[row.key], skip_stale=True)
+            except Stale:
+                await self._store.drop_orders([row.key])
+        else:
+            await self._store.drop_orders([row.key])
+        return True
