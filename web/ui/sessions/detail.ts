@@ -1,0 +1,48 @@
+// The segments of a session as the page shows them. The REST contract leaves their fields open, so that each is read
+// on its own and a missing one is shown as nothing.
+
+export interface SegmentShown {
+  id: string;
+  agentName: string;
+  state: string;
+  offeredAt: number | null;
+  talkStartedAt: number | null;
+  endedAt: number | null;
+  endReason: string | null;
+  notes: string;
+  disposition: string | null;
+}
+
+type Row = Readonly<Record<string, unknown>>;
+
+export function segmentShown(row: Row, agentNames: ReadonlyMap<string, string>): SegmentShown {
+  const agentId = text(row, 'user_id') ?? text(row, 'agent_id') ?? '';
+  return {
+    id: text(row, 'segment_id') ?? '',
+    agentName: text(row, 'agent_name') ?? agentNames.get(agentId) ?? '',
+    state: text(row, 'state') ?? 'done',
+    offeredAt: time(row, 'offered_at'),
+    talkStartedAt: time(row, 'talk_started_at'),
+    endedAt: time(row, 'ended_at'),
+    endReason: text(row, 'end_reason'),
+    notes: text(row, 'notes') ?? '',
+    disposition: text(row, 'disposition_name'),
+  };
+}
+
+function text(row: Row, key: string): string | null {
+  const value = row[key];
+  return typeof value === 'string' ? value : null;
+}
+
+function time(row: Row, key: string): number | null {
+  const value = row[key];
+  return typeof value === 'number' ? value : null;
+}
+
+/** Local midnight of a date input's `yyyy-mm-dd`, plus whole days; undefined for an empty or unreadable one. */
+export function dayStart(value: string, plusDays = 0): number | undefined {
+  const match = /^(\d{4})-(\d{2})-(\d{2})$/.exec(value);
+  if (match === null) return undefined;
+  return new Date(Number(match[1]), Number(match[2]) - 1, Number(match[3]) + plusDays).getTime();
+}
