@@ -11,6 +11,7 @@ from server.domain.agent import Agent, AgentEvent
 from server.domain.deadlines import Deadline
 from server.domain.events import Event
 from server.domain.media import MediaOrder, MediaReport
+from server.domain.router_state import Claim, FreeAgent, RouterState, WaitingSession
 from server.domain.session import Session
 
 # --- media -------------------------------------------------------------------------------------------
@@ -291,41 +292,6 @@ class CommitListener(Protocol):
 
 
 # --- router store ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingSession:
-    """A queued session as the router sees it. `order_key` sorts within a queue."""
-
-    session_id: str
-    queue_id: str
-    order_key: tuple[int, int, str]
-    rejected_by: tuple[tuple[str, int], ...] = ()  # (agent id, when)
-
-
-@dataclass(frozen=True, slots=True)
-class FreeAgent:
-    """An agent who may be offered a session now."""
-
-    agent_id: str
-    idle_since: int
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    session_id: str
-    agent_id: str
-    request_id: str
-    expires_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class RouterState:
-    """One tenant's index: waiting sessions in order, free agents, live claims."""
-
-    waiting: tuple[WaitingSession, ...]
-    free: tuple[FreeAgent, ...]
-    claims: tuple[Claim, ...]
 
 
 class RouterStore(Protocol):

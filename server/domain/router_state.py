@@ -1,0 +1,40 @@
+"""What the router sees of the world: waiting sessions, free agents, claims. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingSession:
+    """A queued session as the router sees it. `order_key` sorts within a queue."""
+
+    session_id: str
+    queue_id: str
+    order_key: tuple[int, int, str]
+    rejected_by: tuple[tuple[str, int], ...] = ()  # (agent id, when)
+
+
+@dataclass(frozen=True, slots=True)
+class FreeAgent:
+    """An agent who may be offered a session now."""
+
+    agent_id: str
+    idle_since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    session_id: str
+    agent_id: str
+    request_id: str
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouterState:
+    """One tenant's index: waiting sessions in order, free agents, live claims."""
+
+    waiting: tuple[WaitingSession, ...]
+    free: tuple[FreeAgent, ...]
+    claims: tuple[Claim, ...]

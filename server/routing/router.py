@@ -1,0 +1,158 @@
+"""The router: woken by what commits, it chooses, claims, and assigns.
+
+The store is an index; the assignment is the session's step, guarded by the versions of the session and the
+agent. When the step refuses, the claim is released and the next look decides again. Every tick looks too, so a
+lost wake-up costs a second at most; every REBUILD_S the index is made anew from the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from server.domain.agent import Agent
+from server.domain.effects import routable
+from server.domain.events import AgentOffered
+from server.domain.machine import Refused, Stale
+from server.domain.router_state import Claim, FreeAgent, RouterState, WaitingSession
+from server.domain.session import Session
+from server.ids import new_id
+from server.routing.policy import Match, choose
+from server.services.admin_ports import Directory
+from server.services.ports import (
+    Clock,
+    Commit,
+    Conflict,
+    RouterStore,
+    StepStore,
+    StorageUnavailable,
+)
+
+log = structlog.get_logger()
+TICK_S = 1.0
+REBUILD_S = 30.0
+CLAIM_MS = 5_000  # many times the length of a step; a node that died with a claim delays a session this long
+MAX_ROUNDS = 50  # of choosing in one look: a bound against two rows that disagree for ever
+
+Assign = Callable[[str, AgentOffered], Awaitable[Session]]
+
+
+class Router:
+    """Routes all tenants that have waiting sessions or free agents. `assign` posts the offer to the session."""
+
+    def __init__(
+        self, store: RouterStore, steps: StepStore, directory: Directory, clock: Clock, assign: Assign
+    ) -> None:
+        self._store = store
+        self._steps = steps
+        self._directory = directory
+        self._clock = clock
+        self._assign = assign
+        self._woken = asyncio.Event()
+        self._changes: asyncio.Queue[Session | Agent] = asyncio.Queue()  # bounded by the commits of one look
+        self._tenants: set[str] = set()
+        self._rebuilt_at = 0.0
+        self._ready_queues: dict[str, frozenset[str]] = {}
+        self.on_positions: Callable[[str, RouterState], None] = lambda tenant, state: None
+
+    def on_commit(self, commit: Commit) -> None:
+        for session in commit.sessions:
+            self._changes.put_nowait(session.after)
+        for agent in commit.agents:
+            self._changes.put_nowait(agent.after)
+        self._woken.set()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def agents_ready(self, tenant: str, queue_id: str) -> bool:
+        """`Availability`: some agent of the queue could take a session now."""
+        return queue_id in self._ready_queues.get(tenant, frozenset())
+
+    async def run(self) -> None:
+        """Route for ever."""
+        while True:
+            self._woken.clear()
+            try:
+                await self.look()
+            except StorageUnavailable as error:
+                log.error("routing_paused", error=str(error))
+            except Exception:
+                log.exception("routing_failed")
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+
+    async def look(self) -> None:
+        """Take in what changed, then match until nothing more can be matched."""
+        loop_now = asyncio.get_running_loop().time()
+        if not self._rebuilt_at or loop_now - self._rebuilt_at > REBUILD_S:
+            await self.rebuild()
+            self._rebuilt_at = loop_now
+        while not self._changes.empty():
+            await self._take_in(self._changes.get_nowait())
+        for tenant in tuple(self._tenants):
+            await self._route(tenant)
+
+    async def rebuild(self) -> None:
+        """Make the index anew from the database."""
+        sessions, agents = await self._steps.open_sessions(), await self._steps.agents()
+        self._tenants |= {s.tenant for s in sessions} | {a.tenant for a in agents}
+        for tenant in self._tenants:
+            waiting = [_waiting(s) for s in sessions if s.tenant == tenant and routable(s)]
+            free = [FreeAgent(a.user_id, a.idle_since) for a in agents if a.tenant == tenant and a.available]
+            await self._store.replace_all(tenant, waiting, free)
+
+    async def _take_in(self, changed: Session | Agent) -> None:
+        self._tenants.add(changed.tenant)
+        if isinstance(changed, Agent):
+            if changed.available:
+                await self._store.put_free(changed.tenant, FreeAgent(changed.user_id, changed.idle_since))
+            else:
+                await self._store.drop_free(changed.tenant, changed.user_id)
+        elif routable(changed):
+            await self._store.put_waiting(changed.tenant, _waiting(changed))
+        else:
+            await self._store.drop_waiting(changed.tenant, changed.id)
+
+    async def _route(self, tenant: str) -> None:
+        queues = {q.queue_id: q for q in await self._directory.queues(tenant)}
+        profiles = {p.user_id: p for p in await self._directory.agents(tenant)}
+        for _ in range(MAX_ROUNDS):
+            state = await self._store.state(tenant, self._clock.now_ms())
+            matches = choose(state, queues, profiles, self._clock.now_ms())
+            if not matches:
+                break
+            results = [await self._try(tenant, match) for match in matches]
+            while not self._changes.empty():
+                await self._take_in(self._changes.get_nowait())
+            if not any(results):  # rows and index disagree: the database is right
+                await self.rebuild()
+                break
+        state = await self._store.state(tenant, self._clock.now_ms())
+        free = [profiles[a.agent_id] for a in state.free if a.agent_id in profiles]
+        self._ready_queues[tenant] = frozenset(q.queue_id for q in queues.values() if any(q.serves(p) for p in free))
+        self.on_positions(tenant, state)
+
+    async def _try(self, tenant: str, match: Match) -> bool:
+        now = self._clock.now_ms()
+        claim = Claim(match.session_id, match.agent_id, new_id("clm"), now + CLAIM_MS)
+        if not await self._store.claim(tenant, claim, now):
+            return False
+        try:
+            await self._assign(match.session_id, AgentOffered(match.agent_id, match.agent_name, match.why))
+        except (Stale, Refused, Conflict) as reason:
+            log.info("assignment_refused", session_id=match.session_id, agent_id=match.agent_id, reason=str(reason))
+            return False
+        finally:
+            await self._store.release(tenant, claim.request_id)
+        return True
+
+
+def _waiting(s: Session) -> WaitingSession:
+    rejected = tuple((r.agent_id, r.at) for r in s.rejections)
+    return WaitingSession(s.id, s.queue.queue_id, s.order_key, rejected)

@@ -1,0 +1,148 @@
+"""What customers and agents do to sessions: each use case loads, checks whose it is, and posts events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from server.domain import events as ev
+from server.domain.directory import AuthedUser, QueueConfig
+from server.domain.machine import Refused, Stale
+from server.domain.session import Session, derived_id
+from server.services.admin_ports import Directory
+from server.services.media_link import MediaLink
+from server.services.ports import StepStore
+from server.services.stepper import Stepper
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerGrant:
+    """What a customer's signed token says: this session, through this entry point."""
+
+    tenant: str
+    session_id: str
+    entry_point_id: str
+
+
+class SessionService:
+    def __init__(self, store: StepStore, stepper: Stepper, directory: Directory, link: MediaLink) -> None:
+        self._store = store
+        self._stepper = stepper
+        self._directory = directory
+        self._link = link
+
+    # --- customers ---
+
+    async def call(self, grant: CustomerGrant, customer: ev.Customer, sdp: str | None) -> Session:
+        """Begin the session that the token names; a repeated call returns it as it is.
+
+        Raises Refused (unknown_key, queue_closed)."""
+        session = await self._store.session(grant.session_id)
+        first = ev.LegOffered(derived_id(grant.session_id, "leg", 0), 1, sdp) if sdp else None
+        if session is None:
+            arrived = ev.CallArrived(
+                session_id=grant.session_id,
+                tenant=grant.tenant,
+                entry_point_id=grant.entry_point_id,
+                queue=await self._queue(grant),
+                customer=customer,
+                worker_id=self._link.place(),
+            )
+            events: tuple[ev.Event, ...] = (arrived, first) if first else (arrived,)
+            return await self._stepper.apply(grant.session_id, *events, skip_stale=True)
+        if first is not None and not session.ended:
+            return await self._stepper.apply(grant.session_id, first, skip_stale=True)
+        return session
+
+    async def customer_session(self, grant: CustomerGrant) -> Session | None:
+        return await self._store.session(grant.session_id)
+
+    async def customer_hang_up(self, grant: CustomerGrant) -> None:
+        if await self._store.session(grant.session_id) is not None:
+            await self._stepper.apply(grant.session_id, ev.CustomerHungUp())
+
+    async def customer_leg(self, grant: CustomerGrant, leg_id: str, generation: int, sdp: str) -> None:
+        """Raises Refused(unknown_leg) for a leg that is not the customer's own."""
+        if leg_id != derived_id(grant.session_id, "leg", 0) or await self._store.session(grant.session_id) is None:
+            raise Refused("unknown_leg")
+        await self._stepper.apply(grant.session_id, ev.LegOffered(leg_id, generation, sdp))
+
+    # --- agents ---
+
+    async def accept(self, user: AuthedUser, session_id: str, segment_id: str, sdp: str | None) -> Session:
+        session = await self._own(user, session_id, segment_id)
+        segment = session.segment(segment_id)
+        assert segment is not None
+        accepted = ev.AgentAccepted(segment_id, user.user_id)
+        events: tuple[ev.Event, ...] = (accepted, ev.LegOffered(segment.leg.id, 1, sdp)) if sdp else (accepted,)
+        return await self._stepper.apply(session_id, *events)
+
+    async def reject(self, user: AuthedUser, session_id: str, segment_id: str) -> None:
+        await self._own(user, session_id, segment_id)
+        await self._stepper.apply(session_id, ev.AgentRejected(segment_id, user.user_id))
+
+    async def agent_hang_up(self, user: AuthedUser, session_id: str, segment_id: str) -> None:
+        await self._own(user, session_id, segment_id)
+        await self._stepper.apply(session_id, ev.AgentHungUp(segment_id, user.user_id))
+
+    async def hold(self, user: AuthedUser, session_id: str, segment_id: str, on: bool) -> None:
+        await self._own(user, session_id, segment_id)
+        await self._stepper.apply(session_id, ev.HoldChanged(segment_id, user.user_id, on))
+
+    async def agent_leg(self, user: AuthedUser, session_id: str, leg_id: str, generation: int, sdp: str) -> None:
+        """Raises Refused(not_your_contact) for somebody else's session or leg."""
+        session = await self._store.session(session_id)
+        if session is None or session.tenant != user.tenant:
+            raise Refused("not_your_contact")
+        if not any(s.leg.id == leg_id and s.agent_id == user.user_id for s in session.segments):
+            raise Refused("not_your_contact")
+        await self._stepper.apply(session_id, ev.LegOffered(leg_id, generation, sdp))
+
+    async def save_notes(
+        self, user: AuthedUser, session_id: str, segment_id: str, notes: str, disposition_id: str | None
+    ) -> None:
+        await self._own(user, session_id, segment_id)
+        await self._check_disposition(user.tenant, disposition_id)
+        await self._stepper.apply(session_id, ev.NotesSaved(segment_id, user.user_id, notes, disposition_id))
+
+    async def wrap_up(
+        self, user: AuthedUser, session_id: str, segment_id: str, notes: str, disposition_id: str | None
+    ) -> None:
+        """Raises Refused: disposition_required, unknown_disposition, not_in_wrap_up."""
+        await self._own(user, session_id, segment_id)
+        await self._check_disposition(user.tenant, disposition_id)
+        await self._stepper.apply(session_id, ev.WrapUpDone(segment_id, user.user_id, notes, disposition_id))
+
+    async def vanish(self, session_id: str, segment_id: str, agent_id: str) -> None:
+        """The agent's tab died while it rang."""
+        try:
+            await self._stepper.apply(session_id, ev.AgentVanished(segment_id, agent_id))
+        except Stale:
+            return
+
+    # --- shared ---
+
+    async def _own(self, user: AuthedUser, session_id: str, segment_id: str) -> Session:
+        session = await self._store.session(session_id)
+        segment = session.segment(segment_id) if session is not None else None
+        if session is None or segment is None or session.tenant != user.tenant or segment.agent_id != user.user_id:
+            raise Refused("not_your_contact")
+        return session
+
+    async def _check_disposition(self, tenant: str, disposition_id: str | None) -> None:
+        if disposition_id is not None and disposition_id not in await self._directory.disposition_ids(tenant):
+            raise Refused("unknown_disposition")
+
+    async def _queue(self, grant: CustomerGrant) -> ev.QueueRules:
+        entry = await self._directory.entry_point(grant.tenant, grant.entry_point_id)
+        if entry is None or not entry.active:
+            raise Refused("unknown_key")
+        queue = await self._directory.queue(grant.tenant, entry.queue_id)
+        if queue is None or not queue.active:
+            raise Refused("queue_closed")
+        return _rules(queue)
+
+
+def _rules(queue: QueueConfig) -> ev.QueueRules:
+    return ev.QueueRules(
+        queue.queue_id, queue.name, queue.ring_timeout_s, queue.wrap_up_s, queue.disposition_required, queue.record
+    )

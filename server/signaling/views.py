@@ -1,0 +1,149 @@
+"""What people see of a session: the domain drawn as wire views, and the stream messages of a step. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from server.domain.agent import Agent
+from server.domain.events import Event, LegAnswered, LegRefused
+from server.domain.leg import Leg
+from server.domain.recording import RecordingState
+from server.domain.segment import Segment, SegmentState
+from server.domain.session import Session
+from server.services.ports import Push
+from server.signaling import protocol as wire
+
+
+def call_view(s: Session) -> wire.CallView:
+    """A session as its customer sees it."""
+    owner = s.owner
+    state: wire.CallState = "queued"
+    if s.ended:
+        state = "ended"
+    elif owner is not None and owner.state is not SegmentState.OFFERED:
+        state = {"connecting": "connecting", "talking": "talking", "held": "held"}[owner.state.value]  # type: ignore[assignment]  # a literal of three
+    return wire.CallView(
+        session_id=s.id,
+        version=s.version,
+        state=state,
+        queue_name=s.queue.name,
+        queued_at=s.created_at,
+        agent_name=owner.agent_name if owner is not None and state != "queued" else None,
+        talk_started_at=s.talk_started_at,
+        ended_at=s.ended_at,
+        end_reason=s.end_reason,
+        recording=_recording_state(s, owner),
+        leg=_leg_view(s.customer_leg),
+        agent_reconnecting=owner is not None and owner.in_talk and owner.leg.reconnecting,
+    )
+
+
+def contact_view(s: Session, segment: Segment) -> wire.ContactView:
+    """A segment as its agent sees it."""
+    offered = segment.state is SegmentState.OFFERED
+    return wire.ContactView(
+        session_id=s.id,
+        segment_id=segment.id,
+        version=s.version,
+        channel="voice",
+        state=segment.state.value,
+        customer=wire.CustomerView(
+            name=s.customer.name,
+            locale=s.customer.locale,
+            page_url=s.customer.page_url,
+            context=dict(s.customer.context),
+        ),
+        queue_id=s.queue.queue_id,
+        queue_name=s.queue.name,
+        queued_at=s.created_at,
+        offered_at=segment.offered_at,
+        offer_deadline_at=segment.offer_deadline_at if offered else None,
+        talk_started_at=segment.talk_started_at,
+        ended_at=segment.talk_ended_at,
+        wrap_up_deadline_at=segment.wrap_up_deadline_at,
+        end_reason=segment.end_reason,
+        customer_reconnecting=segment.in_talk and s.customer_leg.reconnecting,
+        recording=_recording_state(s, segment),
+        leg=_leg_view(segment.leg),
+        notes=segment.notes,
+        disposition_id=segment.disposition_id,
+    )
+
+
+def agent_view(a: Agent) -> wire.AgentView:
+    next_state = a.next_state
+    return wire.AgentView(
+        user_id=a.user_id,
+        version=a.version,
+        state=a.state.value,
+        chosen=a.chosen.value,
+        reason_id=a.reason_id,
+        since=a.since,
+        next_state=wire.NextState(state=next_state.chosen.value, reason_id=next_state.reason_id)
+        if next_state
+        else None,
+    )
+
+
+def _leg_view(leg: Leg) -> wire.LegView:
+    return wire.LegView(leg_id=leg.id, generation=leg.generation, state=leg.state.value)
+
+
+def _recording_state(s: Session, segment: Segment | None) -> wire.RecordingState:
+    if segment is None:
+        return "off"
+    for recording in s.recordings:
+        if recording.segment_id == segment.id and recording.state is RecordingState.RECORDING:
+            return "failed" if recording.broken else "on"
+    return "off"
+
+
+class WirePresenter:
+    """`Presenter`: the pushes of a step are the differences of the views before and after it."""
+
+    def session_pushes(self, before: Session | None, after: Session, event: Event) -> Sequence[Push]:
+        pushes: list[Push] = []
+        if isinstance(event, LegAnswered | LegRefused):
+            pushes.append(_leg_push(after, event))
+        call = call_view(after)
+        if before is None or _differs(call_view(before), call):
+            pushes.append(_push(after.id, wire.CallChanged(call=call)))
+        for segment in after.segments:
+            old = before.segment(segment.id) if before is not None else None
+            contact = contact_view(after, segment)
+            if old is None:
+                pushes.append(_push(segment.agent_id, wire.OfferMade(contact=contact)))
+            elif before is not None and _differs(contact_view(before, old), contact):
+                if old.state is SegmentState.DONE:  # a contact that is over tells its agent nothing more
+                    continue
+                pushes.append(_push(segment.agent_id, wire.ContactChanged(contact=contact)))
+        return pushes
+
+    def agent_pushes(self, before: Agent | None, after: Agent) -> Sequence[Push]:
+        view = agent_view(after)
+        if before is not None and not _differs(agent_view(before), view):
+            return []
+        return [_push(after.user_id, wire.AgentChanged(agent=view))]
+
+
+def _leg_push(s: Session, event: LegAnswered | LegRefused) -> Push:
+    person = s.id
+    for segment in s.segments:
+        if segment.leg.id == event.leg_id:
+            person = segment.agent_id
+    common: dict[str, Any] = {"session_id": s.id, "leg_id": event.leg_id, "generation": event.generation}
+    if isinstance(event, LegAnswered):
+        return _push(person, wire.LegAnswer(**common, sdp=event.sdp))
+    return _push(person, wire.LegRefused(**common, code=event.code))
+
+
+def _push(person_id: str, body: BaseModel) -> Push:
+    return Push(person_id, body.model_dump(mode="json"))
+
+
+def _differs(before: BaseModel, after: BaseModel) -> bool:
+    skipped = {"version"}
+    return before.model_dump(exclude=skipped) != after.model_dump(exclude=skipped)
