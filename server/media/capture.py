@@ -1,0 +1,202 @@
+"""Capture files: the payloads of one side of a recording part, as they came, in a format that survives.
+
+A worker appends records while the call runs and decodes nothing. A file holds one or more *segments* (a
+second one when a part was stopped and begun again). Numbers are little-endian.
+
+    segment  = magic "PBCAP\\0\\1\\n", u16 length, JSON header, records
+    header   = {"side", "recording_id", "part", "session_id", "epoch", "wall_ns", "mono_ns"}
+    record   = u8 kind, u64 time (ns since the header's mono_ns), u16 length, body, u32 CRC-32 of all before
+
+    kind  body
+    S     u32 ssrc, u32 clock rate, codec name: the packets that follow are of this stream
+    P     u16 sequence, u32 RTP timestamp, payload
+    Z, R  empty: paused, resumed. Nothing is written in between but T
+    T     empty: the part was still running (once a second, so that a killed worker loses no more)
+    E     empty: the end of the segment
+
+The reader stops at the first record that is cut off or whose CRC is wrong, and goes on at the next segment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+MAGIC = b"PBCAP\0\1\n"
+_RECORD = struct.Struct("<BQH")
+_CRC = struct.Struct("<I")
+_STREAM = struct.Struct("<II")
+_PACKET = struct.Struct("<HI")
+_LENGTH = struct.Struct("<H")
+
+STREAM, PACKET, PAUSE, RESUME, TICK, END = b"SPZRTE"
+FLUSH_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PartFiles:
+    """The two capture files of a recording part."""
+
+    customer: Path
+    agent: Path
+
+
+def part_files(spool: Path, tenant: str, session_id: str, recording_id: str, part: int) -> PartFiles:
+    """Where a worker puts a part: known to the control node without asking."""
+    folder = spool / tenant / session_id / recording_id
+    return PartFiles(folder / f"{part}.customer.cap", folder / f"{part}.agent.cap")
+
+
+# --- writing -----------------------------------------------------------------------------------------
+
+
+class Sink(Protocol):
+    """An unbuffered file (`open(path, "ab", buffering=0)`); a test may fail in its place."""
+
+    def write(self, data: bytes, /) -> int | None: ...
+
+    def close(self) -> None: ...
+
+
+Opener = Callable[[Path], Sink]
+
+
+def open_file(path: Path) -> Sink:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return open(path, "ab", buffering=0, opener=_private)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+class CaptureWriter:
+    """Appends one segment. Records collect in memory until `flush` or 16 KiB. Raises OSError from any
+    method that writes; after that only `abandon` makes sense."""
+
+    def __init__(self, sink: Sink, header: dict[str, Any]) -> None:
+        self._sink = sink
+        text = json.dumps(header, separators=(",", ":")).encode()
+        self._buffer = bytearray(MAGIC + _LENGTH.pack(len(text)) + text)
+        self._origin_ns = int(header["mono_ns"])
+        self._stream: tuple[int, str] | None = None
+
+    def packet(self, at_ns: int, stream: tuple[int, int, str], sequence: int, stamp: int, data: bytes) -> None:
+        """`stream`: ssrc, clock rate, codec name. Times are monotonic nanoseconds."""
+        ssrc, clock, codec = stream
+        if (ssrc, codec) != self._stream:
+            self._stream = (ssrc, codec)
+            self._put(STREAM, at_ns, _STREAM.pack(ssrc, clock) + codec.encode())
+        self._put(PACKET, at_ns, _PACKET.pack(sequence, stamp) + data)
+        if len(self._buffer) >= FLUSH_BYTES:
+            self.flush()
+
+    def mark(self, kind: int, at_ns: int) -> None:
+        """Append a bare record: PAUSE, RESUME or TICK."""
+        self._put(kind, at_ns, b"")
+
+    def flush(self) -> None:
+        while self._buffer:
+            written = self._sink.write(bytes(self._buffer)) or 0
+            del self._buffer[:written]
+
+    def close(self, at_ns: int) -> None:
+        self._put(END, at_ns, b"")
+        self.flush()
+        self._sink.close()
+
+    def abandon(self) -> None:
+        """Close the file as it is, after a failed write."""
+        self._buffer.clear()
+        try:
+            self._sink.close()
+        except OSError:
+            return
+
+    def _put(self, kind: int, at_ns: int, body: bytes) -> None:
+        record = _RECORD.pack(kind, max(0, at_ns - self._origin_ns), len(body)) + body
+        self._buffer += record + _CRC.pack(zlib.crc32(record))
+
+
+# --- reading -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedPacket:
+    """`at_ns` since the segment's start; `ssrc` and `codec` of the stream it belongs to."""
+
+    at_ns: int
+    ssrc: int
+    clock_rate: int
+    codec: str
+    sequence: int
+    timestamp: int
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Segment:
+    """One run of a part. `end_ns` since its start: of the END record, or of the last readable one."""
+
+    header: dict[str, Any]
+    packets: list[CapturedPacket] = field(default_factory=list)
+    pauses: list[tuple[int, int | None]] = field(default_factory=list)  # (from, to) in ns; None: to the end
+    end_ns: int = 0
+    complete: bool = False
+
+
+def read_capture(data: bytes) -> list[Segment]:
+    """All segments that can be read. Never raises, whatever the bytes."""
+    segments: list[Segment] = []
+    at = data.find(MAGIC)
+    while at >= 0:
+        segment, end = _read_segment(data, at + len(MAGIC))
+        if segment is not None:
+            segments.append(segment)
+        at = data.find(MAGIC, end)
+    return segments
+
+
+def _read_segment(data: bytes, at: int) -> tuple[Segment | None, int]:
+    if at + 2 > len(data):
+        return None, at
+    (size,) = _LENGTH.unpack_from(data, at)
+    at += 2
+    try:
+        header = json.loads(data[at : at + size].decode())
+    except ValueError:
+        return None, at
+    if not isinstance(header, dict) or not isinstance(header.get("wall_ns"), int) or "mono_ns" not in header:
+        return None, at
+    at += size
+    segment = Segment(header)
+    stream: tuple[int, int, str] | None = None
+    while at + _RECORD.size + _CRC.size <= len(data):
+        kind, at_ns, length = _RECORD.unpack_from(data, at)
+        body_at = at + _RECORD.size
+        end = body_at + length
+        if end + 4 > len(data) or _CRC.unpack_from(data, end)[0] != zlib.crc32(data[at:end]):
+            break
+        at = end + 4
+        segment.end_ns = max(segment.end_ns, at_ns)
+        if kind == PACKET and stream is not None and length >= _PACKET.size:
+            sequence, stamp = _PACKET.unpack_from(data, body_at)
+            payload = data[body_at + _PACKET.size : end]
+            segment.packets.append(CapturedPacket(at_ns, *stream, sequence, stamp, payload))
+        elif kind == STREAM and length >= _STREAM.size:
+            ssrc, clock = _STREAM.unpack_from(data, body_at)
+            stream = (ssrc, clock, data[body_at + _STREAM.size : end].decode(errors="replace"))
+        elif kind == PAUSE:
+            segment.pauses.append((at_ns, None))
+        elif kind == RESUME and segment.pauses and segment.pauses[-1][1] is None:
+            segment.pauses[-1] = (segment.pauses[-1][0], at_ns)
+        elif kind == END:
+            segment.complete = True
+            break
+    return segment, at

@@ -1,0 +1,314 @@
+"""One worker as a control node sees it: a connection that is made again, requests, and reports in order.
+
+Reports of one session reach the listener one after the other; sessions do not wait for each other.
+Acknowledgements are cumulative, so a report is acknowledged once it and all before it were taken. A report
+that the listener can't take is tried again with back-off; after POISON_TRIES it is logged and skipped, since
+one bad report must not hold up the worker's buffer for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import structlog
+
+from server.domain.media import MediaReport
+from server.media import worker_protocol as wire
+from server.services.ports import MediaError, MediaListener, WorkerInfo
+
+log = structlog.get_logger(__name__)
+
+ORDER_TIMEOUT_S = 5.0  # a set-up takes 10 ms; a worker that stalls so long is as good as gone
+CONNECT_TIMEOUT_S = 2.0
+HELLO_TIMEOUT_S = 2.0
+HEARTBEAT_S = 5.0
+BACKOFF_S = (0.05, 1.0)
+POISON_TRIES = 20
+_GONE = {errno.ENOENT, errno.ECONNREFUSED}
+
+
+class _Broken(Exception):
+    """The connection ended while a request was under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    seq: int
+    session_id: str
+    epoch: int
+    report: MediaReport
+
+
+class _Inbox:
+    """The reports of one incarnation: what was received, taken and acknowledged."""
+
+    def __init__(self, incarnation: str) -> None:
+        self.incarnation = incarnation
+        self.received = 0
+        self.acknowledged = 0
+        self._taken: set[int] = set()
+
+    def accept(self, seq: int) -> bool:
+        """Whether a report is new. Numbers that were left out are gone for good: another node took them."""
+        if seq <= self.received:
+            return False
+        if self.received == 0:
+            self.acknowledged = seq - 1
+        else:
+            self._taken.update(range(self.received + 1, seq))
+        self.received = seq
+        return True
+
+    def taken(self, seq: int) -> int:
+        """Note that a report is safe; returns the number up to which all are."""
+        self._taken.add(seq)
+        while self.acknowledged + 1 in self._taken:
+            self.acknowledged += 1
+            self._taken.discard(self.acknowledged)
+        return self.acknowledged
+
+
+class WorkerLink:
+    """Keeps a connection to one worker. `info` is None while there is none."""
+
+    def __init__(self, worker_id: str, path: Path) -> None:
+        self.worker_id = worker_id
+        self.info: WorkerInfo | None = None
+        self._path = path
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._gone = False
+        self._known: str | None = None  # the incarnation that the listener believes to be up
+        self._changed = asyncio.Event()
+        self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._ids = itertools.count(1)
+        self._inbox = _Inbox("")
+        self._queues: dict[tuple[str, str], deque[_Report]] = {}
+        self._notices: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        self._listener: MediaListener
+        self._tasks: asyncio.TaskGroup
+
+    def count_leg(self) -> None:
+        """Count a leg that was just opened, until the next telemetry tells the load."""
+        if self.info is not None:
+            self.info = replace(self.info, load=self.info.load + 1)
+
+    # --- requests ---
+
+    async def ask(self, kind: str, **fields: object) -> dict[str, Any]:
+        """Send a request, again after a broken connection; returns the answer's fields. Raises MediaError."""
+        try:
+            async with asyncio.timeout(ORDER_TIMEOUT_S):
+                while True:
+                    socket = await self._ready()
+                    try:
+                        return await self._ask(socket, kind, fields)
+                    except _Broken:
+                        continue
+        except TimeoutError:
+            message = f"{self.worker_id} gave no answer within {ORDER_TIMEOUT_S} s"
+            raise MediaError("worker_timeout", message) from None
+
+    async def _ready(self) -> aiohttp.ClientWebSocketResponse:
+        while True:
+            if self._socket is not None:
+                return self._socket
+            if self._gone:
+                raise MediaError("worker_gone", f"{self.worker_id} is not running")
+            await self._changed.wait()
+
+    async def _ask(
+        self, socket: aiohttp.ClientWebSocketResponse, kind: str, fields: dict[str, object]
+    ) -> dict[str, Any]:
+        request_id = str(next(self._ids))
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._answers[request_id] = answer
+        try:
+            try:
+                await socket.send_str(wire.encode(kind, id=request_id, **fields))
+            except (ConnectionError, aiohttp.ClientError) as error:
+                self._drop(socket)
+                raise _Broken from error
+            message = await answer
+        finally:
+            self._answers.pop(request_id, None)
+        if not wire.field(message, "ok", bool):
+            error = wire.field(message, "error", dict)
+            raise MediaError(wire.field(error, "code", str), wire.field(error, "message", str))
+        return message
+
+    # --- the connection ---
+
+    async def run(self, listener: MediaListener) -> None:
+        """Connect, read, and connect again, until cancelled."""
+        self._listener = listener
+        wait_s = 0.0
+        connector = aiohttp.UnixConnector(path=str(self._path))
+        async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self._notify())
+            while True:
+                await asyncio.sleep(wait_s)
+                try:
+                    await self._connected(http)
+                    wait_s = 0.0
+                except (OSError, aiohttp.ClientError, TimeoutError) as error:
+                    if _errno(error) in _GONE:
+                        self._note_gone()
+                    wait_s = min(BACKOFF_S[1], max(BACKOFF_S[0], wait_s * 2))
+                except wire.ProtocolError as error:
+                    log.error("worker_protocol_error", worker=self.worker_id, error=str(error))
+                    wait_s = BACKOFF_S[1]
+
+    async def _connected(self, http: aiohttp.ClientSession) -> None:
+        """One connection, from hello to its end."""
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            socket = await http.ws_connect(
+                "http://worker" + wire.CONTROL_PATH,
+                heartbeat=HEARTBEAT_S,
+                max_msg_size=wire.MAX_MESSAGE_BYTES,
+            )
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                frame = await socket.receive()
+            if frame.type is not aiohttp.WSMsgType.TEXT:
+                raise ConnectionResetError("closed before hello")
+            kind, message = wire.decode(frame.data)
+            if kind != "hello":
+                raise wire.ProtocolError(f"expected hello, got {kind}")
+            self._welcome(socket, wire.info_from_json(message))
+            async for frame in socket:
+                if frame.type is not aiohttp.WSMsgType.TEXT:
+                    break
+                self._handle(*wire.decode(frame.data))
+        finally:
+            self._drop(socket)
+            await asyncio.shield(socket.close())
+
+    def _welcome(self, socket: aiohttp.ClientWebSocketResponse, info: WorkerInfo) -> None:
+        if self._known is not None and self._known != info.incarnation:
+            self._note_down()
+        if self._inbox.incarnation != info.incarnation:
+            self._inbox = _Inbox(info.incarnation)
+        self._known, self.info, self._gone, self._socket = info.incarnation, info, False, socket
+        self._wake()
+        self._notices.put_nowait(lambda: self._listener.on_worker_up(info))
+
+    def _drop(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        if self._socket is socket:
+            self._socket = None
+            self.info = None
+            for answer in self._answers.values():
+                if not answer.done():
+                    answer.set_exception(_Broken())
+            self._wake()
+
+    def _note_gone(self) -> None:
+        self._gone = True
+        self._note_down()
+        self._wake()
+
+    def _note_down(self) -> None:
+        incarnation, self._known = self._known, None
+        if incarnation is not None:
+            down = incarnation
+            self._notices.put_nowait(lambda: self._listener.on_worker_down(self.worker_id, down))
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _notify(self) -> None:
+        """Tell the listener of ups and downs, one after the other."""
+        while True:
+            notice = await self._notices.get()
+            await self._insist(notice, "worker notice")
+
+    # --- what comes in ---
+
+    def _handle(self, kind: str, message: dict[str, Any]) -> None:
+        if kind in ("result", "legs"):
+            answer = self._answers.get(wire.field(message, "id", str))
+            if answer is not None and not answer.done():
+                answer.set_result(message)
+        elif kind == "report":
+            self._take(message)
+        elif kind == "telemetry":
+            if self.info is not None:
+                load, draining = wire.field(message, "load", int), wire.field(message, "draining", bool)
+                self.info = replace(self.info, load=load, draining=draining)
+            try:
+                self._listener.on_telemetry(self.worker_id, wire.telemetry_from_json(message))
+            except Exception:  # a boundary: telemetry may be lost
+                log.exception("telemetry_failed", worker=self.worker_id)
+        else:
+            raise wire.ProtocolError(f"unexpected {kind}")
+
+    def _take(self, message: dict[str, Any]) -> None:
+        seq = wire.field(message, "seq", int)
+        if not self._inbox.accept(seq):
+            self._acknowledge(self._inbox)
+            return
+        report = _Report(
+            seq,
+            wire.field(message, "session_id", str),
+            wire.field(message, "epoch", int),
+            wire.report_from_json(wire.field(message, "report", dict)),
+        )
+        key = (self._inbox.incarnation, report.session_id)
+        queue = self._queues.get(key)
+        if queue is not None:
+            queue.append(report)
+            return
+        self._queues[key] = deque([report])
+        self._tasks.create_task(self._deliver(key, self._inbox))
+
+    async def _deliver(self, key: tuple[str, str], inbox: _Inbox) -> None:
+        """Hand a session's reports to the listener until there are none."""
+        queue = self._queues[key]
+        while queue:
+            item = queue[0]
+            await self._insist(
+                lambda item=item: self._listener.on_report(  # type: ignore[misc]  # mypy can't infer the default
+                    self.worker_id, item.session_id, item.epoch, item.report
+                ),
+                f"report of session {item.session_id}",
+            )
+            queue.popleft()
+            inbox.taken(item.seq)
+            self._acknowledge(inbox)
+        del self._queues[key]
+
+    def _acknowledge(self, inbox: _Inbox) -> None:
+        if inbox is self._inbox and self._socket is not None and inbox.acknowledged:
+            self._tasks.create_task(self._send(self._socket, wire.encode("ack", seq=inbox.acknowledged)))
+
+    async def _send(self, socket: aiohttp.ClientWebSocketResponse, message: str) -> None:
+        try:
+            await socket.send_str(message)
+        except (ConnectionError, aiohttp.ClientError):
+            self._drop(socket)
+
+    async def _insist(self, call: Callable[[], Awaitable[None]], what: str) -> None:
+        """Call the listener until it succeeds, POISON_TRIES times at most."""
+        wait_s = BACKOFF_S[0]
+        for _ in range(POISON_TRIES):
+            try:
+                return await call()
+            except Exception:  # a boundary: the listener's fault is logged, and tried again
+                log.warning("listener_failed", worker=self.worker_id, what=what, exc_info=True)
+            await asyncio.sleep(wait_s)
+            wait_s = min(BACKOFF_S[1], wait_s * 2)
+        log.error("listener_gave_up", worker=self.worker_id, what=what, tries=POISON_TRIES)
+
+
+def _errno(error: BaseException) -> int | None:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.errno
+    return error.errno if isinstance(error, OSError) else None

@@ -1,0 +1,1 @@
+"""Rendered music and tones, and the script that makes them."""

@@ -1,0 +1,172 @@
+"""The worker's control socket: JSON messages on WebSockets (server/media/worker_protocol.py).
+
+Served by aiohttp on a UNIX socket of mode 0600. Another machine's control node is to come in by the same
+handler on TLS with a token: nothing here depends on the transport."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import WSMsgType, web
+
+from server.media import worker_protocol as wire
+from server.media.relay.worker import Report, Worker
+from server.services.ports import LegTelemetry, MediaError
+
+log = structlog.get_logger(__name__)
+
+SEND_QUEUE = 20_000  # messages; a control node that is further behind is cut off and gets its reports again
+HEARTBEAT_S = 5.0
+
+
+class _Connection:
+    """One control node. Messages go through a bounded queue, so that a slow reader stalls nobody."""
+
+    def __init__(self, socket: web.WebSocketResponse) -> None:
+        self.socket = socket
+        self.queue: asyncio.Queue[str] = asyncio.Queue(SEND_QUEUE)
+        self.overrun = asyncio.Event()
+
+    def send(self, message: str) -> None:
+        try:
+            self.queue.put_nowait(message)
+        except asyncio.QueueFull:
+            self.overrun.set()
+
+    async def pump(self) -> None:
+        while not self.overrun.is_set():
+            await self.socket.send_str(await self.queue.get())
+        await self.socket.close(code=1008, message=b"too slow")
+
+
+class ControlServer:
+    """Serves one worker to any number of control nodes; the newest gets reports and telemetry."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._connections: list[_Connection] = []
+        self._runner: web.AppRunner | None = None
+        worker.on_report = self._on_report
+        worker.on_telemetry = self._on_telemetry
+
+    async def serve(self, path: Path) -> None:
+        """Listen on a UNIX socket that only this user may open."""
+        app = web.Application()
+        app.router.add_get(wire.CONTROL_PATH, self._handle)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.2)
+        await self._runner.setup()
+        path.unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            await web.UnixSite(self._runner, str(path)).start()
+        finally:
+            os.umask(mask)
+
+    async def close(self) -> None:
+        for connection in list(self._connections):
+            await connection.socket.close(code=1001)
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _handle(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=wire.MAX_MESSAGE_BYTES, compress=False)
+        await socket.prepare(request)
+        connection = _Connection(socket)
+        info = self._worker.info()
+        connection.send(
+            wire.encode(
+                "hello",
+                worker_id=info.worker_id,
+                incarnation=info.incarnation,
+                load=info.load,
+                capacity=info.capacity,
+                draining=info.draining,
+            )
+        )
+        self._connections.append(connection)
+        self._repeat_reports(connection)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                pump = tasks.create_task(connection.pump())
+                await self._read(connection, tasks)
+                pump.cancel()
+        except* (ConnectionError, wire.ProtocolError) as group:
+            log.warning("control_connection_failed", errors=[str(error) for error in group.exceptions])
+        finally:
+            newest = self._connections[-1] is connection
+            self._connections.remove(connection)
+            if newest and self._connections:
+                self._repeat_reports(self._connections[-1])
+        return socket
+
+    async def _read(self, connection: _Connection, tasks: asyncio.TaskGroup) -> None:
+        async for frame in connection.socket:
+            if frame.type is not WSMsgType.TEXT:
+                break
+            kind, message = wire.decode(frame.data)
+            if kind == "ack":
+                self._worker.acknowledge(wire.field(message, "seq", int))
+                continue
+            request_id = wire.field(message, "id", str)
+            tasks.create_task(self._answer(connection, request_id, self._dispatch(kind, message)))
+
+    async def _answer(
+        self, connection: _Connection, request_id: str, work: Coroutine[Any, Any, dict[str, Any]]
+    ) -> None:
+        try:
+            fields = await work
+        except MediaError as error:
+            fields = {"ok": False, "error": {"code": error.code, "message": error.message}}
+        except wire.ProtocolError as error:
+            fields = {"ok": False, "error": {"code": "internal", "message": f"malformed request: {error}"}}
+        connection.send(wire.encode("legs" if "legs" in fields else "result", id=request_id, **fields))
+
+    async def _dispatch(self, kind: str, message: dict[str, Any]) -> dict[str, Any]:
+        worker = self._worker
+        match kind:
+            case "order":
+                stamp = wire.stamp_from_json(wire.field(message, "stamp", dict))
+                order = wire.order_from_json(wire.field(message, "order", dict))
+                # shielded: an order once begun is finished, even if the one who gave it goes away
+                result = await asyncio.shield(asyncio.ensure_future(worker.order(stamp, order)))
+                return {"ok": True, "sdp": result.sdp}
+            case "list_legs":
+                return {"ok": True, "legs": wire.legs_to_json(worker.legs())}
+            case "close_leg":
+                worker.close_leg(wire.field(message, "session_id", str), wire.field(message, "leg_id", str))
+                return {"ok": True, "sdp": None}
+            case "drain":
+                worker.draining = True
+                return {"ok": True, "sdp": None}
+        raise wire.ProtocolError(f"unknown type {kind!r}")
+
+    def _repeat_reports(self, connection: _Connection) -> None:
+        for report in self._worker.unacknowledged:
+            connection.send(_report(report))
+
+    def _on_report(self, report: Report) -> None:
+        if self._connections:
+            self._connections[-1].send(_report(report))
+
+    def _on_telemetry(self, legs: list[LegTelemetry]) -> None:
+        if self._connections:
+            info = self._worker.info()
+            message = wire.encode(
+                "telemetry", load=info.load, draining=info.draining, legs=wire.telemetry_to_json(legs)
+            )
+            self._connections[-1].send(message)
+
+
+def _report(report: Report) -> str:
+    return wire.encode(
+        "report",
+        seq=report.seq,
+        session_id=report.session_id,
+        epoch=report.epoch,
+        report=wire.report_to_json(report.report),
+    )

@@ -1,0 +1,241 @@
+"""A leg and its peer connections ("anchors"), one for each generation.
+
+    opening ──► connected (ICE + DTLS) ──► up (and RTP came) ──► closed
+       └────────────┴───── setup_timeout, failed, lost ──────────┘
+
+A leg *speaks* through its newest anchor that is up and is *spoken to* there as well; before the first one is
+up, sound goes to the newest connected one, so that a silent microphone hears music. When a newer anchor comes
+up, the older ones close. Only the newest generation is reported on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from server.domain.media import LegDown, LegQuiet, LegUp, MediaReport
+from server.media.relay import rtcp, rtp
+from server.media.relay.aiortc_seam import Binding, Identity, SecureLink
+from server.media.relay.recorder import PartRecorder
+from server.media.relay.rtp import InStream, OutStream, Packet
+from server.media.relay.udp_ports import PortRange
+from server.media.sdp import LocalMedia, Offer, build_answer, parse_offer
+from server.services.ports import LegTelemetry
+
+log = structlog.get_logger(__name__)
+
+SETUP_TIMEOUT_S = 10.0
+QUIET_S = 3.0  # longer than any jitter, shorter than a caller's "hello?"
+RTP_LOST_S = 60.0  # connected, but no sound for so long: the peer's audio is broken, a new anchor may cure it
+CLOSE_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What a worker gives each of its legs."""
+
+    bindings: tuple[Binding, ...]
+    ports: PortRange
+    identity: Identity
+    tasks: asyncio.TaskGroup
+
+
+class LegUser(Protocol):
+    """The session a leg belongs to."""
+
+    def report(self, report: MediaReport) -> None: ...
+
+    def rewire(self) -> None:
+        """Some leg can be heard or reached that could not before, or the other way round."""
+
+
+class Anchor:
+    """One peer connection of a leg."""
+
+    def __init__(self, leg: Leg, generation: int, offer: Offer, network: Network) -> None:
+        self.leg = leg
+        self.generation = generation
+        self.offer = offer
+        self.link = SecureLink(self, offer, network.identity)
+        self.out = OutStream(offer.codecs, offer.audio_level_id, self.link.send_rtp)
+        self.stream: InStream | None = None
+        self.up = False
+        self.quiet = False
+        self.closed = False
+        self.opened_at = time.monotonic()
+        self.rtp_at = self.opened_at
+        self.rtcp_at = 0.0
+        self.packets_in = 0
+        self.lost_before = 0
+        self.level = rtp.NO_LEVEL
+        self._network = network
+        self._codecs = {codec.payload_type: codec for codec in offer.codecs}
+
+    async def open(self) -> str:
+        """Open sockets, start connecting; returns the SDP answer. Raises MediaError(no_ports)."""
+        addresses = await self.link.open(self._network.bindings, self._network.ports)
+        link = self.link
+        local = LocalMedia(link.ufrag, link.password, link.fingerprint, addresses, self.out.ssrc)
+        link.start(self._network.tasks)
+        return build_answer(self.offer, local)
+
+    def on_connected(self) -> None:
+        self.rtp_at = time.monotonic()
+        self.leg.user.rewire()
+
+    def on_lost(self, reason: str) -> None:
+        self.leg.anchor_lost(self, reason)
+
+    def on_rtp(self, data: bytes, now_ns: int) -> None:
+        packet = rtp.parse(data, self._codecs, self.offer.audio_level_id)
+        if packet is None:
+            return
+        stream = self.stream
+        if stream is None or stream.ssrc != packet.ssrc:
+            if stream is not None:
+                self.lost_before += stream.lost
+            stream = self.stream = InStream(packet)
+        stream.add(packet, now_ns)
+        self.packets_in += 1
+        self.rtp_at = now_ns / 1e9
+        if packet.level is not None and packet.level & 0x7F < self.level:
+            self.level = packet.level & 0x7F
+        if not self.up and self.link.connected:
+            self.leg.anchor_up(self)
+        if self.leg.speaking is self:
+            self.leg.spread(stream, packet, now_ns)
+
+    def on_rtcp(self, data: bytes, now_ns: int) -> None:
+        rtcp.note(data, self.stream, now_ns)
+
+    def check(self, now: float) -> None:
+        """Once a second: time limits and RTCP."""
+        silent = now - self.rtp_at
+        if not self.up:
+            if now - self.opened_at > SETUP_TIMEOUT_S:
+                self.leg.anchor_lost(self, "setup_timeout")
+            return
+        if silent > RTP_LOST_S:
+            self.leg.anchor_lost(self, "rtp_lost")
+            return
+        if (silent > QUIET_S) != self.quiet:
+            self.quiet = not self.quiet
+            self.leg.anchor_quiet(self)
+        if now - self.rtcp_at > rtcp.REPORT_EVERY_S:
+            self.rtcp_at = now
+            self.link.send_rtcp(rtcp.compound(self.out, self.stream, time.monotonic_ns()))
+
+    def close(self) -> None:
+        """Close in the background; harmless when repeated."""
+        if not self.closed:
+            self.closed = True
+            self._network.tasks.create_task(self._close())
+
+    async def _close(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self.link.close()
+        except Exception:  # a boundary: whatever a dying link raises, the worker lives on
+            log.warning("link_close_failed", session_id=self.leg.session_id, exc_info=True)
+
+
+class Leg:
+    """A participant's sound, whatever peer connection carries it."""
+
+    def __init__(self, session_id: str, leg_id: str, user: LegUser) -> None:
+        self.session_id = session_id
+        self.leg_id = leg_id
+        self.user = user
+        self.generation = 0
+        self.anchors: list[Anchor] = []  # open ones, newest last
+        self.listeners: tuple[OutStream, ...] = ()  # set by the session's wiring
+        self.recorder: PartRecorder | None = None
+        self.opened_at = time.monotonic()
+        self.speaking: Anchor | None = None
+        self._down = False  # the newest generation was reported down
+
+    async def open(self, generation: int, sdp: str, network: Network) -> str:
+        """Add an anchor; returns its SDP answer. Raises MediaError."""
+        anchor = Anchor(self, generation, parse_offer(sdp), network)
+        try:
+            answer = await anchor.open()
+        except BaseException:
+            anchor.close()
+            raise
+        self.generation = generation
+        self.opened_at = anchor.opened_at
+        self._down = False
+        self.anchors.append(anchor)
+        return answer
+
+    @property
+    def hearing(self) -> Anchor | None:
+        """Where sound to this leg goes."""
+        if self.speaking is not None:
+            return self.speaking
+        return next((a for a in reversed(self.anchors) if a.link.connected), None)
+
+    def spread(self, stream: InStream, packet: Packet, now_ns: int) -> None:
+        """Hand a packet to the recording and to everyone who hears this leg."""
+        if self.recorder is not None:
+            self.recorder.take(self.leg_id, packet, now_ns)
+        for out in self.listeners:
+            out.forward(stream, packet, now_ns)
+
+    def anchor_up(self, anchor: Anchor) -> None:
+        anchor.up = True
+        if anchor.generation != self.generation:  # overtaken while it connected: good until the newest is up
+            if self.speaking is None:
+                self.speaking = anchor
+                self.user.rewire()
+            return
+        for old in self.anchors[:-1]:
+            old.close()
+        self.anchors = [anchor]
+        self.speaking = anchor
+        self.user.report(LegUp(self.leg_id, anchor.generation))
+        self.user.rewire()
+
+    def anchor_lost(self, anchor: Anchor, reason: str) -> None:
+        anchor.close()
+        if anchor not in self.anchors:
+            return
+        self.anchors.remove(anchor)
+        if self.speaking is anchor:
+            self.speaking = None
+        if anchor.generation == self.generation and not self._down:
+            self._down = True
+            self.user.report(LegDown(self.leg_id, anchor.generation, reason))
+        self.user.rewire()
+
+    def anchor_quiet(self, anchor: Anchor) -> None:
+        if anchor.generation == self.generation:
+            self.user.report(LegQuiet(self.leg_id, anchor.generation, anchor.quiet))
+
+    def telemetry(self) -> LegTelemetry | None:
+        anchor = self.speaking
+        if anchor is None or anchor.stream is None:
+            return None
+        level, anchor.level = anchor.level, rtp.NO_LEVEL
+        return LegTelemetry(
+            session_id=self.session_id,
+            leg_id=self.leg_id,
+            packets_in=anchor.packets_in,
+            packets_out=anchor.out.packets,
+            lost=anchor.lost_before + anchor.stream.lost,
+            jitter_ms=round(anchor.stream.jitter_ms, 2),
+            level_dbov=-level,
+        )
+
+    def close(self) -> None:
+        for anchor in self.anchors:
+            anchor.close()
+        self.anchors = []
+        self.listeners = ()
+        self.speaking = None
+        self.recorder = None
+

@@ -1,0 +1,105 @@
+"""One running recording part: two capture files that grow together (see server/media/capture.py)."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from server.domain.media import RecordingOrder
+from server.media import capture
+from server.media.capture import CaptureWriter, Opener, PartFiles
+from server.media.relay.rtp import Packet
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # EFBIG: a limit on the size of files
+
+
+@dataclass(frozen=True, slots=True)
+class PartContext:
+    """Where a part belongs, for the files' headers."""
+
+    session_id: str
+    epoch: int
+    files: PartFiles
+
+
+class PartRecorder:
+    """Writes both sides of a part. The first failed write ends it: `on_failed(code)` is called once, what
+    was written is closed, and the call goes on."""
+
+    def __init__(
+        self, order: RecordingOrder, context: PartContext, opener: Opener, on_failed: Callable[[str], None]
+    ) -> None:
+        self.order = order
+        self.failed = False
+        self._on_failed = on_failed
+        self._paused = False
+        self._streams: dict[str, tuple[int, int, str]] = {}
+        self._writers: dict[str, CaptureWriter] = {}
+        now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+        header = {
+            "recording_id": order.recording_id,
+            "part": order.part,
+            "session_id": context.session_id,
+            "epoch": context.epoch,
+            "wall_ns": wall_ns,
+            "mono_ns": now_ns,
+        }
+        sides = ((order.customer_leg, "customer", context.files.customer),
+                 (order.agent_leg, "agent", context.files.agent))  # fmt: skip
+        try:
+            for leg_id, side, path in sides:
+                self._writers[leg_id] = CaptureWriter(opener(path), {"side": side, **header})
+            self.flush()
+        except OSError as error:
+            self._fail(error)
+        self.set_paused(order.paused)
+
+    def take(self, leg_id: str, packet: Packet, now_ns: int) -> None:
+        """A packet that came in from a leg. Key presses are left out: they may be card numbers."""
+        writer = self._writers.get(leg_id)
+        if writer is None or self._paused or packet.codec.name == "telephone-event":
+            return
+        stream = (packet.ssrc, packet.codec.clock_rate, packet.codec.name)
+        try:
+            writer.packet(now_ns, stream, packet.sequence, packet.timestamp, packet.payload)
+        except OSError as error:
+            self._fail(error)
+
+    def set_paused(self, paused: bool) -> None:
+        if paused != self._paused:
+            self._paused = paused
+            self._mark(capture.PAUSE if paused else capture.RESUME)
+
+    def flush(self) -> None:
+        """Once a second: note that the part is alive, and hand the records to the system."""
+        self._mark(capture.TICK)
+        try:
+            for writer in self._writers.values():
+                writer.flush()
+        except OSError as error:
+            self._fail(error)
+
+    def close(self) -> None:
+        now_ns = time.monotonic_ns()
+        try:
+            for writer in self._writers.values():
+                writer.close(now_ns)
+        except OSError as error:
+            self._fail(error)
+        self._writers = {}
+
+    def _mark(self, kind: int) -> None:
+        now_ns = time.monotonic_ns()
+        for writer in self._writers.values():
+            writer.mark(kind, now_ns)
+
+    def _fail(self, error: OSError) -> None:
+        if self.failed:
+            return
+        self.failed = True
+        for writer in self._writers.values():
+            writer.abandon()
+        self._writers = {}
+        self._on_failed("disk_full" if error.errno in _FULL else "io_error")

@@ -1,0 +1,178 @@
+"""RTP headers in and out (RFC 3550): reading a packet, statistics of a stream, and a well-behaved sender.
+
+A leg's outgoing stream keeps one SSRC for its whole peer connection while its source changes between
+music, another leg and a comfort tone. `OutStream` makes that look like one sender: sequence numbers go on
+by one at a switch and keep the source's gaps in between, so that the receiver sees real loss as loss; the
+timestamp goes on by the time that passed; the first packet of a source carries the marker bit.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from server.media.sdp import Codec
+
+HEADER = struct.Struct("!BBHII")
+_EXTENSION = struct.Struct("!HH")
+ONE_BYTE_PROFILE = 0xBEDE  # RFC 8285 section 4.2
+MAX_JUMP = 3000  # sequence numbers; a greater step is a new stream (RFC 3550 appendix A.1, MAX_DROPOUT)
+FRAME_S = 0.02
+NO_LEVEL = 127  # RFC 6464: silence
+
+
+@dataclass(slots=True)
+class Packet:
+    """A decrypted packet: what forwarding, recording and statistics need. `level`: the byte of RFC 6464."""
+
+    codec: Codec
+    marker: int  # 0x80 or 0
+    sequence: int
+    timestamp: int
+    ssrc: int
+    payload: bytes
+    level: int | None
+
+
+def parse(data: bytes, codecs: Mapping[int, Codec], level_id: int | None) -> Packet | None:
+    """Read a decrypted RTP packet; None when it is malformed or its payload type was not negotiated."""
+    if len(data) < 12:
+        return None
+    first, second, sequence, timestamp, ssrc = HEADER.unpack_from(data)
+    codec = codecs.get(second & 0x7F)
+    if codec is None or first & 0xC0 != 0x80:
+        return None
+    start, end = 12 + 4 * (first & 0x0F), len(data)
+    level = None
+    if first & 0x10:
+        if end < start + 4:
+            return None
+        profile, words = _EXTENSION.unpack_from(data, start)
+        start += 4
+        if level_id is not None and profile == ONE_BYTE_PROFILE:
+            level = _find_level(data, start, min(end, start + 4 * words), level_id)
+        start += 4 * words
+    if first & 0x20:
+        end -= data[-1]
+    if end < start:
+        return None
+    return Packet(codec, second & 0x80, sequence, timestamp, ssrc, data[start:end], level)
+
+
+def _find_level(data: bytes, at: int, end: int, level_id: int) -> int | None:
+    while at < end:
+        head = data[at]
+        if head == 0:  # padding
+            at += 1
+            continue
+        if head >> 4 == level_id:
+            return data[at + 1] if at + 1 < end else None
+        at += 2 + (head & 0x0F)
+    return None
+
+
+class InStream:
+    """Statistics of one received SSRC (RFC 3550 sections 6.4.1 and A.8). Also the key of a source."""
+
+    __slots__ = ("base", "clock", "highest", "jitter", "lsr", "lsr_ns", "prior", "received", "ssrc", "transit")
+
+    def __init__(self, packet: Packet) -> None:
+        self.ssrc = packet.ssrc
+        self.clock = packet.codec.clock_rate
+        self.base = self.highest = packet.sequence  # highest is extended by wraps
+        self.received = 0
+        self.jitter = 0.0  # timestamp units
+        self.transit: float | None = None
+        self.prior = (0, 0)  # expected, received at the last receiver report
+        self.lsr = 0  # middle 32 bits of the last sender report's NTP time
+        self.lsr_ns = 0
+
+    def add(self, packet: Packet, now_ns: int) -> None:
+        self.received += 1
+        step = (packet.sequence - self.highest) & 0xFFFF
+        if step < 0x8000:
+            self.highest += step
+        if packet.codec.name == "telephone-event":  # its timestamp stands still while a key is held
+            return
+        self.clock = packet.codec.clock_rate
+        transit = now_ns * self.clock / 1e9 - packet.timestamp
+        if self.transit is not None:
+            change = abs(transit - self.transit)
+            if change < self.clock:  # a wrap or jump of the timestamp is no jitter
+                self.jitter += (change - self.jitter) / 16
+        self.transit = transit
+
+    @property
+    def lost(self) -> int:
+        return max(0, self.highest - self.base + 1 - self.received)
+
+    @property
+    def jitter_ms(self) -> float:
+        return 1000 * self.jitter / self.clock
+
+
+class OutStream:
+    """The one RTP stream that a peer connection sends. `send` takes a finished packet."""
+
+    def __init__(self, codecs: tuple[Codec, ...], level_id: int | None, send: Callable[[bytes], None]) -> None:
+        self.ssrc = random.getrandbits(32)
+        self.packets = 0
+        self.octets = 0
+        self.unsendable = 0  # packets of a codec that this peer has not negotiated
+        self.last_timestamp = random.getrandbits(32)
+        self.last_ns = 0
+        self.last_clock = 48000
+        self._types = {(codec.name, codec.clock_rate): codec.payload_type for codec in codecs}
+        self._level_id = level_id
+        self._send = send
+        self._source: object = None
+        self._last_sequence = random.getrandbits(15)  # below 2^15: no early wrap (libsrtp, RFC 3711, 3.3.1)
+        self._newest_in = 0  # the source's newest sequence number
+        self._steps = 0  # how far the source has come since the switch
+        self._sequence_shift = 0
+        self._timestamp_shift = 0
+
+    def forward(self, source: object, packet: Packet, now_ns: int) -> None:
+        """Send a source's packet under our own header. A packet from before the switch is dropped: its
+        number was given to another packet, and SRTP must never protect two under one (RFC 3711, 9.1)."""
+        payload_type = self._types.get((packet.codec.name, packet.codec.clock_rate))
+        if payload_type is None:
+            self.unsendable += 1
+            return
+        marker = packet.marker
+        late = False
+        step = (packet.sequence - self._newest_in) & 0xFFFF
+        if source is not self._source or MAX_JUMP < step < 0x10000 - MAX_JUMP:
+            self._switch(source, packet, now_ns)
+            marker = 0x80
+        elif step == 0:
+            return
+        elif step < 0x8000:
+            self._steps += step
+        elif 0x10000 - step > self._steps:
+            return
+        else:
+            late = True
+        sequence = (packet.sequence + self._sequence_shift) & 0xFFFF
+        timestamp = (packet.timestamp + self._timestamp_shift) & 0xFFFFFFFF
+        if not late:
+            self._newest_in, self._last_sequence = packet.sequence, sequence
+            self.last_timestamp, self.last_ns, self.last_clock = timestamp, now_ns, packet.codec.clock_rate
+        self.packets += 1
+        self.octets += len(packet.payload)
+        kind = marker | payload_type
+        if packet.level is None or self._level_id is None:
+            head = HEADER.pack(0x80, kind, sequence, timestamp, self.ssrc)
+        else:
+            extension = bytes((0xBE, 0xDE, 0, 1, self._level_id << 4, packet.level, 0, 0))
+            head = HEADER.pack(0x90, kind, sequence, timestamp, self.ssrc) + extension
+        self._send(head + packet.payload)
+
+    def _switch(self, source: object, packet: Packet, now_ns: int) -> None:
+        passed_s = FRAME_S if self._source is None else max(FRAME_S, (now_ns - self.last_ns) / 1e9)
+        timestamp = self.last_timestamp + int(passed_s * packet.codec.clock_rate)
+        self._sequence_shift = self._last_sequence + 1 - packet.sequence
+        self._timestamp_shift = timestamp - packet.timestamp
+        self._source, self._newest_in, self._steps = source, packet.sequence, 0

@@ -1,0 +1,201 @@
+"""One session on a worker: its legs, its plan, its recording, under one epoch."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from server.domain.media import (
+    MediaPlan,
+    MediaReport,
+    PartClosed,
+    RecordingFailed,
+    RecordingOrder,
+    Source,
+)
+from server.media.capture import Opener, part_files
+from server.media.relay.leg import Leg, Network
+from server.media.relay.music import Library, Player
+from server.media.relay.recorder import PartContext, PartRecorder
+from server.media.relay.rtp import OutStream
+from server.services.ports import MediaError
+
+log = structlog.get_logger(__name__)
+
+MAX_FAILED_PARTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Studio:
+    """What a worker gives each of its sessions."""
+
+    network: Network
+    library: Library
+    spool: Path
+    opener: Opener
+
+
+class RelaySession:
+    """Makes the legs' wiring equal to the plan whenever the plan or a leg changes."""
+
+    def __init__(
+        self, tenant: str, session_id: str, epoch: int, studio: Studio, report: Callable[[MediaReport], None]
+    ) -> None:
+        self.tenant = tenant
+        self.session_id = session_id
+        self.epoch = epoch
+        self.legs: dict[str, Leg] = {}
+        self.plan = MediaPlan()
+        self.players: dict[str, Player] = {}  # by the leg that hears it
+        self._studio = studio
+        self._report = report
+        self._recorder: PartRecorder | None = None
+        self._failed_parts: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._closed = False
+
+    # --- orders ---
+
+    async def open_leg(self, leg_id: str, generation: int, sdp: str) -> str:
+        """Open a leg or re-anchor it; returns the SDP answer. Raises MediaError."""
+        leg = self.legs.get(leg_id)
+        if leg is not None and generation <= leg.generation:
+            raise MediaError("stale_generation", f"leg {leg_id} is at generation {leg.generation}")
+        fresh = leg is None
+        if leg is None:
+            leg = Leg(self.session_id, leg_id, self)
+        answer = await leg.open(generation, sdp, self._studio.network)
+        if self._closed:  # a higher epoch or a release came by while the sockets opened
+            leg.close()
+            raise MediaError("stale_epoch", "the session was closed meanwhile")
+        if fresh:
+            leg.recorder = self._recorder
+            self.legs[leg_id] = leg
+        return answer
+
+    def apply(self, plan: MediaPlan) -> None:
+        named = {route.leg_id for route in plan.routes} | {route.hears for route in plan.routes}
+        if plan.recording is not None:
+            named |= {plan.recording.customer_leg, plan.recording.agent_leg}
+        for leg_id in [leg_id for leg_id in self.legs if leg_id not in named]:
+            self.legs.pop(leg_id).close()
+        self.plan = plan
+        self._record(plan.recording)
+        self.rewire()
+
+    def close_leg(self, leg_id: str) -> None:
+        leg = self.legs.pop(leg_id, None)
+        if leg is not None:
+            leg.close()
+            self.rewire()
+
+    def close(self) -> None:
+        """Close the legs and finalise the recording. Legs report nothing from here on."""
+        self._record(None)
+        self._closed = True
+        self.players.clear()
+        for leg in self.legs.values():
+            leg.close()
+        self.legs.clear()
+
+    # --- legs ---
+
+    def report(self, report: MediaReport) -> None:
+        if not self._closed:
+            self._report(report)
+
+    def rewire(self) -> None:
+        """Work out who hears whom from the plan and from what is connected now."""
+        if self._closed:
+            return
+        listeners: dict[str, list[OutStream]] = {}
+        players: dict[str, Player] = {}
+        for route in self.plan.routes:
+            leg = self.legs.get(route.leg_id)
+            anchor = leg.hearing if leg is not None else None
+            if anchor is None:
+                continue
+            source = self._source(route.hears)
+            if source is None:
+                listeners.setdefault(route.hears, []).append(anchor.out)
+                continue
+            player = self.players.get(route.leg_id)
+            if player is None or player.source is not source or player.codecs != anchor.offer.codecs:
+                player = self._studio.library.player(source, anchor.offer.codecs)
+            if player is not None:
+                players[route.leg_id] = player
+        for leg_id, leg in self.legs.items():
+            leg.listeners = tuple(listeners.get(leg_id, ()))
+        self.players = players
+
+    def _source(self, hears: str) -> Source | None:
+        """A prompt to play, or None when the leg named by `hears` is there to be heard."""
+        if hears in _SOURCES:
+            return _SOURCES[hears]
+        leg = self.legs.get(hears)
+        return None if leg is not None and leg.speaking is not None else Source.COMFORT
+
+    def play(self, now_ns: int) -> None:
+        """Every 20 ms: one packet of music to each leg that hears music."""
+        for leg_id, player in self.players.items():
+            leg = self.legs.get(leg_id)
+            anchor = leg.hearing if leg is not None else None
+            if anchor is not None:
+                anchor.out.forward(player, player.next(), now_ns)
+
+    # --- recording ---
+
+    def _record(self, order: RecordingOrder | None) -> None:
+        running = self._recorder
+        if running is not None and (order is None or _key(order) != _key(running.order)):
+            self._stop(running)
+            running = None
+        if order is None or _key(order) in self._failed_parts:
+            return
+        if running is not None:
+            running.set_paused(order.paused)
+            return
+        files = part_files(
+            self._studio.spool, self.tenant, self.session_id, order.recording_id, order.part
+        )
+        context = PartContext(self.session_id, self.epoch, files)
+        recorder = PartRecorder(order, context, self._studio.opener, lambda code: self._failed(order, code))
+        if recorder.failed:
+            return
+        self._recorder = recorder
+        self._attach()
+
+    def _attach(self) -> None:
+        for leg in self.legs.values():
+            leg.recorder = self._recorder
+
+    def _stop(self, recorder: PartRecorder) -> None:
+        self._recorder = None
+        self._attach()
+        recorder.close()
+        if not recorder.failed:
+            self.report(PartClosed(recorder.order.recording_id, recorder.order.part))
+
+    def _failed(self, order: RecordingOrder, code: str) -> None:
+        log.error("recording_failed", session_id=self.session_id, part=order.part, code=code)
+        self._failed_parts[_key(order)] = None
+        if len(self._failed_parts) > MAX_FAILED_PARTS:
+            self._failed_parts.popitem(last=False)
+        self._recorder = None
+        self._attach()
+        self.report(RecordingFailed(order.recording_id, order.part, code))
+        self.report(PartClosed(order.recording_id, order.part))
+
+    def flush(self) -> None:
+        if self._recorder is not None:
+            self._recorder.flush()
+
+
+_SOURCES = {source.value: source for source in Source}
+
+
+def _key(order: RecordingOrder) -> tuple[str, int]:
+    return order.recording_id, order.part

@@ -1,0 +1,43 @@
+"""UDP ports for media: a range, used round robin so that a late packet of an old call meets no new one."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+
+class PortRange:
+    """Binds sockets within `low`..`high` (both included), or anywhere when no range is given."""
+
+    def __init__(self, low: int = 0, high: int = 0) -> None:
+        if not (low == high == 0 or 1024 <= low <= high <= 65535):
+            raise ValueError(f"port range {low}-{high}: give LOW-HIGH within 1024-65535")
+        self._low = low
+        self._size = high - low + 1
+        self._next = 0
+
+    @classmethod
+    def parse(cls, text: str) -> PortRange:
+        """`LOW-HIGH`, or an empty text for any port. Raises ValueError."""
+        if not text:
+            return cls()
+        low, dash, high = text.partition("-")
+        if not (dash and low.isascii() and low.isdigit() and high.isascii() and high.isdigit()):
+            raise ValueError(f"port range {text!r}: give LOW-HIGH, for example 20000-20999")
+        return cls(int(low), int(high))
+
+    def bind(self, host: str) -> socket.socket | None:
+        """A bound non-blocking socket, or None when no port is free or the address is not ours."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        for _ in range(self._size):
+            port = self._low + self._next if self._low else 0
+            self._next = (self._next + 1) % self._size
+            try:
+                sock.bind((host, port))
+                return sock
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    break
+        sock.close()
+        return None

@@ -1,0 +1,232 @@
+"""A media worker without its control socket: sessions, orders in, reports out, timers.
+
+Reports wait in a bounded buffer until a control node acknowledges them. When nobody does for so long that
+the buffer is full, the oldest is dropped and counted: a control node that comes back later learns the state
+from `list_legs` and from the capture files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from server.domain.media import ApplyPlan, MediaOrder, MediaReport, OpenLeg, ReleaseSession
+from server.media import capture
+from server.media.capture import Opener
+from server.media.relay.aiortc_seam import Binding, Identity
+from server.media.relay.leg import Network
+from server.media.relay.music import PACKET_S, Library
+from server.media.relay.orders import Ledger
+from server.media.relay.session import RelaySession, Studio
+from server.media.relay.udp_ports import PortRange
+from server.services.ports import LegTelemetry, MediaError, OrderResult, OrderStamp, WorkerInfo, WorkerLeg
+
+log = structlog.get_logger(__name__)
+
+REPORTS_KEPT = 10_000
+TICK_S = 0.5  # time limits and flushes
+MUSIC_BEHIND_S = 0.2  # a stall longer than this is skipped, not caught up with a burst
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_@-][A-Za-z0-9_.:@-]{0,127}\Z")  # they become folder names
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """The command line of a worker."""
+
+    worker_id: str
+    spool: Path
+    bindings: tuple[Binding, ...]
+    ports: PortRange
+    capacity: int
+    opener: Opener = capture.open_file
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A numbered report. `seq` rises by one within an incarnation."""
+
+    seq: int
+    session_id: str
+    epoch: int
+    report: MediaReport
+
+
+class Worker:
+    """Carries out orders. `on_report` and `on_telemetry` are set by the control socket."""
+
+    def __init__(self, settings: WorkerSettings, tasks: asyncio.TaskGroup) -> None:
+        self.settings = settings
+        self.incarnation = secrets.token_hex(8)
+        self.draining = False
+        self.on_report: Callable[[Report], None] = lambda report: None
+        self.on_telemetry: Callable[[list[LegTelemetry]], None] = lambda legs: None
+        self.unacknowledged: deque[Report] = deque()
+        self.dropped_reports = 0
+        self._seq = 0
+        self._ledger = Ledger()
+        self._sessions: dict[str, RelaySession] = {}
+        self._tasks = tasks
+        network = Network(settings.bindings, settings.ports, Identity(), tasks)
+        self._studio = Studio(network, Library(), settings.spool, settings.opener)
+
+    def start(self) -> None:
+        self._tasks.create_task(self._watch())
+        self._tasks.create_task(self._play())
+
+    # --- orders ---
+
+    async def order(self, stamp: OrderStamp, order: MediaOrder) -> OrderResult:
+        """Carry out an order, or give the answer of its first time. Raises MediaError."""
+        _check_names(stamp, order)
+        entry, earlier = self._ledger.admit(stamp, release=isinstance(order, ReleaseSession))
+        if earlier is not None:
+            return await asyncio.shield(earlier)
+        result: asyncio.Future[OrderResult] = asyncio.get_running_loop().create_future()
+        self._ledger.remember(entry, stamp, result)
+        try:
+            async with entry.lock:
+                answer = await self._carry_out(stamp, order)
+        except MediaError as error:
+            result.set_exception(error)
+        except Exception as error:  # a boundary: one session's failure is its own
+            log.exception("order_failed", session_id=stamp.session_id)
+            result.set_exception(MediaError("internal", f"{type(error).__name__}: {error}"))
+        except BaseException:
+            result.cancel()
+            raise
+        else:
+            result.set_result(answer)
+        return await result
+
+    async def _carry_out(self, stamp: OrderStamp, order: MediaOrder) -> OrderResult:
+        session = self._sessions.get(stamp.session_id)
+        if session is not None and session.epoch < stamp.epoch:
+            self._sessions.pop(stamp.session_id).close()
+            session = None
+        if isinstance(order, ReleaseSession):
+            if session is not None:
+                self._sessions.pop(stamp.session_id).close()
+            self._ledger.release(stamp.session_id)
+            return OrderResult()
+        if session is not None and session.epoch > stamp.epoch:
+            raise MediaError("stale_epoch", f"the session is at epoch {session.epoch}")  # it waited too long
+        if session is None:
+            session = self._begin(stamp)
+        match order:
+            case OpenLeg(leg_id, generation, sdp):
+                return OrderResult(sdp=await session.open_leg(leg_id, generation, sdp))
+            case ApplyPlan(plan):
+                session.apply(plan)
+        return OrderResult()
+
+    def _begin(self, stamp: OrderStamp) -> RelaySession:
+        session_id, epoch = stamp.session_id, stamp.epoch
+        session = RelaySession(
+            stamp.tenant, session_id, epoch, self._studio, lambda report: self._report(session_id, epoch, report)
+        )
+        self._sessions[session_id] = session
+        return session
+
+    def close_leg(self, session_id: str, leg_id: str) -> None:
+        session = self._sessions.get(session_id)
+        if session is not None:
+            session.close_leg(leg_id)
+
+    # --- facts ---
+
+    def info(self) -> WorkerInfo:
+        load = sum(len(session.legs) for session in self._sessions.values())
+        settings = self.settings
+        return WorkerInfo(settings.worker_id, self.incarnation, load, settings.capacity, self.draining)
+
+    def legs(self) -> list[WorkerLeg]:
+        now = time.monotonic()
+        return [
+            WorkerLeg(session.session_id, leg.leg_id, leg.generation, session.epoch, now - leg.opened_at)
+            for session in self._sessions.values()
+            for leg in session.legs.values()
+        ]
+
+    # --- reports ---
+
+    def _report(self, session_id: str, epoch: int, report: MediaReport) -> None:
+        self._seq += 1
+        numbered = Report(self._seq, session_id, epoch, report)
+        self.unacknowledged.append(numbered)
+        if len(self.unacknowledged) > REPORTS_KEPT:
+            self.unacknowledged.popleft()
+            self.dropped_reports += 1
+            if self.dropped_reports == 1:
+                log.error("reports_dropped", kept=REPORTS_KEPT)
+        self.on_report(numbered)
+
+    def acknowledge(self, seq: int) -> None:
+        while self.unacknowledged and self.unacknowledged[0].seq <= seq:
+            self.unacknowledged.popleft()
+
+    # --- timers ---
+
+    async def _watch(self) -> None:
+        """Time limits every half second; flushes and telemetry every second."""
+        odd = False
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            odd = not odd
+            for session in list(self._sessions.values()):
+                try:
+                    for leg in list(session.legs.values()):
+                        for anchor in list(leg.anchors):
+                            anchor.check(now)
+                    if odd:
+                        session.flush()
+                except Exception:  # a boundary: the other sessions go on
+                    log.exception("watch_failed", session_id=session.session_id)
+            if odd:
+                self.on_telemetry(self._telemetry())
+
+    def _telemetry(self) -> list[LegTelemetry]:
+        legs = (leg.telemetry() for s in self._sessions.values() for leg in s.legs.values())
+        return [leg for leg in legs if leg is not None]
+
+    async def _play(self) -> None:
+        """The one music timer, on an absolute schedule so that it does not drift."""
+        due = time.monotonic()
+        while True:
+            due += PACKET_S
+            wait = due - time.monotonic()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            elif wait < -MUSIC_BEHIND_S:
+                due = time.monotonic()
+            now_ns = time.monotonic_ns()
+            for session in list(self._sessions.values()):
+                try:
+                    session.play(now_ns)
+                except Exception:  # a boundary: the other sessions' music goes on
+                    session.players.clear()
+                    log.exception("music_failed", session_id=session.session_id)
+
+    def close(self) -> None:
+        """Close all sessions: finalises recordings, says goodbye to peers in the background."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
+
+def _check_names(stamp: OrderStamp, order: MediaOrder) -> None:
+    """Names become folders: refuse what could leave the spool. Raises MediaError(internal): it is our fault."""
+    names = [stamp.tenant, stamp.session_id]
+    if isinstance(order, ApplyPlan) and order.plan.recording is not None:
+        names.append(order.plan.recording.recording_id)
+    for name in names:
+        if not _SAFE_NAME.match(name):
+            raise MediaError("internal", f"{name[:40]!r} is no usable id: letters, digits and _.:@- only")

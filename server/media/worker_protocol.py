@@ -1,0 +1,248 @@
+"""The messages between a control node and a media worker: JSON objects on a WebSocket, one per text frame.
+
+Every message has `v` (1) and `type`. Unknown fields are ignored, unknown types and malformed fields raise
+`ProtocolError`: both sides are ours, so a malformed message is a bug and never silently skipped.
+
+| direction | type | fields |
+| --- | --- | --- |
+| worker → client | hello | worker_id, incarnation, load, capacity, draining; first message of a connection |
+| client → worker | order | id, stamp {tenant, session_id, epoch, version, index}, order {kind, …} |
+| worker → client | result | id, ok, sdp or null; or ok false, error {code, message} |
+| worker → client | report | seq, session_id, epoch, report {kind, …} |
+| client → worker | ack | seq: this report and all before it are safe |
+| client → worker | list_legs | id; the answer is `legs` |
+| worker → client | legs | id, legs [{session_id, leg_id, generation, epoch, age_s}] |
+| client → worker | close_leg | id, session_id, leg_id; the answer is `result` |
+| client → worker | drain | id; the answer is `result`; new sessions go elsewhere, live ones stay |
+| worker → client | telemetry | once a second: load, draining, legs [LegTelemetry] |
+
+Orders: open_leg {leg_id, generation, sdp}, apply_plan {routes [[leg_id, hears]], recording or null},
+release {}. Reports: leg_up, leg_down, leg_quiet, part_closed, recording_failed with the fields of
+`server.domain.media`. Several control connections may be open; the newest gets reports and telemetry,
+and the unacknowledged reports are sent again to each connection that becomes the newest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from server.domain.media import (
+    ApplyPlan,
+    LegDown,
+    LegQuiet,
+    LegUp,
+    MediaOrder,
+    MediaPlan,
+    MediaReport,
+    OpenLeg,
+    PartClosed,
+    RecordingFailed,
+    RecordingOrder,
+    ReleaseSession,
+    Route,
+)
+from server.services.ports import LegTelemetry, OrderStamp, WorkerInfo, WorkerLeg
+
+VERSION = 1
+CONTROL_PATH = "/v1/control"
+MAX_MESSAGE_BYTES = 1 << 20  # an SDP is at most 64 KiB; 400 legs of telemetry are about 80 KiB
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+class ProtocolError(ValueError):
+    """A message that breaks the table above; the text names the field."""
+
+
+def encode(kind: str, **fields: object) -> str:
+    """One message as a text frame."""
+    return json.dumps({"v": VERSION, "type": kind, **fields}, separators=(",", ":"))
+
+
+def decode(text: str) -> tuple[str, Json]:
+    """Type and fields of a text frame. Raises ProtocolError."""
+    try:
+        message = json.loads(text)
+    except ValueError as error:
+        raise ProtocolError(f"not JSON: {error}") from error
+    if not isinstance(message, dict):
+        raise ProtocolError("not an object")
+    if message.get("v") != VERSION:
+        raise ProtocolError(f"version {message.get('v')!r}; this side speaks {VERSION}")
+    return field(message, "type", str), message
+
+
+def field(message: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """A field of exactly this type (a bool is no int). Raises ProtocolError."""
+    value = message.get(name)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ProtocolError(f"field {name!r} must be {kind.__name__}")
+    return value
+
+
+def number(message: Mapping[str, Any], name: str) -> float:
+    value = message.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ProtocolError(f"field {name!r} must be a number")
+    return float(value)
+
+
+def objects(message: Mapping[str, Any], name: str) -> list[Json]:
+    items = field(message, name, list)
+    if not all(isinstance(item, dict) for item in items):
+        raise ProtocolError(f"field {name!r} must hold objects")
+    return items
+
+
+# --- orders ------------------------------------------------------------------------------------------
+
+
+def order_to_json(order: MediaOrder) -> Json:
+    match order:
+        case OpenLeg():
+            return {"kind": "open_leg", **asdict(order)}
+        case ApplyPlan(plan):
+            recording = None if plan.recording is None else asdict(plan.recording)
+            return {
+                "kind": "apply_plan",
+                "routes": [[route.leg_id, route.hears] for route in plan.routes],
+                "recording": recording,
+            }
+        case ReleaseSession():
+            return {"kind": "release"}
+
+
+def order_from_json(body: Json) -> MediaOrder:
+    match field(body, "kind", str):
+        case "open_leg":
+            return OpenLeg(field(body, "leg_id", str), field(body, "generation", int), field(body, "sdp", str))
+        case "apply_plan":
+            return ApplyPlan(MediaPlan(_routes(body), _recording(body)))
+        case "release":
+            return ReleaseSession()
+        case kind:
+            raise ProtocolError(f"unknown order {kind!r}")
+
+
+def _routes(body: Json) -> tuple[Route, ...]:
+    routes = []
+    for pair in field(body, "routes", list):
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(item, str) for item in pair)):
+            raise ProtocolError("field 'routes' must hold [leg_id, hears] pairs")
+        routes.append(Route(pair[0], pair[1]))
+    return tuple(routes)
+
+
+def _recording(body: Json) -> RecordingOrder | None:
+    if body.get("recording") is None:
+        return None
+    value = field(body, "recording", dict)
+    return RecordingOrder(
+        recording_id=field(value, "recording_id", str),
+        part=field(value, "part", int),
+        customer_leg=field(value, "customer_leg", str),
+        agent_leg=field(value, "agent_leg", str),
+        paused=field(value, "paused", bool),
+    )
+
+
+def stamp_to_json(stamp: OrderStamp) -> Json:
+    return asdict(stamp)
+
+
+def stamp_from_json(body: Json) -> OrderStamp:
+    return OrderStamp(
+        tenant=field(body, "tenant", str),
+        session_id=field(body, "session_id", str),
+        epoch=field(body, "epoch", int),
+        version=field(body, "version", int),
+        index=field(body, "index", int),
+    )
+
+
+# --- reports -----------------------------------------------------------------------------------------
+
+_REPORTS: dict[str, type[MediaReport]] = {
+    "leg_up": LegUp,
+    "leg_down": LegDown,
+    "leg_quiet": LegQuiet,
+    "part_closed": PartClosed,
+    "recording_failed": RecordingFailed,
+}
+_REPORT_NAMES = {kind: name for name, kind in _REPORTS.items()}
+
+
+def report_to_json(report: MediaReport) -> Json:
+    return {"kind": _REPORT_NAMES[type(report)], **asdict(report)}
+
+
+def report_from_json(body: Json) -> MediaReport:
+    match field(body, "kind", str):
+        case "leg_up":
+            return LegUp(field(body, "leg_id", str), field(body, "generation", int))
+        case "leg_down":
+            generation = field(body, "generation", int)
+            return LegDown(field(body, "leg_id", str), generation, field(body, "reason", str))
+        case "leg_quiet":
+            generation = field(body, "generation", int)
+            return LegQuiet(field(body, "leg_id", str), generation, field(body, "quiet", bool))
+        case "part_closed":
+            return PartClosed(field(body, "recording_id", str), field(body, "part", int))
+        case "recording_failed":
+            part = field(body, "part", int)
+            return RecordingFailed(field(body, "recording_id", str), part, field(body, "code", str))
+        case kind:
+            raise ProtocolError(f"unknown report {kind!r}")
+
+
+# --- facts about the worker ---------------------------------------------------------------------------
+
+
+def info_from_json(message: Json) -> WorkerInfo:
+    return WorkerInfo(
+        worker_id=field(message, "worker_id", str),
+        incarnation=field(message, "incarnation", str),
+        load=field(message, "load", int),
+        capacity=field(message, "capacity", int),
+        draining=field(message, "draining", bool),
+    )
+
+
+def legs_to_json(legs: Sequence[WorkerLeg]) -> list[Json]:
+    return [asdict(leg) for leg in legs]
+
+
+def legs_from_json(message: Json) -> tuple[WorkerLeg, ...]:
+    return tuple(
+        WorkerLeg(
+            session_id=field(leg, "session_id", str),
+            leg_id=field(leg, "leg_id", str),
+            generation=field(leg, "generation", int),
+            epoch=field(leg, "epoch", int),
+            age_s=number(leg, "age_s"),
+        )
+        for leg in objects(message, "legs")
+    )
+
+
+def telemetry_to_json(legs: Sequence[LegTelemetry]) -> list[Json]:
+    return [asdict(leg) for leg in legs]
+
+
+def telemetry_from_json(message: Json) -> tuple[LegTelemetry, ...]:
+    return tuple(
+        LegTelemetry(
+            session_id=field(leg, "session_id", str),
+            leg_id=field(leg, "leg_id", str),
+            packets_in=field(leg, "packets_in", int),
+            packets_out=field(leg, "packets_out", int),
+            lost=field(leg, "lost", int),
+            jitter_ms=number(leg, "jitter_ms"),
+            level_dbov=field(leg, "level_dbov", int),
+        )
+        for leg in objects(message, "legs")
+    )
