@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from server.domain.directory import AgentProfile, QueueConfig
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingSession:
@@ -38,3 +40,13 @@ class RouterState:
     waiting: tuple[WaitingSession, ...]
     free: tuple[FreeAgent, ...]
     claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingView:
+    """What one look at a tenant left: for queue positions and the agents' queue strip."""
+
+    tenant: str
+    state: RouterState
+    queues: tuple[QueueConfig, ...]
+    profiles: tuple[AgentProfile, ...]

@@ -16,7 +16,7 @@ from server.domain.agent import Agent
 from server.domain.effects import routable
 from server.domain.events import AgentOffered
 from server.domain.machine import Refused, Stale
-from server.domain.router_state import Claim, FreeAgent, RouterState, WaitingSession
+from server.domain.router_state import Claim, FreeAgent, RoutingView, WaitingSession
 from server.domain.session import Session
 from server.ids import new_id
 from server.routing.policy import Match, choose
@@ -55,7 +55,7 @@ class Router:
         self._tenants: set[str] = set()
         self._rebuilt_at = 0.0
         self._ready_queues: dict[str, frozenset[str]] = {}
-        self.on_positions: Callable[[str, RouterState], None] = lambda tenant, state: None
+        self.on_look: Callable[[RoutingView], None] = lambda view: None
 
     def on_commit(self, commit: Commit) -> None:
         for session in commit.sessions:
@@ -136,7 +136,7 @@ class Router:
         state = await self._store.state(tenant, self._clock.now_ms())
         free = [profiles[a.agent_id] for a in state.free if a.agent_id in profiles]
         self._ready_queues[tenant] = frozenset(q.queue_id for q in queues.values() if any(q.serves(p) for p in free))
-        self.on_positions(tenant, state)
+        self.on_look(RoutingView(tenant, state, tuple(queues.values()), tuple(profiles.values())))
 
     async def _try(self, tenant: str, match: Match) -> bool:
         now = self._clock.now_ms()

@@ -1,0 +1,173 @@
+"""The tabs that are connected here, and what is sent to them.
+
+Each tab has a bounded queue and one sender, so its messages keep their order and a slow tab delays nobody. A
+message that finds the queue full is dropped: the tab sees the gap (by the next seq, or by the head in the next
+ping) and fetches. Nothing here is the truth; the person's stream in the database is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from server.services.ports import Clock, Commit, StreamMessage
+
+log = structlog.get_logger()
+PING_S = 2.0
+DEAD_AFTER = 2  # unanswered pings
+QUEUE_SIZE = 256
+OFFER_ACK_S = 1.0
+
+Emit = Callable[[str, Any, str, Callable[..., None] | None], Awaitable[None]]
+
+
+@dataclass(slots=True, eq=False)
+class Tab:
+    """One connected socket. `emit(event, data, sid, callback)` sends on it; `heard` and `lost` tell its liveness."""
+
+    sid: str
+    person_id: str
+    tenant: str
+    emit: Emit
+    disconnect: Callable[[str], Awaitable[None]]
+    alive: Callable[[bool], Awaitable[None]]
+    still_allowed: Callable[[], Awaitable[bool]]
+    queue: asyncio.Queue[dict[str, Any]] = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
+    unacked: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)  # segment id -> (due, envelope)
+    unanswered: int = 0
+    live: bool = True
+    last_live: dict[str, Any] = field(default_factory=dict)  # newest passing value by type
+    task: asyncio.Task[None] | None = None
+
+
+class Hub:
+    """`CommitListener` that sends stream messages to the tabs of their persons."""
+
+    def __init__(self, clock: Clock, group: asyncio.TaskGroup) -> None:
+        self._clock = clock
+        self._group = group
+        self._tabs: dict[str, Tab] = {}  # by person: the newest tab holds the connection
+        self._heads: dict[str, int] = {}
+
+    def on_commit(self, commit: Commit) -> None:
+        for message in commit.messages:
+            self.send(message)
+
+    def send(self, message: StreamMessage) -> None:
+        tab = self._tabs.get(message.person_id)
+        if tab is None:
+            return
+        self._heads[message.person_id] = max(message.seq, self._heads.get(message.person_id, 0))
+        sent = envelope(message)
+        self._put(tab, sent)
+        if message.body.get("type") == "offer.made":
+            due = asyncio.get_running_loop().time() + OFFER_ACK_S
+            tab.unacked[message.body["contact"]["segment_id"]] = (due, sent)
+
+    def send_live(self, person_id: str, body: Mapping[str, Any]) -> None:
+        """A passing value: sent when it differs from the newest of its type, never stored."""
+        tab = self._tabs.get(person_id)
+        if tab is None or tab.last_live.get(body["type"]) == body:
+            return
+        tab.last_live[body["type"]] = body
+        self._put(tab, {"v": 1, "seq": None, "at": self._clock.now_ms(), "body": body})
+
+    def acked(self, person_id: str, segment_id: str) -> None:
+        """The offer has reached the tab, or was answered."""
+        tab = self._tabs.get(person_id)
+        if tab is not None:
+            tab.unacked.pop(segment_id, None)
+
+    def persons(self, tenant: str) -> list[str]:
+        return [tab.person_id for tab in self._tabs.values() if tab.tenant == tenant]
+
+    async def attach(self, tab: Tab, head: int) -> None:
+        """The newest tab of a person takes over; an older one is told so and disconnected."""
+        older = self._tabs.get(tab.person_id)
+        self._tabs[tab.person_id] = tab
+        self._heads[tab.person_id] = max(head, self._heads.get(tab.person_id, 0))
+        tab.task = self._group.create_task(self._serve(tab), name=f"tab {tab.person_id}")
+        if older is not None:
+            superseded = {"v": 1, "seq": None, "at": self._clock.now_ms(), "body": {"type": "superseded"}}
+            await older.emit("m", superseded, older.sid, None)
+            await self._stop(older)
+            await older.disconnect(older.sid)
+
+    async def detach(self, person_id: str, sid: str) -> bool:
+        """The socket closed. True when it was the person's connection (and not one that was superseded)."""
+        tab = self._tabs.get(person_id)
+        if tab is None or tab.sid != sid:
+            return False
+        del self._tabs[person_id]
+        self._heads.pop(person_id, None)
+        await self._stop(tab)
+        return True
+
+    async def close(self) -> None:
+        """Disconnect everybody: the process is going."""
+        for tab in list(self._tabs.values()):
+            await tab.disconnect(tab.sid)
+
+    async def _stop(self, tab: Tab) -> None:
+        if tab.task is not None and tab.task is not asyncio.current_task():
+            tab.task.cancel()
+
+    def _put(self, tab: Tab, message: dict[str, Any]) -> None:
+        try:
+            tab.queue.put_nowait(message)
+        except asyncio.QueueFull:
+            log.warning("tab_queue_full", person_id=tab.person_id)
+
+    async def _serve(self, tab: Tab) -> None:
+        try:
+            await asyncio.gather(self._sender(tab), self._pinger(tab), self._reminder(tab))
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("tab_failed", person_id=tab.person_id)
+
+    async def _sender(self, tab: Tab) -> None:
+        while True:
+            await tab.emit("m", await tab.queue.get(), tab.sid, None)
+
+    async def _pinger(self, tab: Tab) -> None:
+        checks = 0
+        while True:
+            tab.unanswered += 1
+            ping = {"head": self._heads.get(tab.person_id, 0), "now": self._clock.now_ms()}
+            await tab.emit("p", ping, tab.sid, lambda *answer: self._answered(tab))
+            await asyncio.sleep(PING_S)
+            if tab.unanswered >= DEAD_AFTER and tab.live:
+                tab.live = False
+                await tab.alive(False)
+            elif tab.unanswered == 0 and not tab.live:
+                tab.live = True
+                await tab.alive(True)
+            checks += 1
+            if checks % 15 == 0 and not await tab.still_allowed():
+                await tab.disconnect(tab.sid)
+                return
+
+    def _answered(self, tab: Tab) -> None:
+        tab.unanswered = 0
+
+    async def _reminder(self, tab: Tab) -> None:
+        """An offer that was not acknowledged is sent again: a ring must not hang on one message."""
+        while True:
+            await asyncio.sleep(OFFER_ACK_S / 4)
+            now = asyncio.get_running_loop().time()
+            for segment_id, (due, sent) in list(tab.unacked.items()):
+                deadline = sent["body"]["contact"]["offer_deadline_at"]
+                if deadline is None or deadline < self._clock.now_ms():
+                    tab.unacked.pop(segment_id, None)
+                elif due <= now:
+                    tab.unacked[segment_id] = (now + OFFER_ACK_S, sent)
+                    self._put(tab, sent)
+
+
+def envelope(message: StreamMessage) -> dict[str, Any]:
+    return {"v": 1, "seq": message.seq, "at": message.at, "body": dict(message.body)}

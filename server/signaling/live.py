@@ -1,0 +1,59 @@
+"""Passing values for people: the customer's place in the queue, the agents' strip of queues."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from server.domain.router_state import RoutingView, WaitingSession
+from server.signaling import protocol as wire
+from server.signaling.hub import Hub
+
+
+class LiveViews:
+    """Told after each look of the router; sends what changed for somebody."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._newest: dict[str, RoutingView] = {}
+
+    def on_look(self, view: RoutingView) -> None:
+        self._newest[view.tenant] = view
+        for session_id, position in positions(view).items():
+            body = wire.QueuePosition(session_id=session_id, position=position)
+            self._hub.send_live(session_id, body.model_dump(mode="json"))
+        persons = set(self._hub.persons(view.tenant))
+        lines = queue_lines(view)
+        for profile in view.profiles:
+            if profile.user_id in persons:
+                served = [lines[q.queue_id] for q in view.queues if q.active and q.serves(profile)]
+                body_queues = wire.QueuesChanged(queues=served)
+                self._hub.send_live(profile.user_id, body_queues.model_dump(mode="json"))
+
+
+def positions(view: RoutingView) -> dict[str, int]:
+    """The 1-based place of each waiting session within its queue."""
+    found: dict[str, int] = {}
+    counts: dict[str, int] = defaultdict(int)
+    for waiting in view.state.waiting:
+        counts[waiting.queue_id] += 1
+        found[waiting.session_id] = counts[waiting.queue_id]
+    return found
+
+
+def queue_lines(view: RoutingView) -> dict[str, wire.QueueLine]:
+    """One line a queue: who waits, since when, and how many agents are free for it."""
+    by_queue: dict[str, list[WaitingSession]] = defaultdict(list)
+    for waiting in view.state.waiting:
+        by_queue[waiting.queue_id].append(waiting)
+    profiles = {p.user_id: p for p in view.profiles}
+    free = [profiles[a.agent_id] for a in view.state.free if a.agent_id in profiles]
+    return {
+        queue.queue_id: wire.QueueLine(
+            queue_id=queue.queue_id,
+            name=queue.name,
+            waiting=len(by_queue[queue.queue_id]),
+            longest_wait_since=min((w.order_key[1] for w in by_queue[queue.queue_id]), default=None),
+            agents_ready=sum(1 for profile in free if queue.serves(profile)),
+        )
+        for queue in view.queues
+    }

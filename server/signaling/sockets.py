@@ -1,0 +1,299 @@
+"""The Socket.IO namespaces: parse, authorise, one service call, format.
+
+A message of one socket is handled before the next one is read (`async_handlers=False`), so what a tab sends
+keeps its order. Every answer is an ack: `{ok: true, body}` or `{ok: false, error: {code, message, params}}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import socketio
+import structlog
+from aiohttp import web
+from pydantic import BaseModel
+
+from server.domain.directory import AuthedUser
+from server.domain.events import Customer
+from server.domain.machine import Refused, Stale
+from server.services.agents import AgentService
+from server.services.ports import Clock, Conflict, StepStore, StorageUnavailable
+from server.services.sessions import CustomerGrant, SessionService
+from server.signaling import protocol as wire
+from server.signaling.hub import Hub, Tab, envelope
+from server.signaling.views import agent_view, call_view, contact_view
+
+log = structlog.get_logger()
+MAX_MESSAGE_BYTES = 256 * 1024  # an SDP of 64 KiB, escaped as JSON, with room
+HANDLE_S = 10.0  # a step takes milliseconds; past this the sender is told that nothing is certain
+BURST, PER_SECOND = 60.0, 20.0  # messages of one socket: typing notes and a storm of re-anchors stay below
+AGENT_NAMESPACE, CUSTOMER_NAMESPACE = "/agent", "/customer"
+
+
+class CustomerTokens(Protocol):
+    def grant(self, token: str) -> CustomerGrant:
+        """Raises Refused(token_invalid, token_expired)."""
+        ...
+
+
+UserOf = Callable[[web.Request], Awaitable[AuthedUser | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class SocketDeps:
+    store: StepStore
+    sessions: SessionService
+    agents: AgentService
+    hub: Hub
+    clock: Clock
+    user_of: UserOf
+    tokens: CustomerTokens
+
+
+class _Bucket:
+    """A token bucket: `allow` is False when the socket talks too fast."""
+
+    def __init__(self) -> None:
+        self._tokens = BURST
+        self._at = asyncio.get_running_loop().time()
+
+    def allow(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        self._tokens = min(BURST, self._tokens + (now - self._at) * PER_SECOND)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class _Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socketio ships no types
+    """What both namespaces share: the envelope, errors, limits, the stream."""
+
+    def __init__(self, namespace: str, deps: SocketDeps) -> None:
+        super().__init__(namespace)
+        self._deps = deps
+        self._buckets: dict[str, _Bucket] = {}
+
+    async def _send(self, event: str, data: Any, sid: str, callback: Callable[..., None] | None) -> None:
+        await self.emit(event, data, to=sid, callback=callback)
+
+    async def _attach(
+        self,
+        sid: str,
+        tenant: str,
+        person_id: str,
+        alive: Callable[[bool], Awaitable[None]],
+        still_allowed: Callable[[], Awaitable[bool]],
+    ) -> None:
+        head = (await self._deps.store.stream(person_id, 2**62)).head
+        tab = Tab(sid, person_id, tenant, self._send, self.disconnect, alive, still_allowed)
+        self._buckets[sid] = _Bucket()
+        await self._deps.hub.attach(tab, head)
+
+    async def _handle(self, sid: str, parse: Callable[[object], Any], data: object) -> dict[str, Any]:
+        bucket = self._buckets.get(sid)
+        if bucket is None or not bucket.allow():
+            return _error("rate_limited", "too many messages; slow down")
+        try:
+            message = parse(data)
+            async with asyncio.timeout(HANDLE_S):
+                body = await self._answer(sid, message)
+        except wire.BadMessage as bad:
+            return _error(bad.code, bad.message)
+        except Stale as late:
+            if late.code == "no_change":
+                return {"ok": True, "body": {}}
+            return _error(late.code, "the state has moved on", late.params)
+        except Refused as refusal:
+            return _error(refusal.code, "not allowed now")
+        except Conflict:
+            return _error("busy", "somebody else changed this at the same time; try again")
+        except StorageUnavailable as down:
+            log.error("storage_unavailable", error=str(down))
+            return _error("storage_unavailable", "nothing was saved; try again in a moment")
+        except TimeoutError:
+            return _error("timeout", "the server is slow; reload to see what is true")
+        except Exception:
+            log.exception("socket_handler_failed", namespace=self.namespace)
+            return _error("internal", "our fault; it is logged")
+        return {"ok": True, "body": body.model_dump(mode="json") if isinstance(body, BaseModel) else body}
+
+    async def _answer(self, sid: str, message: Any) -> BaseModel | Mapping[str, Any]:
+        raise NotImplementedError
+
+    async def _stream(self, person_id: str, after: int) -> dict[str, Any]:
+        part = await self._deps.store.stream(person_id, after)
+        return {"head": part.head, "reset": part.reset, "messages": [envelope(m) for m in part.messages]}
+
+
+class CustomerNamespace(_Namespace):
+    """`/customer`: one socket a session, opened by the token that POST /sessions gave."""
+
+    def __init__(self, deps: SocketDeps) -> None:
+        super().__init__(CUSTOMER_NAMESPACE, deps)
+        self._grants: dict[str, CustomerGrant] = {}
+
+    async def on_connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
+        token = auth.get("token") if isinstance(auth, dict) else None
+        try:
+            grant = self._deps.tokens.grant(token if isinstance(token, str) else "")
+        except Refused as refusal:
+            raise socketio.exceptions.ConnectionRefusedError(refusal.code) from None
+        self._grants[sid] = grant
+
+        async def alive(live: bool) -> None:
+            """A customer's leg tells whether they are there; the socket does not."""
+
+        async def still_allowed() -> bool:
+            return True
+
+        await self._attach(sid, grant.tenant, grant.session_id, alive, still_allowed)
+
+    async def on_disconnect(self, sid: str, reason: str = "") -> None:
+        grant = self._grants.pop(sid, None)
+        self._buckets.pop(sid, None)
+        if grant is not None:
+            await self._deps.hub.detach(grant.session_id, sid)
+
+    async def on_m(self, sid: str, data: object = None) -> dict[str, Any]:
+        return await self._handle(sid, wire.parse_customer, data)
+
+    async def _answer(self, sid: str, message: Any) -> BaseModel | Mapping[str, Any]:
+        grant, deps = self._grants[sid], self._deps
+        match message:
+            case wire.CallRequestMessage(body=body):
+                who = Customer(body.name, body.locale, body.page_url, body.context, body.consent_version)
+                return {"call": call_view(await deps.sessions.call(grant, who, body.sdp)).model_dump(mode="json")}
+            case wire.CallHangUpMessage():
+                await _forgiving(deps.sessions.customer_hang_up(grant), "session_ended")
+            case wire.LegOfferMessage(body=body):
+                if body.session_id != grant.session_id:
+                    raise Refused("not_your_session")
+                await deps.sessions.customer_leg(grant, body.leg_id, body.generation, body.sdp)
+            case wire.StreamFetchMessage(body=body):
+                return await self._stream(grant.session_id, body.after)
+            case wire.SyncMessage():
+                return await self._sync(grant)
+        return {}
+
+    async def _sync(self, grant: CustomerGrant) -> wire.CustomerSync:
+        # The head is read first: a message that comes between is then seen twice, never missed.
+        head = (await self._deps.store.stream(grant.session_id, 2**62)).head
+        session = await self._deps.sessions.customer_session(grant)
+        call = call_view(session) if session is not None else None
+        return wire.CustomerSync(head=head, now=self._deps.clock.now_ms(), call=call)
+
+
+class AgentNamespace(_Namespace):
+    """`/agent`: one socket an agent, opened by the login cookie."""
+
+    def __init__(self, deps: SocketDeps) -> None:
+        super().__init__(AGENT_NAMESPACE, deps)
+        self._users: dict[str, AuthedUser] = {}
+
+    async def on_connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
+        request = environ["aiohttp.request"]
+        user = await self._deps.user_of(request)
+        if user is None:
+            raise socketio.exceptions.ConnectionRefusedError("not_logged_in")
+        self._users[sid] = user
+
+        async def alive(live: bool) -> None:
+            if live:
+                await self._deps.agents.came_live(user)
+            else:
+                await self._deps.agents.went_dead(user.tenant, user.user_id)
+
+        async def still_allowed() -> bool:
+            return await self._deps.user_of(request) is not None
+
+        await self._attach(sid, user.tenant, user.user_id, alive, still_allowed)
+        await self._deps.agents.came_live(user)
+
+    async def on_disconnect(self, sid: str, reason: str = "") -> None:
+        user = self._users.pop(sid, None)
+        self._buckets.pop(sid, None)
+        if user is not None and await self._deps.hub.detach(user.user_id, sid):
+            await self._deps.agents.went_dead(user.tenant, user.user_id)
+
+    async def on_m(self, sid: str, data: object = None) -> dict[str, Any]:
+        return await self._handle(sid, wire.parse_agent, data)
+
+    async def _answer(self, sid: str, message: Any) -> BaseModel | Mapping[str, Any]:
+        user, deps = self._users[sid], self._deps
+        sessions, body = deps.sessions, message.body
+        match message:
+            case wire.SetStateMessage():
+                return {"agent": agent_view(await deps.agents.choose(user, body.state, body.reason_id)).model_dump()}
+            case wire.OfferAckMessage():
+                deps.hub.acked(user.user_id, body.segment_id)
+            case wire.OfferAcceptMessage():
+                deps.hub.acked(user.user_id, body.segment_id)
+                session = await sessions.accept(user, body.session_id, body.segment_id, body.sdp)
+                segment = session.segment(body.segment_id)
+                assert segment is not None
+                return {"contact": contact_view(session, segment).model_dump(mode="json")}
+            case wire.OfferRejectMessage():
+                deps.hub.acked(user.user_id, body.segment_id)
+                await sessions.reject(user, body.session_id, body.segment_id)
+            case wire.LegOfferMessage():
+                await sessions.agent_leg(user, body.session_id, body.leg_id, body.generation, body.sdp)
+            case wire.ContactHoldMessage():
+                await sessions.hold(user, body.session_id, body.segment_id, body.on)
+            case wire.ContactHangUpMessage():
+                await _forgiving(sessions.agent_hang_up(user, body.session_id, body.segment_id), "contact_over")
+            case wire.ContactNotesMessage():
+                await sessions.save_notes(user, body.session_id, body.segment_id, body.notes, body.disposition_id)
+            case wire.ContactWrapUpMessage():
+                finished = sessions.wrap_up(user, body.session_id, body.segment_id, body.notes, body.disposition_id)
+                await _forgiving(finished, "contact_over")
+            case wire.StreamFetchMessage():
+                return await self._stream(user.user_id, body.after)
+            case wire.SyncMessage():
+                return await self._sync(user)
+        return {}
+
+    async def _sync(self, user: AuthedUser) -> wire.AgentSync:
+        deps = self._deps
+        head = (await deps.store.stream(user.user_id, 2**62)).head
+        contacts = []
+        for session, segment_id in await deps.agents.contacts(user):
+            segment = session.segment(segment_id)
+            if segment is not None:
+                contacts.append(contact_view(session, segment))
+        agent = agent_view(await deps.agents.agent(user))
+        return wire.AgentSync(head=head, now=deps.clock.now_ms(), agent=agent, contacts=contacts)
+
+
+async def _forgiving(work: Awaitable[None], code: str) -> None:
+    """A wish that came true by other means is no error."""
+    try:
+        await work
+    except Stale as late:
+        if late.code != code:
+            raise
+
+
+def _error(code: str, message: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
+    return {"ok": False, "error": {"code": code, "message": message, "params": dict(params or {})}}
+
+
+def build_socket_server(deps: SocketDeps) -> socketio.AsyncServer:
+    """A Socket.IO server with both namespaces; WebSocket only. Origins are checked by the aiohttp middleware."""
+    sio = socketio.AsyncServer(
+        async_mode="aiohttp",
+        transports=["websocket"],
+        async_handlers=False,
+        cors_allowed_origins="*",
+        max_http_buffer_size=MAX_MESSAGE_BYTES,
+        ping_interval=10,
+        ping_timeout=5,
+        namespaces=[AGENT_NAMESPACE, CUSTOMER_NAMESPACE],
+    )
+    sio.register_namespace(AgentNamespace(deps))
+    sio.register_namespace(CustomerNamespace(deps))
+    return sio
