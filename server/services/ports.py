@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from server.domain.agent import Agent, AgentEvent
@@ -318,4 +319,52 @@ class RouterStore(Protocol):
 
     async def replace_all(self, tenant: str, waiting: Sequence[WaitingSession], free: Sequence[FreeAgent]) -> None:
         """Rebuild from the database. Claims that still hold are kept."""
+        ...
+
+
+# --- recordings --------------------------------------------------------------------------------------
+
+
+class ArchiveFault(Exception):
+    """An archive job failed. `code` is stable; `passing` tells that the same job may succeed later (a full disk)."""
+
+    def __init__(self, code: str, *, passing: bool) -> None:
+        super().__init__(code)
+        self.code = code
+        self.passing = passing
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """`archive` is JSON-ready: {customer: {file, sha256, size_bytes}, agent: {…}, peaks: {customer, agent},
+    size_bytes, complete}."""
+
+    duration_ms: int
+    archive: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRef:
+    tenant: str
+    session_id: str
+    recording_id: str
+
+
+class Archiver(Protocol):
+    """Makes and keeps recording files. Real: server/media/archiver.py."""
+
+    async def archive(self, recording: RecordingRef, parts: Sequence[int]) -> Archived:
+        """Join the captured parts into one file a side. Raises ArchiveFault."""
+        ...
+
+    async def stereo(self, recording: RecordingRef) -> Path:
+        """Render left customer, right agent; at once when it was rendered before. Raises ArchiveFault."""
+        ...
+
+    def file(self, recording: RecordingRef, side: str) -> Path | None:
+        """The file of customer, agent or stereo, where it exists."""
+        ...
+
+    async def discard_parts(self, recording: RecordingRef) -> None:
+        """The archive is safe: forget what it was made of."""
         ...

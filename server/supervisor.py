@@ -1,0 +1,174 @@
+"""`patchbay serve` on one machine: a small supervisor that starts, watches and restarts the parts.
+
+Control node and media workers are siblings: a restart of one leaves the others alone, so a live call survives
+the control node. When the supervisor itself dies, all go (each part asks for its parent's death signal). The
+parts run in sessions of their own: Ctrl-C reaches only the supervisor, which stops them in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from server.config import Config
+from server.process import EXIT_CONFIG
+
+log = structlog.get_logger()
+STOP_S = 2.0  # each part's time to stop by itself; together with the rest of the way below 5 s
+FIRST_RESTART_S, MAX_RESTART_S = 0.05, 5.0
+HEALTHY_S = 10.0  # a part that lived this long is restarted at once
+MAX_SOCKET_PATH = 80  # a UNIX socket's path ends at 107 bytes on Linux, 103 on macOS
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    name: str
+    command: tuple[str, ...]
+
+
+class Supervisor:
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+        self._stopping = asyncio.Event()
+        self._failed: int | None = None
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+
+    async def run(self) -> int:
+        """Serve until a stop signal; the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._stopping.set)
+        async with asyncio.TaskGroup() as group:
+            for part in self._parts:
+                group.create_task(self._keep(part), name=part.name)
+            await self._stopping.wait()
+            await self._stop_all()
+        return self._failed or 0
+
+    async def _keep(self, part: Part) -> None:
+        """Run one part, again and again, until the supervisor stops."""
+        wait_s = FIRST_RESTART_S
+        loop = asyncio.get_running_loop()
+        while not self._stopping.is_set():
+            began = loop.time()
+            process = await asyncio.create_subprocess_exec(
+                *part.command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            )
+            self._processes[part.name] = process
+            status = await process.wait()
+            if self._stopping.is_set():
+                return
+            if status == EXIT_CONFIG:
+                self._failed = status
+                self._stopping.set()
+                return
+            if loop.time() - began > HEALTHY_S:
+                wait_s = FIRST_RESTART_S
+            log.warning("part_ended", part=part.name, status=status, restart_in_s=wait_s)
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._stopping.wait()
+            except TimeoutError:
+                wait_s = min(wait_s * 2, MAX_RESTART_S)
+
+    async def _stop_all(self) -> None:
+        """The control node first: it says goodbye to the browsers; then those that hold media."""
+        ordered = list(self._processes.items())
+        for name, process in ordered:
+            await self._stop(name, process, wait=name == "control")
+        await asyncio.gather(*(self._stop(name, process, wait=True) for name, process in ordered))
+
+    async def _stop(self, name: str, process: asyncio.subprocess.Process, *, wait: bool) -> None:
+        if process.returncode is not None:
+            return
+        process.terminate()
+        if not wait:
+            return
+        try:
+            async with asyncio.timeout(STOP_S):
+                await process.wait()
+        except TimeoutError:
+            log.warning("part_killed", part=name)
+            process.kill()
+            await process.wait()
+
+
+def run_dir(config: Config) -> tuple[Path, bool]:
+    """The folder of the workers' sockets, and whether it is a temporary one: a path that is too long can't be bound."""
+    inside = config.data_dir / "run"
+    if len(os.fsencode(inside)) <= MAX_SOCKET_PATH:
+        inside.mkdir(mode=0o700, exist_ok=True)
+        return inside, False
+    return Path(tempfile.mkdtemp(prefix="patchbay-")), True
+
+
+def worker_ids(config: Config) -> list[str]:
+    return [f"media-{number}" for number in range(1, config.media_workers + 1)]
+
+
+def worker_socket(folder: Path, worker_id: str) -> Path:
+    return folder / f"{worker_id}.sock"
+
+
+def spool_dir(config: Config) -> Path:
+    return config.data_dir / "spool"
+
+
+def parts(config: Config, folder: Path, control_arguments: Sequence[str]) -> list[Part]:
+    """The parts of a whole system on one machine."""
+    python = sys.executable
+    control = Part(
+        "control", (python, "-m", "server", *control_arguments, "--role", "control", "--run-dir", str(folder))
+    )
+    media = [
+        Part(worker_id, (python, "-m", "server.media.relay", *media_arguments(config, folder, worker_id)))
+        for worker_id in worker_ids(config)
+    ]
+    return [control, *media]
+
+
+def media_arguments(config: Config, folder: Path, worker_id: str) -> list[str]:
+    arguments = [
+        "--id",
+        worker_id,
+        "--socket",
+        str(worker_socket(folder, worker_id)),
+        "--spool",
+        str(spool_dir(config)),
+    ]
+    if config.media_bind:
+        arguments += ["--bind", ",".join(config.media_bind)]
+    if config.media_announce:
+        arguments += ["--announce", ",".join(config.media_announce)]
+    if config.media_ports:
+        arguments += ["--ports", "{}-{}".format(*_share(config, worker_id))]
+    return arguments
+
+
+def _share(config: Config, worker_id: str) -> tuple[int, int]:
+    """The worker's slice of the port range: two processes can't share a port."""
+    assert config.media_ports is not None
+    first, last = config.media_ports
+    width = (last - first + 1) // config.media_workers
+    low = first + worker_ids(config).index(worker_id) * width
+    return low, low + width - 1
+
+
+async def serve(config: Config, control_arguments: Sequence[str]) -> int:
+    """Run everything on this machine until a stop signal."""
+    folder, temporary = run_dir(config)
+    try:
+        return await Supervisor(parts(config, folder, control_arguments)).run()
+    finally:
+        if temporary:
+            shutil.rmtree(folder, ignore_errors=True)
