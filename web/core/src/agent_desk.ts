@@ -1,0 +1,381 @@
+/**
+ * The agent's desk: tab leader, line, microphone, leg, ringer and state, held together. A view reads the stores and
+ * calls the methods; nothing else here is its business.
+ *
+ * Only the leading tab holds the line and the audio. The microphone opens with "go ready" or an accept, and after a
+ * reload by itself when the agent was ready or in a call; without one no agent stays ready, since an offer would ring
+ * where nobody can answer.
+ */
+import { ServerClock, ticker } from './clock';
+import { browserDesk, type DeskEnvironment } from './desk_environment';
+import { MicrophoneError, type DeviceList, type Microphone, type MicrophoneQuiet } from './devices';
+import { HeldMicrophone } from './held_microphone';
+import { Leg, type LegStatus } from './leg';
+import { NotesOutbox } from './notes_outbox';
+import type { Quality } from './quality';
+import { WireFailure } from './requests';
+import type { Ring } from './ringer';
+import { Scope } from './scope';
+import { Signalling } from './signalling';
+import { initialDesk, reduce, ringing, talking, type DeskEvent, type DeskState } from './state/agent';
+import { derived, store, type Readable } from './store';
+import type { TabRole } from './tab_leader';
+import type { AgentPush, ChosenState, ContactView } from './wire';
+
+export interface DeskOptions {
+  /** The words of a ring, in the app's language. */
+  ring: (contact: ContactView) => Ring;
+  /** URL of the page's icon while it rings. */
+  ringIcon?: string;
+  environment?: DeskEnvironment;
+}
+
+const MUTED_KEY = 'patchbay.muted'; // the segment that was muted: a reload must not open a microphone
+
+export class AgentDesk {
+  readonly state: Readable<DeskState>;
+  readonly level: Readable<number>;
+  readonly quiet: Readable<MicrophoneQuiet | null>;
+  readonly quality: Readable<Quality | null>;
+  readonly muted: Readable<boolean>;
+  readonly devices: Readable<DeviceList>;
+  readonly soundBlocked: Readable<boolean>;
+  readonly ringArmed: Readable<boolean>;
+  readonly clock: ServerClock;
+  /** Server milliseconds, once a second. */
+  readonly now: Readable<number>;
+
+  readonly #env: DeskEnvironment;
+  readonly #ring: DeskOptions['ring'];
+  readonly #scope = new Scope();
+  readonly #state = store(initialDesk);
+  readonly #quality = store<Quality | null>(null);
+  readonly #line: Signalling<'agent'>;
+  readonly #notes: NotesOutbox;
+  readonly #microphone: HeldMicrophone;
+  #leg: { segmentId: string; leg: Leg; scope: Scope } | null = null;
+  #rung: string | null = null;
+
+  constructor(options: DeskOptions) {
+    this.#env = options.environment ?? browserDesk(options.ringIcon);
+    this.#ring = options.ring;
+    const { clock, tab, ringer, devices } = this.#env;
+    this.clock = new ServerClock(clock);
+    const now = ticker(this.clock, clock);
+    this.#line = new Signalling<'agent'>({
+      namespace: 'agent',
+      openSocket: this.#env.openSocket,
+      clock,
+      serverClock: this.clock,
+      network: this.#env.network,
+      onSync: (sync) => {
+        this.#did({ type: 'Synced', sync });
+        void this.#follow();
+      },
+      onPush: (batch) => this.#pushed(batch),
+    });
+    this.#notes = new NotesOutbox({
+      clock,
+      send: (body) => this.#line.send('contact.notes', body),
+      typed: (segment_id) => this.#did({ type: 'NotesTyped', segment_id }),
+      saved: (segment_id) => this.#did({ type: 'NotesSaved', segment_id }),
+      refused: (code) => this.#did({ type: 'CommandFailed', command: 'notes', code, at: this.clock.now() }),
+    });
+    this.#microphone = new HeldMicrophone({
+      open: this.#env.openMicrophone,
+      did: (event) => this.#did(event),
+      replaced: () => void this.#follow(),
+    });
+    for (const end of [() => this.#line.end(), () => now.end(), () => tab.end(), () => ringer.end(), () => devices.end()])
+      this.#scope.add(end);
+    this.state = this.#state;
+    this.level = this.#microphone.level;
+    this.quiet = this.#microphone.quiet;
+    this.quality = this.#quality;
+    this.muted = this.#microphone.muted;
+    this.devices = devices;
+    this.soundBlocked = this.#env.speaker.blocked;
+    this.ringArmed = ringer.armed;
+    this.now = now;
+  }
+
+  /** Stands for election among the tabs; the leader connects. */
+  start(): void {
+    this.#scope.add(
+      this.#line.state.subscribe((connection) => {
+        this.#did({ type: 'ConnectionChanged', connection });
+        if (connection.name === 'online') this.#notes.flush();
+        if (connection.name === 'superseded') this.#letGo();
+      }),
+    );
+    this.#scope.add(this.#env.tab.role.subscribe((role) => this.#roleChanged(role)));
+  }
+
+  /** From a gesture. Resolves once the server has the state. */
+  async goReady(): Promise<void> {
+    await this.#needMicrophone();
+    await this.#env.ringer.arm();
+    await this.setState('ready');
+  }
+
+  setState(state: ChosenState, reasonId: string | null = null): Promise<void> {
+    return this.#command('set_state', () => this.#line.send('agent.set_state', { state, reason_id: reasonId }));
+  }
+
+  accept(segmentId: string): Promise<void> {
+    return this.#command(`accept:${segmentId}`, async () => {
+      const contact = this.#contact(segmentId);
+      this.#env.ringer.stop();
+      const microphone = await this.#needMicrophone();
+      this.#mute(false, segmentId);
+      const leg = this.#legFor(contact, microphone);
+      try {
+        await this.#line.send('offer.accept', { ...refOf(contact), sdp: await leg.firstOffer() });
+      } catch (failure) {
+        this.#endLeg();
+        throw failure;
+      }
+    });
+  }
+
+  reject(segmentId: string): Promise<void> {
+    return this.#command(`reject:${segmentId}`, () => {
+      this.#env.ringer.stop();
+      return this.#line.send('offer.reject', refOf(this.#contact(segmentId)));
+    });
+  }
+
+  hold(segmentId: string, on: boolean): Promise<void> {
+    return this.#command(`hold:${segmentId}`, () =>
+      this.#line.send('contact.hold', { ...refOf(this.#contact(segmentId)), on }),
+    );
+  }
+
+  hangUp(segmentId: string): Promise<void> {
+    return this.#command(`hang_up:${segmentId}`, () =>
+      this.#line.send('contact.hang_up', refOf(this.#contact(segmentId))),
+    );
+  }
+
+  /** Saved shortly after the last key; kept and sent again over an outage (`state.unsavedNotes`). */
+  saveNotes(segmentId: string, notes: string, dispositionId: string | null): void {
+    this.#notes.type({ ...refOf(this.#contact(segmentId)), notes, disposition_id: dispositionId });
+  }
+
+  wrapUp(segmentId: string, notes: string, dispositionId: string | null): Promise<void> {
+    return this.#command(`wrap_up:${segmentId}`, async () => {
+      const body = { ...refOf(this.#contact(segmentId)), notes, disposition_id: dispositionId };
+      await this.#line.send('contact.wrap_up', body);
+      this.#notes.forget(segmentId);
+    });
+  }
+
+  setMuted(muted: boolean): void {
+    const contact = talking(this.#state.get());
+    if (contact) this.#mute(muted, contact.segment_id);
+  }
+
+  /** This tab, or this computer, takes the desk. */
+  takeOver(): void {
+    if (this.#env.tab.role.get() === 'leader') this.#line.start();
+    else this.#env.tab.takeOver();
+  }
+
+  setInput(deviceId: string | null): Promise<void> {
+    return this.#microphone.choose(deviceId);
+  }
+
+  setOutput(deviceId: string | null): Promise<boolean> {
+    return this.#env.speaker.output(deviceId);
+  }
+
+  setRingOutput(deviceId: string | null): Promise<boolean> {
+    return this.#env.ringer.setSecondOutput(deviceId);
+  }
+
+  testRing(): void {
+    this.#env.ringer.test();
+  }
+
+  askNotifications(): Promise<boolean> {
+    return this.#env.ringer.askNotifications();
+  }
+
+  /** From a gesture, when `soundBlocked`. */
+  resumeSound(): void {
+    this.#env.speaker.resume();
+    void this.#env.ringer.arm();
+  }
+
+  /** The shown error was read. */
+  errorSeen(): void {
+    this.#did({ type: 'ErrorSeen' });
+  }
+
+  /** For diagnostics and browser tests. */
+  get diagnostics(): { remoteStream: MediaStream | null; generation: number | null; leg: LegStatus; seq: number | null } {
+    return {
+      remoteStream: this.#env.speaker.stream,
+      generation: this.#leg?.leg.generation ?? null,
+      leg: this.#state.get().leg,
+      seq: this.#line.seq,
+    };
+  }
+
+  end(): void {
+    this.#letGo();
+    this.#notes.end();
+    this.#scope.end();
+  }
+
+  #roleChanged(tab: TabRole): void {
+    this.#did({ type: 'TabChanged', tab });
+    if (tab === 'leader') {
+      this.#line.start();
+    } else {
+      this.#letGo();
+      this.#line.pause();
+    }
+  }
+
+  #pushed(batch: AgentPush[]): void {
+    const at = this.clock.now();
+    this.#state.set(batch.reduce((state, push) => reduce(state, { type: 'Pushed', push, at }), this.#state.get()));
+    for (const push of batch) {
+      if (push.type === 'leg.answer') this.#leg?.leg.answer(push);
+      else if (push.type === 'leg.refused') this.#leg?.leg.refused(push);
+    }
+    void this.#follow();
+  }
+
+  /** Brings ringer, leg and microphone to what the newest views say. */
+  async #follow(): Promise<void> {
+    this.#followRing();
+    const contact = talking(this.#state.get());
+    if (contact === null) {
+      if (this.#leg && !this.#state.get().pending.includes(`accept:${this.#leg.segmentId}`)) this.#endLeg();
+      this.#followChosen();
+      return;
+    }
+    try {
+      const microphone = await this.#needMicrophone();
+      if (talking(this.#state.get())?.segment_id !== contact.segment_id) return;
+      const newest = this.#contact(contact.segment_id);
+      const leg = this.#legFor(newest, microphone);
+      void leg.replaceLocal(microphone.stream);
+      leg.expectsAudio = newest.state === 'talking' && !newest.customer_reconnecting;
+      leg.view(newest.session_id, newest.leg);
+    } catch {
+      // The fault shows in the state; "try again" is a gesture.
+    }
+  }
+
+  #followRing(): void {
+    const offered = ringing(this.#state.get());
+    if (offered === null) {
+      this.#env.ringer.stop();
+      this.#rung = null;
+    } else if (this.#rung !== offered.segment_id) {
+      this.#rung = offered.segment_id;
+      this.#line.send('offer.ack', refOf(offered)).catch(() => undefined); // late: the offer itself moves on
+      this.#env.ringer.start(this.#ring(offered));
+    }
+  }
+
+  #followChosen(): void {
+    const { agent, microphone, contacts } = this.#state.get();
+    if (agent === null || contacts.length > 0) return;
+    if (agent.chosen === 'offline' && !this.#microphone.opening) this.#microphone.release();
+    else if (agent.chosen === 'ready' && microphone.state === 'off') void this.#readyAgain();
+  }
+
+  /** After a reload: the microphone first, then the ringer may sound; without one the agent is not ready. */
+  async #readyAgain(): Promise<void> {
+    try {
+      await this.#needMicrophone();
+      await this.#env.ringer.arm();
+    } catch {
+      await this.setState('offline').catch(() => undefined);
+    }
+  }
+
+  /** Open, with the mute of before a reload, and the devices' names known. */
+  async #needMicrophone(): Promise<Microphone> {
+    if (this.#microphone.current) return this.#microphone.current;
+    const contact = talking(this.#state.get());
+    const muted = contact !== null && this.#env.storage.getItem(MUTED_KEY) === contact.segment_id;
+    if (muted) this.#microphone.setMuted(true);
+    const microphone = await this.#microphone.need();
+    this.#env.devices.refresh();
+    return microphone;
+  }
+
+  #mute(muted: boolean, segmentId?: string): void {
+    this.#microphone.setMuted(muted);
+    if (muted && segmentId) this.#env.storage.setItem(MUTED_KEY, segmentId);
+    else this.#env.storage.removeItem(MUTED_KEY);
+  }
+
+  #legFor(contact: ContactView, microphone: Microphone): Leg {
+    if (this.#leg?.segmentId === contact.segment_id) return this.#leg.leg;
+    this.#endLeg();
+    const leg = new Leg({
+      clock: this.#env.clock,
+      createPeer: this.#env.createPeer,
+      local: microphone.stream,
+      sendOffer: (offer) => this.#line.send('leg.offer', offer),
+      online: derived(this.#line.state, ({ name }) => name === 'online'),
+      network: this.#env.network,
+      play: this.#env.speaker.play,
+    });
+    const scope = new Scope();
+    scope.add(leg.status.subscribe((status) => this.#did({ type: 'LegChanged', leg: status })));
+    scope.add(leg.quality.subscribe((quality) => this.#quality.set(quality)));
+    this.#leg = { segmentId: contact.segment_id, leg, scope };
+    return leg;
+  }
+
+  #endLeg(): void {
+    if (this.#leg === null) return;
+    this.#leg.scope.end();
+    this.#leg.leg.end();
+    this.#leg = null;
+    this.#did({ type: 'LegChanged', leg: 'idle' });
+    this.#quality.set(null);
+    this.#mute(false);
+  }
+
+  /** Another tab or computer has the desk: no sound, no ring, no microphone here. */
+  #letGo(): void {
+    this.#env.ringer.stop();
+    this.#rung = null;
+    this.#endLeg();
+    this.#microphone.release();
+  }
+
+  #contact(segmentId: string): ContactView {
+    const found = this.#state.get().contacts.find((contact) => contact.segment_id === segmentId);
+    if (found === undefined) throw new WireFailure('not_found');
+    return found;
+  }
+
+  async #command(command: string, run: () => Promise<unknown>): Promise<void> {
+    this.#did({ type: 'CommandSent', command });
+    try {
+      await run();
+      this.#did({ type: 'CommandDone', command });
+    } catch (error) {
+      const code = error instanceof WireFailure ? error.code : error instanceof MicrophoneError ? 'microphone' : 'internal';
+      this.#did({ type: 'CommandFailed', command, code, at: this.clock.now() });
+      throw error;
+    }
+  }
+
+  #did(event: DeskEvent): void {
+    this.#state.set(reduce(this.#state.get(), event));
+  }
+}
+
+function refOf(contact: ContactView): { session_id: string; segment_id: string } {
+  return { session_id: contact.session_id, segment_id: contact.segment_id };
+}

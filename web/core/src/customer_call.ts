@@ -1,0 +1,340 @@
+/**
+ * The customer's call: microphone, session, line, leg and state, held together. A view reads the stores and calls the
+ * methods; nothing else here is its business.
+ *
+ * A click starts the microphone and `POST /sessions` side by side, and the line as soon as the token is there; the
+ * offer goes out with `call.request`. The token is kept in this tab's sessionStorage, so that a reload of the frame or
+ * of the page around it finds the call again: line, snapshot, microphone, and a leg of the next generation.
+ */
+import { browserClock, ServerClock, ticker, type Clock } from './clock';
+import { MicrophoneError, openMicrophone, type Microphone, type MicrophoneQuiet } from './devices';
+import { HeldMicrophone } from './held_microphone';
+import { Leg } from './leg';
+import type { RtcPeer } from './peer';
+import type { Quality } from './quality';
+import { WireFailure } from './requests';
+import { RestError, type Rest } from './rest';
+import type { SessionCreated, WidgetInfo } from './rest_types';
+import { Scope } from './scope';
+import { tabStorage, type KeyValues } from './tab_storage';
+import { Signalling } from './signalling';
+import { openSocket, type OpenSocket } from './socket';
+import { initialCustomer, reduce, type CustomerEvent, type CustomerState } from './state/customer';
+import { derived, store, type Readable } from './store';
+import type { CallRequest, CustomerPush } from './wire';
+
+export interface CustomerCallOptions {
+  key: string;
+  rest: Rest;
+  play: (stream: MediaStream | null) => void;
+  storage?: KeyValues;
+  openSocket?: OpenSocket;
+  openMicrophone?: () => Promise<Microphone>;
+  createPeer?: (iceServers: RTCIceServer[]) => RtcPeer;
+  clock?: Clock;
+  network?: EventTarget;
+}
+
+type Kept = Pick<SessionCreated, 'token' | 'ice_servers' | 'expires_at'>;
+
+/** What one call holds, from the click to its end. */
+interface Attempt {
+  scope: Scope;
+  session: Kept | null;
+  /** `call.request` went out: a hang-up has to follow it, view or not. */
+  asked: boolean;
+  line: Signalling<'customer'> | null;
+  leg: Leg | null;
+}
+
+export class CustomerCall {
+  readonly state: Readable<CustomerState>;
+  readonly level: Readable<number>;
+  readonly quiet: Readable<MicrophoneQuiet | null>;
+  readonly quality: Readable<Quality | null>;
+  readonly muted: Readable<boolean>;
+  readonly now: Readable<number>;
+
+  readonly #options: Required<CustomerCallOptions>;
+  readonly #serverClock: ServerClock;
+  readonly #scope = new Scope();
+  readonly #state = store(initialCustomer);
+  readonly #quality = store<Quality | null>(null);
+  readonly #microphone: HeldMicrophone;
+  #attempt: Attempt | null = null;
+
+  constructor(options: CustomerCallOptions) {
+    this.#options = {
+      storage: tabStorage(),
+      openSocket,
+      openMicrophone: () => openMicrophone(),
+      createPeer: (iceServers) => new RTCPeerConnection({ iceServers }),
+      clock: browserClock,
+      network: window,
+      ...options,
+    };
+    this.#serverClock = new ServerClock(this.#options.clock);
+    const now = ticker(this.#serverClock, this.#options.clock);
+    this.#scope.add(() => now.end());
+    this.now = now;
+    this.state = this.#state;
+    this.#microphone = new HeldMicrophone({
+      open: () => this.#options.openMicrophone(),
+      did: (event) => this.#did(event),
+      replaced: () => this.#attempt && this.#follow(this.#attempt),
+    });
+    this.level = this.#microphone.level;
+    this.quiet = this.#microphone.quiet;
+    this.muted = this.#microphone.muted;
+    this.quality = this.#quality;
+  }
+
+  /** Availability; and the call of before a reload, if there was one. */
+  async load(): Promise<void> {
+    const kept = this.#kept();
+    if (kept !== null) this.#resume(kept);
+    try {
+      this.#did({ type: 'InfoLoaded', info: await this.#options.rest.get<WidgetInfo>(`/widget/${this.#options.key}`) });
+    } catch (error) {
+      this.#did({ type: 'InfoFailed', code: codeOf(error) });
+    }
+  }
+
+  async start(request: Omit<CallRequest, 'sdp'>): Promise<void> {
+    if (this.#attempt !== null) return;
+    const attempt = this.#begin();
+    this.#did({ type: 'Started' });
+    try {
+      const [session] = await Promise.all([this.#createSession(attempt, request.locale), this.#microphone.need()]);
+      if (!attempt.scope.ended) await this.#request(attempt, session, request);
+    } catch (error) {
+      // A microphone fault has its own screen, and may be mended.
+      if (attempt.scope.ended || error instanceof MicrophoneError) return;
+      this.#finish(attempt);
+      this.#did({ type: 'Failed', code: codeOf(error) });
+    }
+  }
+
+  /** After a microphone fault: the call that was asked for goes on from there. */
+  async retryMicrophone(request: Omit<CallRequest, 'sdp'>): Promise<void> {
+    const attempt = this.#attempt;
+    if (attempt === null || this.#microphone.opening) return;
+    if (attempt.asked) {
+      this.#reopenMicrophone(attempt);
+    } else {
+      this.#finish(attempt);
+      await this.start(request);
+    }
+  }
+
+  hangUp(): void {
+    const attempt = this.#attempt;
+    this.#did({ type: 'HungUp', at: this.#serverClock.now() });
+    if (attempt === null) return;
+    const line = attempt.line;
+    attempt.line = null; // it lives until the server knows
+    this.#finish(attempt);
+    if (line === null) return;
+    const farewell: Promise<unknown> = attempt.asked ? line.send('call.hang_up', {}) : Promise.resolve();
+    farewell.catch(() => undefined).finally(() => line.end());
+  }
+
+  /** From the end of a call back to the form. */
+  again(): void {
+    if (this.#attempt !== null) this.#finish(this.#attempt);
+    this.#did({ type: 'Cleared' });
+  }
+
+  /** The call is in another tab: bring it here. */
+  takeOver(): void {
+    const attempt = this.#attempt;
+    if (attempt === null) return;
+    attempt.line?.start();
+    this.#reopenMicrophone(attempt);
+  }
+
+  setMuted(muted: boolean): void {
+    this.#microphone.setMuted(muted);
+  }
+
+  end(): void {
+    if (this.#attempt !== null) this.#release(this.#attempt);
+    this.#scope.end();
+  }
+
+  get leg(): Leg | null {
+    return this.#attempt?.leg ?? null;
+  }
+
+  get line(): Signalling<'customer'> | null {
+    return this.#attempt?.line ?? null;
+  }
+
+  #begin(): Attempt {
+    const attempt: Attempt = {
+      scope: new Scope(),
+      session: null,
+      asked: false,
+      line: null,
+      leg: null,
+    };
+    this.#attempt = attempt;
+    this.#microphone.setMuted(false);
+    return attempt;
+  }
+
+  async #createSession(attempt: Attempt, locale: string | undefined): Promise<Kept> {
+    const session = await this.#options.rest.post<SessionCreated>('/sessions', {
+      key: this.#options.key,
+      ...(locale === undefined ? {} : { locale }),
+    });
+    if (!attempt.scope.ended) this.#openLine(attempt, session);
+    return session;
+  }
+
+  #resume(kept: Kept): void {
+    const attempt = this.#begin();
+    this.#did({ type: 'Started' });
+    attempt.asked = true;
+    this.#openLine(attempt, kept);
+    this.#reopenMicrophone(attempt);
+  }
+
+  #openLine(attempt: Attempt, session: Kept): void {
+    const line = new Signalling<'customer'>({
+      namespace: 'customer',
+      auth: () => ({ token: session.token }),
+      openSocket: this.#options.openSocket,
+      clock: this.#options.clock,
+      serverClock: this.#serverClock,
+      network: this.#options.network,
+      onSync: ({ call }) => {
+        const lost = call === null && attempt.asked && this.#state.get().call === null && attempt.leg === null;
+        this.#did({ type: 'Synced', call });
+        if (lost) this.again(); // a reload before the server had heard of the call
+        else this.#follow(attempt);
+      },
+      onPush: (batch) => this.#pushed(attempt, batch),
+    });
+    attempt.session = session;
+    attempt.line = line;
+    attempt.scope.add(
+      line.state.subscribe((connection) => {
+        this.#did({ type: 'ConnectionChanged', connection });
+        if (connection.name === 'superseded') this.#letGo(attempt);
+        if (connection.name === 'refused') {
+          this.#did({ type: 'Failed', code: connection.code });
+          this.#finish(attempt);
+        }
+      }),
+    );
+    line.start();
+  }
+
+  /** For a call that is under way: its leg follows as soon as there is one. A fault shows in the state. */
+  #reopenMicrophone(attempt: Attempt): void {
+    this.#microphone.need().then(
+      () => this.#follow(attempt),
+      () => undefined,
+    );
+  }
+
+  async #request(attempt: Attempt, session: Kept, request: Omit<CallRequest, 'sdp'>): Promise<void> {
+    const leg = this.#makeLeg(attempt);
+    const sdp = await leg.firstOffer();
+    if (attempt.scope.ended || attempt.line === null) return;
+    this.#options.storage.setItem(this.#storageKey, JSON.stringify(session));
+    attempt.asked = true;
+    await attempt.line.send('call.request', { ...request, sdp });
+  }
+
+  #makeLeg(attempt: Attempt): Leg {
+    const { line, session } = attempt;
+    const microphone = this.#microphone.current;
+    if (microphone === null || line === null || session === null) throw new Error('a leg needs microphone and line');
+    const leg = new Leg({
+      clock: this.#options.clock,
+      createPeer: () => this.#options.createPeer(session.ice_servers),
+      local: microphone.stream,
+      sendOffer: (offer) => line.send('leg.offer', offer),
+      online: derived(line.state, ({ name }) => name === 'online'),
+      network: this.#options.network,
+      play: this.#options.play,
+    });
+    attempt.leg = leg;
+    const stops = [
+      leg.status.subscribe((status) => this.#did({ type: 'LegChanged', leg: status })),
+      leg.quality.subscribe((quality) => this.#quality.set(quality)),
+    ];
+    attempt.scope.add(() => stops.forEach((stop) => stop()));
+    return leg;
+  }
+
+  #pushed(attempt: Attempt, batch: CustomerPush[]): void {
+    let state = this.#state.get();
+    for (const push of batch) state = reduce(state, { type: 'Pushed', push });
+    this.#state.set(state);
+    for (const push of batch) {
+      if (push.type === 'leg.answer') attempt.leg?.answer(push);
+      else if (push.type === 'leg.refused') attempt.leg?.refused(push);
+    }
+    this.#follow(attempt);
+  }
+
+  /** Brings the leg to what the newest view says. */
+  #follow(attempt: Attempt): void {
+    const { call, phase } = this.#state.get();
+    if (attempt.scope.ended || call === null) return;
+    if (phase === 'ended') {
+      this.#finish(attempt);
+      return;
+    }
+    const microphone = this.#microphone.current;
+    if (microphone === null || call.state === 'ended') return;
+    const leg = attempt.leg ?? this.#makeLeg(attempt);
+    void leg.replaceLocal(microphone.stream);
+    leg.expectsAudio = call.state === 'talking' && !call.agent_reconnecting;
+    leg.view(call.session_id, call.leg);
+  }
+
+  /** Another tab has the call: give back microphone and sound, keep the line's object to take it back. */
+  #letGo(attempt: Attempt): void {
+    attempt.leg?.end();
+    attempt.leg = null;
+    this.#microphone.release();
+  }
+
+  /** The call is over: nothing of it stays. */
+  #finish(attempt: Attempt): void {
+    this.#options.storage.removeItem(this.#storageKey);
+    this.#release(attempt);
+  }
+
+  #release(attempt: Attempt): void {
+    if (this.#attempt === attempt) this.#attempt = null;
+    attempt.scope.end();
+    this.#letGo(attempt);
+    attempt.line?.end();
+    attempt.line = null;
+    this.#quality.set(null);
+  }
+
+  #kept(): Kept | null {
+    const text = this.#options.storage.getItem(this.#storageKey);
+    if (text === null) return null;
+    const kept = JSON.parse(text) as Kept;
+    return kept.expires_at > this.#serverClock.now() ? kept : null;
+  }
+
+  get #storageKey(): string {
+    return `patchbay.call.${this.#options.key}`;
+  }
+
+  #did(event: CustomerEvent): void {
+    this.#state.set(reduce(this.#state.get(), event));
+  }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof RestError || error instanceof WireFailure ? error.code : 'internal';
+}

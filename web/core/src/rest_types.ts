@@ -1,0 +1,143 @@
+/** Shapes of /api/v1. Times are UTC epoch milliseconds. */
+
+export type Role = 'admin' | 'supervisor' | 'agent';
+
+export interface Me {
+  user_id: string;
+  login: string;
+  name: string;
+  role: Role;
+  locale: string;
+  csrf: string;
+  tenant: string;
+}
+
+export interface LoggedIn {
+  user: Me;
+  csrf: string;
+}
+
+export interface Page<T> {
+  items: T[];
+  next: string | null;
+}
+
+export interface UserSkill {
+  skill_id: string;
+  level: number;
+}
+
+export interface User {
+  user_id: string;
+  login: string;
+  name: string;
+  role: Role;
+  active: boolean;
+  skills: UserSkill[];
+  created_at: number;
+  version: number;
+}
+
+export interface Skill {
+  skill_id: string;
+  name: string;
+  version: number;
+}
+
+export interface Queue {
+  queue_id: string;
+  name: string;
+  skills: { skill_id: string; min_level: number }[];
+  ring_timeout_s: number;
+  wrap_up_s: number;
+  disposition_required: boolean;
+  record: boolean;
+  service_level_s: number;
+  active: boolean;
+  version: number;
+}
+
+export interface EntryPoint {
+  entry_point_id: string;
+  name: string;
+  kind: 'widget';
+  queue_id: string;
+  key: string;
+  allowed_sites: string[];
+  embed_code: string;
+  active: boolean;
+  version: number;
+}
+
+export interface Disposition {
+  disposition_id: string;
+  name: string;
+  position: number;
+  active: boolean;
+  version: number;
+}
+
+export interface BreakReason {
+  break_reason_id: string;
+  name: string;
+  position: number;
+  active: boolean;
+  version: number;
+}
+
+export interface SessionRow {
+  session_id: string;
+  channel: 'voice';
+  state: string;
+  customer_name: string;
+  queue_id: string;
+  queue_name: string;
+  agents: { user_id: string; name: string }[];
+  queued_at: number;
+  talk_started_at: number | null;
+  ended_at: number | null;
+  talk_ms: number | null;
+  end_reason: string | null;
+  disposition_name: string | null;
+  recordings: { recording_id: string; duration_ms: number | null; state: RecordingFileState }[];
+}
+
+export interface SessionDetail extends SessionRow {
+  segments: Record<string, unknown>[];
+  visits: Record<string, unknown>[];
+  /** Supervisors and admins only. */
+  events?: { version: number; at: number; type: string; body: Record<string, unknown> }[];
+}
+
+export type RecordingFileState = 'recording' | 'archiving' | 'ready' | 'failed' | 'lost';
+
+export interface Recording {
+  recording_id: string;
+  session_id: string;
+  state: RecordingFileState;
+  reason?: string;
+  duration_ms: number | null;
+  started_at: number;
+  parts: number;
+  sha256: { customer: string; agent: string } | null;
+  size_bytes: number | null;
+  peaks: { customer: number[]; agent: number[] } | null;
+}
+
+export interface WidgetInfo {
+  key: string;
+  name: string;
+  locale_default: string;
+  queue_name: string;
+  agents_ready: boolean;
+  recording_notice: boolean;
+}
+
+export interface SessionCreated {
+  session_id: string;
+  token: string;
+  expires_at: number;
+  ice_servers: RTCIceServer[];
+  recording_notice: boolean;
+  queue_name: string;
+}

@@ -1,0 +1,194 @@
+/**
+ * The agent's desk. Pure: `reduce(state, event)`, and what the views derive from it.
+ *
+ * The server's views are the truth; an older version never replaces a newer one, and a contact that is done does not
+ * come back when a replayed message tells of its past.
+ */
+import { assertNever } from '../assert_never';
+import type { MicrophoneFault } from '../devices';
+import type { LegStatus } from '../leg';
+import type { ConnectionState } from '../signalling';
+import type { TabRole } from '../tab_leader';
+import type { AgentPush, AgentSync, AgentView, ContactView, QueueLine } from '../wire';
+
+export interface EndedContact {
+  segment_id: string;
+  version: number;
+  customer_name: string;
+  end_reason: string | null;
+  at: number;
+}
+
+export interface DeskState {
+  connection: ConnectionState;
+  tab: TabRole;
+  /** Null until the first snapshot. */
+  agent: AgentView | null;
+  /** Not done; offered ones included. The oldest first. */
+  contacts: ContactView[];
+  queues: QueueLine[];
+  microphone: { state: 'off' | 'asking' | 'on' | 'failed'; fault: MicrophoneFault | null };
+  leg: LegStatus;
+  /** Commands on their way, as `accept:seg_…`; those that name no contact as `set_state`. */
+  pending: readonly string[];
+  /** Segments whose notes the server does not have yet. */
+  unsavedNotes: readonly string[];
+  lastError: { code: string; at: number } | null;
+  /** The last contacts that were done, the newest first: why an offer vanished. */
+  ended: EndedContact[];
+}
+
+export const initialDesk: DeskState = {
+  connection: { name: 'connecting' },
+  tab: 'waiting',
+  agent: null,
+  contacts: [],
+  queues: [],
+  microphone: { state: 'off', fault: null },
+  leg: 'idle',
+  pending: [],
+  unsavedNotes: [],
+  lastError: null,
+  ended: [],
+};
+
+export type DeskEvent =
+  | { type: 'ConnectionChanged'; connection: ConnectionState }
+  | { type: 'TabChanged'; tab: TabRole }
+  | { type: 'Synced'; sync: AgentSync }
+  | { type: 'Pushed'; push: AgentPush; at: number }
+  | { type: 'MicrophoneAsked' }
+  | { type: 'MicrophoneOpened' }
+  | { type: 'MicrophoneFailed'; fault: MicrophoneFault }
+  | { type: 'MicrophoneReleased' }
+  | { type: 'LegChanged'; leg: LegStatus }
+  | { type: 'CommandSent'; command: string }
+  | { type: 'CommandDone'; command: string }
+  | { type: 'CommandFailed'; command: string; code: string; at: number }
+  | { type: 'NotesTyped'; segment_id: string }
+  | { type: 'NotesSaved'; segment_id: string }
+  | { type: 'ErrorSeen' };
+
+const ENDED_KEPT = 20;
+
+export function reduce(state: DeskState, event: DeskEvent): DeskState {
+  switch (event.type) {
+    case 'ConnectionChanged':
+      return { ...state, connection: event.connection };
+    case 'TabChanged':
+      return { ...state, tab: event.tab };
+    case 'Synced':
+      return synced(state, event.sync);
+    case 'Pushed':
+      return pushed(state, event.push, event.at);
+    case 'MicrophoneAsked':
+      return { ...state, microphone: { state: 'asking', fault: null } };
+    case 'MicrophoneOpened':
+      return { ...state, microphone: { state: 'on', fault: null } };
+    case 'MicrophoneFailed':
+      return { ...state, microphone: { state: 'failed', fault: event.fault } };
+    case 'MicrophoneReleased':
+      return { ...state, microphone: { state: 'off', fault: null } };
+    case 'LegChanged':
+      return { ...state, leg: event.leg };
+    case 'CommandSent':
+      return { ...state, pending: [...state.pending, event.command], lastError: null };
+    case 'CommandDone':
+      return { ...state, pending: without(state.pending, event.command) };
+    case 'CommandFailed':
+      return {
+        ...state,
+        pending: without(state.pending, event.command),
+        lastError: { code: event.code, at: event.at },
+      };
+    case 'NotesTyped':
+      return { ...state, unsavedNotes: [...without(state.unsavedNotes, event.segment_id), event.segment_id] };
+    case 'NotesSaved':
+      return { ...state, unsavedNotes: without(state.unsavedNotes, event.segment_id) };
+    case 'ErrorSeen':
+      return { ...state, lastError: null };
+    default:
+      return assertNever(event);
+  }
+}
+
+function synced(state: DeskState, sync: AgentSync): DeskState {
+  const listed = new Set(sync.contacts.map((contact) => contact.segment_id));
+  const gone = state.contacts.filter((contact) => !listed.has(contact.segment_id));
+  const ended = gone.reduce((list, contact) => remember(list, contact, sync.now), state.ended);
+  const contacts = sync.contacts.map((contact) => newer(find(state, contact.segment_id), contact));
+  return { ...state, agent: newer(state.agent, sync.agent), contacts: ordered(contacts), ended };
+}
+
+function pushed(state: DeskState, push: AgentPush, at: number): DeskState {
+  switch (push.type) {
+    case 'agent.changed':
+      return { ...state, agent: newer(state.agent, push.agent) };
+    case 'offer.made':
+    case 'contact.changed':
+      return viewed(state, push.contact, at);
+    case 'queues.changed':
+      return { ...state, queues: push.queues };
+    case 'leg.answer': // the leg's own business
+    case 'leg.refused':
+    case 'superseded': // the line's
+      return state;
+    default:
+      return assertNever(push);
+  }
+}
+
+function viewed(state: DeskState, contact: ContactView, at: number): DeskState {
+  const known = find(state, contact.segment_id);
+  const over = state.ended.find((one) => one.segment_id === contact.segment_id);
+  if ((known && known.version >= contact.version) || (over && over.version >= contact.version)) return state;
+  const others = state.contacts.filter((one) => one.segment_id !== contact.segment_id);
+  if (contact.state === 'done') return { ...state, contacts: others, ended: remember(state.ended, contact, at) };
+  return { ...state, contacts: ordered([...others, contact]) };
+}
+
+function remember(ended: EndedContact[], contact: ContactView, at: number): EndedContact[] {
+  const { segment_id, version, end_reason } = contact;
+  const entry: EndedContact = { segment_id, version, end_reason, customer_name: contact.customer.name, at };
+  return [entry, ...ended.filter((one) => one.segment_id !== segment_id)].slice(0, ENDED_KEPT);
+}
+
+function newer<V extends { version: number }>(known: V | null | undefined, view: V): V {
+  return known && known.version > view.version ? known : view;
+}
+
+function find(state: DeskState, segmentId: string): ContactView | undefined {
+  return state.contacts.find((contact) => contact.segment_id === segmentId);
+}
+
+function ordered(contacts: ContactView[]): ContactView[] {
+  return [...contacts].sort((a, b) => a.offered_at - b.offered_at);
+}
+
+function without(list: readonly string[], one: string): readonly string[] {
+  return list.filter((other) => other !== one);
+}
+
+// --- what the views show --------------------------------------------------------------------------------
+
+export function ringing(state: DeskState): ContactView | null {
+  return state.contacts.find((contact) => contact.state === 'offered') ?? null;
+}
+
+/** The contact whose leg is, or is about to be, open. */
+export function talking(state: DeskState): ContactView | null {
+  return state.contacts.find(({ state: at }) => at === 'connecting' || at === 'talking' || at === 'held') ?? null;
+}
+
+export function wrappingUp(state: DeskState): ContactView[] {
+  return state.contacts.filter((contact) => contact.state === 'wrap_up');
+}
+
+/** What is being mended, the worst one: the line to the server, this side's sound, the customer's side. */
+export function reconnecting(state: DeskState): 'line' | 'sound' | 'customer' | null {
+  if (state.connection.name === 'reconnecting') return 'line';
+  const contact = talking(state);
+  if (contact === null) return null;
+  if (state.leg === 'recovering' || (contact.state !== 'connecting' && state.leg !== 'up')) return 'sound';
+  return contact.customer_reconnecting ? 'customer' : null;
+}

@@ -1,0 +1,21 @@
+/** sessionStorage, or its like in memory where the browser forbids storage (an iframe with site data blocked). */
+export type KeyValues = Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
+
+export function tabStorage(): KeyValues {
+  try {
+    const storage = window.sessionStorage;
+    storage.getItem('patchbay');
+    return storage;
+  } catch {
+    return memoryStorage();
+  }
+}
+
+export function memoryStorage(): KeyValues {
+  const values = new Map<string, string>();
+  return {
+    getItem: (key) => values.get(key) ?? null,
+    setItem: (key, value) => void values.set(key, value),
+    removeItem: (key) => void values.delete(key),
+  };
+}
