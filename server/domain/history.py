@@ -31,7 +31,7 @@ class RecordingBrief:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """`agents` are those who talked or were offered the session, as (user_id, name), in order. `talk_ms` is
+    """`agents` are those who accepted the session, as (user_id, name), in order. `talk_ms` is
     the sum over finished talks; None when there is none."""
 
     session_id: str
@@ -99,7 +99,7 @@ class SessionDetail:
 
 @dataclass(frozen=True, slots=True)
 class RecordingRow:
-    """`agent_ids` are the agents of its session, for visibility. `archive` as in the table `recording`."""
+    """`agent_ids` are those who accepted its session, for visibility. `archive` as in the table `recording`."""
 
     recording_id: str
     session_id: str
