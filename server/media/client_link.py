@@ -140,8 +140,8 @@ class WorkerLink:
         finally:
             self._answers.pop(request_id, None)
         if not wire.field(message, "ok", bool):
-            error = wire.field(message, "error", dict)
-            raise MediaError(wire.field(error, "code", str), wire.field(error, "message", str))
+            fault = wire.field(message, "error", dict)
+            raise MediaError(wire.field(fault, "code", str), wire.field(fault, "message", str))
         return message
 
     # --- the connection ---
@@ -300,7 +300,8 @@ class WorkerLink:
         wait_s = BACKOFF_S[0]
         for _ in range(POISON_TRIES):
             try:
-                return await call()
+                await call()
+                return
             except Exception:  # a boundary: the listener's fault is logged, and tried again
                 log.warning("listener_failed", worker=self.worker_id, what=what, exc_info=True)
             await asyncio.sleep(wait_s)

@@ -1,0 +1,256 @@
+"""Archiving: lengths, alignment, gaps, pauses and parts, on made captures with real Opus."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.media import archive as job
+from server.media import capture, ogg
+from server.media.archive import ArchiveError, ArchiveResult
+from server.media.archive_audio import decode, render_stereo
+from server.media.archive_jobs import ArchiveJobs
+from server.media.capture import CaptureWriter, PartFiles
+from server.media.peer import level_dbfs, sine, spectrum_peak
+
+MS = 1_000_000
+RATE = 48_000
+
+
+@functools.cache
+def tone_packets(pitch_hz: int, count: int) -> tuple[bytes, ...]:
+    encoder = av.AudioCodecContext.create("libopus", "w")
+    encoder.sample_rate, encoder.format, encoder.layout = RATE, "s16", "mono"
+    packets: list[bytes] = []
+    samples = sine(pitch_hz)
+    for index in range(count + 1):
+        part = np.take(samples, range(index * 960, index * 960 + 960), mode="wrap").reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(part, "s16", "mono")
+        frame.sample_rate, frame.pts = RATE, index * 960
+        packets += [bytes(p) for p in encoder.encode(frame)]
+    return tuple(packets[:count])
+
+
+class Side:
+    """Writes one capture file; times in ms since the part's start."""
+
+    def __init__(self, path: Path, start_ms: int = 0) -> None:
+        self.origin = 1_000_000 * MS + start_ms * MS
+        header = {"side": "x", "wall_ns": 42, "mono_ns": self.origin}
+        self.writer = CaptureWriter(capture.open_file(path), header)
+
+    def tone(
+        self, pitch_hz: int, at_ms: float, count: int, *, ssrc: int = 7, stamp: int = 0, codec: str = "opus",
+        jitter_ms: tuple[int, ...] = (0,),
+    ) -> None:  # fmt: skip
+        clock = RATE if codec == "opus" else 8000
+        for index, payload in enumerate(tone_packets(pitch_hz, count)):
+            late = jitter_ms[index % len(jitter_ms)]
+            at = self.origin + int((at_ms + 20 * index + late) * MS)
+            self.writer.packet(at, (ssrc, clock, codec), index, (stamp + 960 * index) % (1 << 32), payload)
+
+    def mark(self, kind: int, at_ms: float) -> None:
+        self.writer.mark(kind, self.origin + int(at_ms * MS))
+
+    def end(self, at_ms: float) -> None:
+        self.writer.close(self.origin + int(at_ms * MS))
+
+
+def files(folder: Path, part: int = 1) -> PartFiles:
+    return capture.part_files(folder / "spool", "t", "s", "r", part)
+
+
+def run(folder: Path, *parts: PartFiles) -> tuple[ArchiveResult, np.ndarray, np.ndarray]:
+    try:
+        result = job.archive(parts, folder / "c.opus", folder / "a.opus")
+    except ArchiveError as error:
+        if error.code == "no_capture":
+            raise NothingThere(error.code, error.message) from error
+        raise
+    sound = [np.concatenate(list(decode(folder / name))) for name in ("c.opus", "a.opus")]
+    return result, sound[0], sound[1]
+
+
+class NothingThere(ArchiveError):
+    """The code no_capture."""
+
+
+def span(samples: np.ndarray, from_ms: int, to_ms: int) -> np.ndarray:
+    return samples[from_ms * 48 : to_ms * 48]
+
+
+def test_both_sides_are_as_long_as_the_part_and_aligned(tmp_path: Path) -> None:
+    part = files(tmp_path)
+    customer, agent = Side(part.customer), Side(part.agent)
+    customer.tone(440, 500, 50, stamp=(1 << 32) - 9600)  # wraps
+    agent.tone(880, 1500, 50, jitter_ms=(0, 35, 12))
+    for side in (customer, agent):
+        side.end(3000)
+    result, left, right = run(tmp_path, part)
+    assert result.duration_ms == 3000
+    assert len(left) == len(right) == 3 * RATE
+    assert abs(spectrum_peak(span(left, 600, 1400)) - 440) < 5
+    assert abs(spectrum_peak(span(right, 1600, 2400)) - 880) < 5
+    assert level_dbfs(span(left, 1700, 2900)) < -70
+    assert level_dbfs(span(right, 100, 1400)) < -70
+    onset = int(np.argmax(np.abs(right) > 500)) / 48
+    assert abs(onset - 1500) < 40
+    assert result.complete
+    assert len(result.customer.peaks) == 800
+    assert max(result.customer.peaks) > 20
+    assert result.customer.peaks[700] == 0
+
+
+def test_pauses_are_cut_out_of_both_sides(tmp_path: Path) -> None:
+    part = files(tmp_path)
+    for path, pitch in ((part.customer, 440), (part.agent, 880)):
+        side = Side(path)
+        side.tone(pitch, 0, 50)
+        side.mark(capture.PAUSE, 1000)
+        side.mark(capture.RESUME, 3000)
+        side.tone(pitch, 3000, 50, stamp=3 * RATE)
+        side.end(4000)
+    result, left, right = run(tmp_path, part)
+    assert result.duration_ms == 2000
+    assert len(left) == len(right) == 2 * RATE
+    assert level_dbfs(span(left, 1100, 1900)) > -30
+
+
+def test_a_new_stream_is_placed_by_its_arrival(tmp_path: Path) -> None:
+    part = files(tmp_path)
+    customer, agent = Side(part.customer), Side(part.agent)
+    customer.tone(440, 0, 50, ssrc=1, stamp=123)
+    customer.tone(600, 2000, 50, ssrc=2, stamp=4_000_000_000)
+    agent.end(3000)
+    customer.end(3000)
+    _, left, _ = run(tmp_path, part)
+    assert level_dbfs(span(left, 1100, 1900)) < -70
+    assert abs(spectrum_peak(span(left, 2100, 2900)) - 600) < 5
+
+
+def test_parts_follow_each_other_and_a_killed_one_counts_to_its_last_record(tmp_path: Path) -> None:
+    first, second = files(tmp_path, 1), files(tmp_path, 2)
+    killed, lost = Side(first.customer), Side(first.agent)
+    killed.tone(440, 0, 50)
+    killed.mark(capture.TICK, 1500)
+    killed.writer.flush()
+    lost.writer.flush()
+    third, fourth = Side(second.customer, 9000), Side(second.agent, 9000)
+    fourth.tone(880, 0, 50)
+    for side in (third, fourth):
+        side.end(1000)
+    result, left, right = run(tmp_path, first, second)
+    assert (result.duration_ms, result.parts, result.complete) == (2500, 2, False)
+    assert len(left) == len(right)
+    assert abs(spectrum_peak(span(right, 1600, 2400)) - 880) < 5
+
+
+def test_a_missing_side_is_silence(tmp_path: Path) -> None:
+    part = files(tmp_path)
+    customer = Side(part.customer)
+    customer.tone(440, 0, 50)
+    customer.end(1000)
+    result, _, right = run(tmp_path, part)
+    assert result.duration_ms == 1000
+    assert level_dbfs(right) < -70
+
+
+def test_nothing_readable(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError) as caught:
+        run(tmp_path, files(tmp_path))
+    assert caught.value.code == "no_capture"
+    assert not list(tmp_path.glob("*.opus"))
+
+
+def test_g711_gives_a_clear_error(tmp_path: Path) -> None:
+    part = files(tmp_path)
+    side = Side(part.customer)
+    side.tone(440, 0, 5)
+    side.tone(440, 100, 5, codec="pcmu")
+    side.end(1000)
+    with pytest.raises(ArchiveError) as caught:
+        run(tmp_path, part)
+    assert caught.value.code == "codec_unsupported"
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 4000), st.integers(0, 4000))
+def test_cut_captures_never_raise(tmp_path_factory: pytest.TempPathFactory, cut_c: int, cut_a: int) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+    part = files(folder)
+    for path, pitch, cut in ((part.customer, 440, cut_c), (part.agent, 880, cut_a)):
+        side = Side(path)
+        side.tone(pitch, 0, 20)
+        side.mark(capture.PAUSE, 400)
+        side.mark(capture.RESUME, 500)
+        side.tone(pitch, 500, 5, stamp=24_000)
+        side.end(600)
+        path.write_bytes(path.read_bytes()[:cut])
+    with contextlib.suppress(NothingThere):
+        result, left, right = run(folder, part)
+        assert len(left) == len(right)
+        assert abs(len(left) / 48 - result.duration_ms) < 1
+
+
+@given(st.binary(min_size=1, max_size=10))
+def test_packet_length(packet: bytes) -> None:
+    assert 0 <= ogg.packet_samples(packet) <= 5760
+
+
+def test_the_checksum_is_oggs() -> None:
+    crc = 0
+    data = b"OggS" + bytes(range(256))
+    for byte in data:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+    assert ogg.checksum(data) == crc
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".opus"])
+def test_stereo_has_the_customer_left(tmp_path: Path, suffix: str) -> None:
+    part = files(tmp_path)
+    for path, pitch in ((part.customer, 440), (part.agent, 880)):
+        side = Side(path)
+        side.tone(pitch, 0, 100)
+        side.end(2000)
+    run(tmp_path, part)
+    out = tmp_path / f"stereo{suffix}"
+    facts = render_stereo(tmp_path / "c.opus", tmp_path / "a.opus", out)
+    assert facts["duration_ms"] == 2000
+    with av.open(str(out)) as container:
+        resampler = av.AudioResampler("s16", "stereo", RATE)
+        frames = [f.to_ndarray()[0] for x in container.decode(audio=0) for f in resampler.resample(x)]
+    both = np.concatenate(frames).reshape(-1, 2)
+    assert abs(len(both) - 2 * RATE) < 960
+    assert abs(spectrum_peak(both[9600:67200, 0]) - 440) < 5
+    assert abs(spectrum_peak(both[9600:67200, 1]) - 880) < 5
+
+
+async def test_the_job_process(tmp_path: Path) -> None:
+    part = files(tmp_path)
+    for path in (part.customer, part.agent):
+        side = Side(path)
+        side.tone(440, 0, 50)
+        side.end(1000)
+    jobs = ArchiveJobs()
+    result = await jobs.archive([part], tmp_path / "c.opus", tmp_path / "a.opus")
+    assert (result.duration_ms, result.codec) == (1000, "opus")
+    assert result.customer.size_bytes == (tmp_path / "c.opus").stat().st_size
+    stereo = await jobs.stereo(tmp_path / "c.opus", tmp_path / "a.opus", tmp_path / "s.opus")
+    assert stereo.duration_ms == 1000
+    (tmp_path / "bad.opus").write_bytes(b"no sound")
+    with pytest.raises(ArchiveError) as caught:
+        await jobs.stereo(tmp_path / "bad.opus", tmp_path / "a.opus", tmp_path / "t.wav")
+    assert caught.value.code == "bad_audio"
+    assert not (tmp_path / "t.wav").exists()
+    with pytest.raises(ArchiveError) as caught:
+        await ArchiveJobs(timeout_s=0.01).archive([part], tmp_path / "x.opus", tmp_path / "y.opus")
+    assert caught.value.code == "timeout"

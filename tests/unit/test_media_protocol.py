@@ -1,0 +1,85 @@
+"""Worker messages: what is encoded is decoded again, and anything else is refused by name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.domain import media
+from server.media import worker_protocol as wire
+from server.services.ports import LegTelemetry, OrderStamp, WorkerLeg
+
+text = st.text(max_size=8)
+number = st.integers(0, 1 << 40)
+recordings = st.builds(media.RecordingOrder, text, number, text, text, st.booleans())
+plans = st.builds(
+    media.MediaPlan,
+    st.lists(st.builds(media.Route, text, text), max_size=3).map(tuple),
+    st.none() | recordings,
+)
+orders = (
+    st.builds(media.OpenLeg, text, number, text)
+    | st.builds(media.ApplyPlan, plans)
+    | st.builds(media.ReleaseSession)
+)
+reports = (
+    st.builds(media.LegUp, text, number)
+    | st.builds(media.LegDown, text, number, text)
+    | st.builds(media.LegQuiet, text, number, st.booleans())
+    | st.builds(media.PartClosed, text, number)
+    | st.builds(media.RecordingFailed, text, number, text)
+)
+
+
+def through_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+@given(orders)
+def test_orders(order: media.MediaOrder) -> None:
+    assert wire.order_from_json(through_json(wire.order_to_json(order))) == order
+
+
+@given(reports)
+def test_reports(report: media.MediaReport) -> None:
+    assert wire.report_from_json(through_json(wire.report_to_json(report))) == report
+
+
+@given(st.builds(OrderStamp, text, text, number, number, number))
+def test_stamps(stamp: OrderStamp) -> None:
+    assert wire.stamp_from_json(through_json(wire.stamp_to_json(stamp))) == stamp
+
+
+def test_legs_and_telemetry() -> None:
+    legs = (WorkerLeg("s", "l", 1, 2, 0.5),)
+    assert wire.legs_from_json(through_json({"legs": wire.legs_to_json(legs)})) == legs
+    telemetry = (LegTelemetry("s", "l", 1, 2, 3, 4.5, -30),)
+    assert wire.telemetry_from_json(through_json({"legs": wire.telemetry_to_json(telemetry)})) == telemetry
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"v":1}', '{"v":2,"type":"ack"}', '{"v":1,"type":7}'],
+)
+def test_bad_frames(text: str) -> None:
+    with pytest.raises(wire.ProtocolError):
+        wire.decode(text)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {},
+        {"kind": "dance"},
+        {"kind": "open_leg", "leg_id": "a", "generation": True, "sdp": ""},
+        {"kind": "apply_plan", "routes": [["a"]]},
+        {"kind": "apply_plan", "routes": [], "recording": {"recording_id": "r"}},
+    ],
+)
+def test_bad_orders(order: dict[str, Any]) -> None:
+    with pytest.raises(wire.ProtocolError):
+        wire.order_from_json(order)
