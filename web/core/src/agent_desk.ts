@@ -79,7 +79,7 @@ export class AgentDesk {
       send: (body) => this.#line.send('contact.notes', body),
       typed: (segment_id) => this.#did({ type: 'NotesTyped', segment_id }),
       saved: (segment_id) => this.#did({ type: 'NotesSaved', segment_id }),
-      refused: (code) => this.#did({ type: 'CommandFailed', command: 'notes', code, at: this.clock.now() }),
+      refused: (code) => this.#did({ type: 'CommandFailed', command: 'notes', code, params: {}, at: this.clock.now() }),
     });
     this.#microphone = new HeldMicrophone({
       open: this.#env.openMicrophone,
@@ -366,7 +366,8 @@ export class AgentDesk {
       this.#did({ type: 'CommandDone', command });
     } catch (error) {
       const code = error instanceof WireFailure ? error.code : error instanceof MicrophoneError ? 'microphone' : 'internal';
-      this.#did({ type: 'CommandFailed', command, code, at: this.clock.now() });
+      const params = error instanceof WireFailure ? error.params : {};
+      this.#did({ type: 'CommandFailed', command, code, params, at: this.clock.now() });
       throw error;
     }
   }

@@ -33,7 +33,7 @@ export interface I18n<K extends string = never> {
   /** `{n}` is the number, formatted. */
   plural(key: PluralKey<K>, n: number, params?: Params): string;
   /** What went wrong, for a person. A code that this build does not know gets a general text with the code. */
-  error(code: string): string;
+  error(code: string, params?: Params): string;
   /** Why a call is over. */
   endReason(code: string): string;
   /** `0:07`, `12:40`, `1:02:03`. */
@@ -67,8 +67,8 @@ export function createI18n<C extends Catalogue>(
   );
 
   const text = (key: string, params: Params = {}) => fill(texts[key] ?? key, params, number);
-  const coded = (stem: string, code: string) =>
-    texts[`${stem}.${code}`] === undefined ? text(`${stem}.unknown`, { code }) : text(`${stem}.${code}`);
+  const coded = (stem: string, code: string, params?: Params) =>
+    texts[`${stem}.${code}`] === undefined ? text(`${stem}.unknown`, { code }) : text(`${stem}.${code}`, params);
 
   return {
     locale,
@@ -78,7 +78,7 @@ export function createI18n<C extends Catalogue>(
       const form = `${key}.${plurals.select(n)}`;
       return text(texts[form] === undefined ? `${key}.other` : form, { ...params, n });
     },
-    error: (code) => coded('error', code),
+    error: (code, params) => coded('error', code, params),
     endReason: (code) => coded('end', code),
     duration: clockFace,
     spokenDuration(ms) {

@@ -4,12 +4,15 @@
  * answered or its time is over.
  */
 import type { Clock, TimerId } from './clock';
+import type { WireError } from './wire';
 
 /** The server said no (its code), or the answer never came: `timeout`, `disconnected`, `ended`, `bad_answer`. */
 export class WireFailure extends Error {
   constructor(
     readonly code: string,
     message = code,
+    /** What the translation names, such as the agent who was quicker. */
+    readonly params: Readonly<Record<string, string>> = {},
   ) {
     super(message);
     this.name = 'WireFailure';
@@ -87,7 +90,7 @@ export class Requests {
     if (pending === undefined) return; // the answer to an earlier copy came first
     if (!isAnswer(data)) pending.reject(new WireFailure('bad_answer'));
     else if (data.ok) pending.resolve(data.body);
-    else pending.reject(new WireFailure(data.error.code, data.error.message));
+    else pending.reject(new WireFailure(data.error.code, data.error.message, data.error.params));
   }
 
   #settle(id: string): Pending | undefined {
@@ -100,7 +103,7 @@ export class Requests {
   }
 }
 
-type Answer = { ok: true; body?: unknown } | { ok: false; error: { code: string; message: string } };
+type Answer = { ok: true; body?: unknown } | { ok: false; error: WireError };
 
 function isAnswer(data: unknown): data is Answer {
   if (typeof data !== 'object' || data === null || !('ok' in data)) return false;

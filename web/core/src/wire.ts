@@ -397,9 +397,13 @@ export interface Pong {
   seq: number;
 }
 /**
- * `code` is stable and translated by the client; `message` is English, for logs.
+ * `code` is stable and translated by the client; `message` is English, for logs; `params` fill the
+ * translation, e.g. `{"agent": "Bo"}` of `offer_taken`.
  */
 export interface WireError {
   code: string;
   message: string;
+  params: {
+    [k: string]: string;
+  };
 }

@@ -33,7 +33,7 @@ export interface DeskState {
   pending: readonly string[];
   /** Segments whose notes the server does not have yet. */
   unsavedNotes: readonly string[];
-  lastError: { code: string; at: number } | null;
+  lastError: { code: string; params: Readonly<Record<string, string>>; at: number } | null;
   /** The last contacts that were done, the newest first: why an offer vanished. */
   ended: EndedContact[];
 }
@@ -64,7 +64,7 @@ export type DeskEvent =
   | { type: 'LegChanged'; leg: LegStatus }
   | { type: 'CommandSent'; command: string }
   | { type: 'CommandDone'; command: string }
-  | { type: 'CommandFailed'; command: string; code: string; at: number }
+  | { type: 'CommandFailed'; command: string; code: string; params: Readonly<Record<string, string>>; at: number }
   | { type: 'NotesTyped'; segment_id: string }
   | { type: 'NotesSaved'; segment_id: string }
   | { type: 'ErrorSeen' };
@@ -99,7 +99,7 @@ export function reduce(state: DeskState, event: DeskEvent): DeskState {
       return {
         ...state,
         pending: without(state.pending, event.command),
-        lastError: { code: event.code, at: event.at },
+        lastError: { code: event.code, params: event.params, at: event.at },
       };
     case 'NotesTyped':
       return { ...state, unsavedNotes: [...without(state.unsavedNotes, event.segment_id), event.segment_id] };
