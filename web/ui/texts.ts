@@ -1,6 +1,7 @@
 // Texts of the shared components. Each app merges them into its own catalogue.
 
 export const uiEn = {
+  'ui.product': 'Patchbay',
   'ui.close': 'Close',
   'ui.dismiss': 'Dismiss',
   'ui.loading': 'Loading',
@@ -81,6 +82,7 @@ export const uiEn = {
 export type UiKey = keyof typeof uiEn;
 
 export const uiZh: Record<UiKey, string> = {
+  'ui.product': 'Patchbay',
   'ui.close': '关闭',
   'ui.dismiss': '知道了',
   'ui.loading': '正在加载',
