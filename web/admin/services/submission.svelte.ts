@@ -1,0 +1,35 @@
+// One press of "Save": busy while it runs, then either nothing, or a code for the form and codes for its fields.
+
+import { RestError } from '../../core/src/rest';
+import { faultOf } from './collection.svelte';
+
+export class Submission {
+  busy = $state(false);
+  fault = $state<string | null>(null);
+  fields = $state.raw<Readonly<Record<string, string>>>({});
+
+  /** True when it went through. */
+  async run(work: () => Promise<void>): Promise<boolean> {
+    if (this.busy) return false;
+    this.busy = true;
+    this.fault = null;
+    this.fields = {};
+    try {
+      await work();
+      return true;
+    } catch (cause) {
+      this.fault = faultOf(cause);
+      if (cause instanceof RestError) this.fields = Object.fromEntries(cause.fields.map((field) => [field.loc, field.code]));
+      return false;
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  /** Faults that the page found before asking. True when there are none. */
+  check(fields: Readonly<Record<string, string>>): boolean {
+    this.fault = null;
+    this.fields = fields;
+    return Object.keys(fields).length === 0;
+  }
+}

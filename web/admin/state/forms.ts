@@ -1,0 +1,84 @@
+// What an admin types, checked before it is sent: the same limits as the REST contract, as stable codes per field.
+// The server checks again and has the last word.
+
+import type { Queue, Role, UserSkill } from '../../core/src/rest_types';
+
+export type Faults = Readonly<Record<string, string>>;
+
+export interface Limits {
+  min: number;
+  max: number;
+}
+
+export const RING_S: Limits = { min: 5, max: 120 };
+export const WRAP_UP_S: Limits = { min: 0, max: 600 };
+export const SERVICE_LEVEL_S: Limits = { min: 1, max: 3600 };
+export const LEVEL: Limits = { min: 1, max: 10 };
+
+export interface UserForm {
+  login: string;
+  name: string;
+  role: Role;
+  skills: UserSkill[];
+}
+
+export type QueueForm = Omit<Queue, 'queue_id' | 'active' | 'version'>;
+
+export const NEW_QUEUE: QueueForm = {
+  name: '',
+  skills: [],
+  ring_timeout_s: 20,
+  wrap_up_s: 60,
+  disposition_required: true,
+  record: true,
+  service_level_s: 20,
+};
+
+export function checkName(name: string): Faults {
+  return name.trim() === '' ? { name: 'required' } : {};
+}
+
+export function checkUser(form: UserForm): Faults {
+  const login = form.login.trim();
+  return {
+    ...checkName(form.name),
+    ...(login === '' ? { login: 'required' } : /\s/.test(login) ? { login: 'no_spaces' } : {}),
+    ...(form.skills.every((one) => within(one.level, LEVEL)) ? {} : { skills: 'out_of_range' }),
+  };
+}
+
+export function checkQueue(form: QueueForm): Faults {
+  const numbers: [keyof QueueForm, number, Limits][] = [
+    ['ring_timeout_s', form.ring_timeout_s, RING_S],
+    ['wrap_up_s', form.wrap_up_s, WRAP_UP_S],
+    ['service_level_s', form.service_level_s, SERVICE_LEVEL_S],
+  ];
+  const wrong = numbers.filter(([, value, limits]) => !within(value, limits)).map(([field]) => [field, 'out_of_range']);
+  const levels = form.skills.every((one) => within(one.min_level, LEVEL)) ? {} : { skills: 'out_of_range' };
+  return { ...checkName(form.name), ...Object.fromEntries(wrong), ...levels };
+}
+
+function within(value: number, limits: Limits): boolean {
+  return Number.isInteger(value) && value >= limits.min && value <= limits.max;
+}
+
+/** One site a line (or comma) → origins; `fault` names the first line that is none. */
+export function parseSites(text: string): { sites: string[]; fault: string | null } {
+  const sites: string[] = [];
+  for (const line of text.split(/[\s,]+/).filter((one) => one !== '')) {
+    const site = origin(line);
+    if (site === null) return { sites, fault: line };
+    if (!sites.includes(site)) sites.push(site);
+  }
+  return { sites, fault: null };
+}
+
+function origin(text: string): string | null {
+  try {
+    const url = new URL(text.includes('://') ? text : `https://${text}`);
+    const bare = url.pathname === '/' && url.search === '' && url.hash === '' && url.username === '';
+    return bare && (url.protocol === 'https:' || url.protocol === 'http:') ? url.origin : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,70 @@
+import { describe, expect, it } from 'vitest';
+import type { Queue, User } from '../../core/src/rest_types';
+import { ofQueue, ofUser } from './consequences';
+import { checkQueue, checkUser, NEW_QUEUE, parseSites } from './forms';
+import { levelOf, moved, parseLevel, setLevel, skillsWith } from './grid';
+
+const user: User = {
+  user_id: 'usr_1', login: 'ana', name: 'Ana', role: 'agent', active: true, created_at: 0, version: 1,
+  skills: [{ skill_id: 'skl_1', level: 5 }],
+};
+const queue: Queue = { ...NEW_QUEUE, name: 'Sales', queue_id: 'que_1', active: true, version: 1 };
+
+describe('forms', () => {
+  it('accepts what the contract accepts', () => {
+    expect(checkQueue({ ...NEW_QUEUE, name: 'Sales' })).toEqual({});
+    expect(checkUser({ login: 'ana', name: 'Ana', role: 'agent', skills: [{ skill_id: 's', level: 10 }] })).toEqual({});
+  });
+
+  it('names each field that is wrong', () => {
+    expect(checkQueue({ ...NEW_QUEUE, name: ' ', ring_timeout_s: 4, wrap_up_s: 601, service_level_s: Number.NaN })).toEqual({
+      name: 'required', ring_timeout_s: 'out_of_range', wrap_up_s: 'out_of_range', service_level_s: 'out_of_range',
+    });
+    expect(checkUser({ login: 'a b', name: '', role: 'agent', skills: [{ skill_id: 's', level: 11 }] })).toEqual({
+      name: 'required', login: 'no_spaces', skills: 'out_of_range',
+    });
+  });
+
+  it('reads sites, one a line, and names the one that is none', () => {
+    expect(parseSites('https://shop.example\nshop2.example, http://localhost:8080/')).toEqual({
+      sites: ['https://shop.example', 'https://shop2.example', 'http://localhost:8080'], fault: null,
+    });
+    expect(parseSites('https://a.example\nhttps://a.example').sites).toHaveLength(1);
+    expect(parseSites('https://a.example/path').fault).toBe('https://a.example/path');
+    expect(parseSites('ftp://a.example').fault).toBe('ftp://a.example');
+  });
+});
+
+describe('consequences', () => {
+  it('says what changes, and only that', () => {
+    expect(ofQueue(queue, { ...queue })).toEqual(['none']);
+    expect(ofQueue(queue, { ...queue, wrap_up_s: 0, record: false })).toEqual(['queue_no_wrap_up', 'queue_record_off']);
+    expect(ofQueue(null, NEW_QUEUE)).toEqual(['queue_new']);
+    expect(ofUser(user, { ...user, skills: [{ skill_id: 'skl_1', level: 6 }] })).toEqual(['user_skills']);
+    expect(ofUser(user, { ...user, role: 'admin' })).toEqual(['user_role']);
+  });
+});
+
+describe('grid', () => {
+  it('keeps only what differs', () => {
+    const edits = setLevel({}, user, 'skl_1', 7);
+    expect(levelOf(edits, user, 'skl_1')).toBe(7);
+    expect(setLevel(edits, user, 'skl_1', 5)).toEqual({});
+  });
+
+  it('sends all skills of the person, without the ones set to none', () => {
+    const edits = setLevel(setLevel({}, user, 'skl_1', 0), user, 'skl_2', 3);
+    expect(skillsWith(edits, user)).toEqual([{ skill_id: 'skl_2', level: 3 }]);
+  });
+
+  it('reads a typed level', () => {
+    expect(['', '0', '1', '10', '11', 'x', '2.5'].map(parseLevel)).toEqual([0, 0, 1, 10, null, null, null]);
+  });
+
+  it('moves like a spreadsheet and stays inside', () => {
+    expect(moved({ row: 0, column: 0 }, 'ArrowUp', 2, 3)).toEqual({ row: 0, column: 0 });
+    expect(moved({ row: 0, column: 0 }, 'Enter', 2, 3)).toEqual({ row: 1, column: 0 });
+    expect(moved({ row: 1, column: 1 }, 'End', 2, 3)).toEqual({ row: 1, column: 2 });
+    expect(moved({ row: 1, column: 1 }, 'a', 2, 3)).toBeNull();
+  });
+});
