@@ -33,6 +33,11 @@ class Dispatcher:
         self._running: set[str] = set()
         self._again: set[str] = set()
 
+    @property
+    def busy(self) -> bool:
+        """Orders are being carried out."""
+        return bool(self._running)
+
     def on_commit(self, commit: Commit) -> None:
         for save in commit.sessions:
             if save.orders:

@@ -38,6 +38,11 @@ class RecordingService:
         self._archiving: set[str] = set()
         self._rendering: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def busy(self) -> bool:
+        """Archives are being made."""
+        return bool(self._archiving)
+
     def on_commit(self, commit: Commit) -> None:
         for save in commit.sessions:
             self._start_jobs(save.after)

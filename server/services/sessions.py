@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from server.domain import events as ev
 from server.domain.directory import AuthedUser, QueueConfig
 from server.domain.machine import Refused, Stale
@@ -12,15 +10,7 @@ from server.services.admin_ports import Directory
 from server.services.media_link import MediaLink
 from server.services.ports import StepStore
 from server.services.stepper import Stepper
-
-
-@dataclass(frozen=True, slots=True)
-class CustomerGrant:
-    """What a customer's signed token says: this session, through this entry point."""
-
-    tenant: str
-    session_id: str
-    entry_point_id: str
+from server.services.tokens import CustomerToken
 
 
 class SessionService:
@@ -32,7 +22,7 @@ class SessionService:
 
     # --- customers ---
 
-    async def call(self, grant: CustomerGrant, customer: ev.Customer, sdp: str | None) -> Session:
+    async def call(self, grant: CustomerToken, customer: ev.Customer, sdp: str | None) -> Session:
         """Begin the session that the token names; a repeated call returns it as it is.
 
         Raises Refused (unknown_key, queue_closed)."""
@@ -53,14 +43,14 @@ class SessionService:
             return await self._stepper.apply(grant.session_id, first, skip_stale=True)
         return session
 
-    async def customer_session(self, grant: CustomerGrant) -> Session | None:
+    async def customer_session(self, grant: CustomerToken) -> Session | None:
         return await self._store.session(grant.session_id)
 
-    async def customer_hang_up(self, grant: CustomerGrant) -> None:
+    async def customer_hang_up(self, grant: CustomerToken) -> None:
         if await self._store.session(grant.session_id) is not None:
             await self._stepper.apply(grant.session_id, ev.CustomerHungUp())
 
-    async def customer_leg(self, grant: CustomerGrant, leg_id: str, generation: int, sdp: str) -> None:
+    async def customer_leg(self, grant: CustomerToken, leg_id: str, generation: int, sdp: str) -> None:
         """Raises Refused(unknown_leg) for a leg that is not the customer's own."""
         if leg_id != derived_id(grant.session_id, "leg", 0) or await self._store.session(grant.session_id) is None:
             raise Refused("unknown_leg")
@@ -132,7 +122,7 @@ class SessionService:
         if disposition_id is not None and disposition_id not in await self._directory.disposition_ids(tenant):
             raise Refused("unknown_disposition")
 
-    async def _queue(self, grant: CustomerGrant) -> ev.QueueRules:
+    async def _queue(self, grant: CustomerToken) -> ev.QueueRules:
         entry = await self._directory.entry_point(grant.tenant, grant.entry_point_id)
         if entry is None or not entry.active:
             raise Refused("unknown_key")

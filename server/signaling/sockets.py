@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import socketio
 import structlog
@@ -21,7 +21,8 @@ from server.domain.events import Customer
 from server.domain.machine import Refused, Stale
 from server.services.agents import AgentService
 from server.services.ports import Clock, Conflict, StepStore, StorageUnavailable
-from server.services.sessions import CustomerGrant, SessionService
+from server.services.sessions import SessionService
+from server.services.tokens import CustomerToken, CustomerTokens, TokenError
 from server.signaling import protocol as wire
 from server.signaling.hub import Hub, Tab, envelope
 from server.signaling.views import agent_view, call_view, contact_view
@@ -31,12 +32,6 @@ MAX_MESSAGE_BYTES = 256 * 1024  # an SDP of 64 KiB, escaped as JSON, with room
 HANDLE_S = 10.0  # a step takes milliseconds; past this the sender is told that nothing is certain
 BURST, PER_SECOND = 60.0, 20.0  # messages of one socket: typing notes and a storm of re-anchors stay below
 AGENT_NAMESPACE, CUSTOMER_NAMESPACE = "/agent", "/customer"
-
-
-class CustomerTokens(Protocol):
-    def grant(self, token: str) -> CustomerGrant:
-        """Raises Refused(token_invalid, token_expired)."""
-        ...
 
 
 UserOf = Callable[[web.Request], Awaitable[AuthedUser | None]]
@@ -135,14 +130,14 @@ class CustomerNamespace(_Namespace):
 
     def __init__(self, deps: SocketDeps) -> None:
         super().__init__(CUSTOMER_NAMESPACE, deps)
-        self._grants: dict[str, CustomerGrant] = {}
+        self._grants: dict[str, CustomerToken] = {}
 
     async def on_connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
         token = auth.get("token") if isinstance(auth, dict) else None
         try:
-            grant = self._deps.tokens.grant(token if isinstance(token, str) else "")
-        except Refused as refusal:
-            raise socketio.exceptions.ConnectionRefusedError(refusal.code) from None
+            grant = self._deps.tokens.read(token)
+        except TokenError as error:
+            raise socketio.exceptions.ConnectionRefusedError(error.code) from None
         self._grants[sid] = grant
 
         async def alive(live: bool) -> None:
@@ -180,7 +175,7 @@ class CustomerNamespace(_Namespace):
                 return await self._sync(grant)
         return {}
 
-    async def _sync(self, grant: CustomerGrant) -> wire.CustomerSync:
+    async def _sync(self, grant: CustomerToken) -> wire.CustomerSync:
         # The head is read first: a message that comes between is then seen twice, never missed.
         head = (await self._deps.store.stream(grant.session_id, 2**62)).head
         session = await self._deps.sessions.customer_session(grant)

@@ -1,0 +1,97 @@
+"""The part of a control node that decides: services and router, wired to each other and to their ports.
+
+`app.py` gives it real adapters; the story tests give it twins. It starts nothing by itself: `run` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from server.domain.events import AgentOffered
+from server.domain.session import Session
+from server.routing.router import Router
+from server.services.admin_ports import Directory, History
+from server.services.agents import AgentService
+from server.services.deadline_sweep import DeadlineSweep
+from server.services.dispatch import Dispatcher
+from server.services.media_link import MediaLink
+from server.services.ports import Archiver, Clock, MediaEngine, RouterStore, StepStore
+from server.services.recordings import RecordingService
+from server.services.sessions import SessionService
+from server.services.stepper import Stepper
+from server.signaling.hub import Hub
+from server.signaling.live import LiveViews
+from server.signaling.views import WirePresenter
+
+log = structlog.get_logger()
+PRUNE_S = 600.0
+AGAIN_S = 1.0  # a loop that failed: the database is restarting, say
+STREAM_KEEP_MS = 24 * 3_600_000  # a tab that was away longer asks for a fresh snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """What the core stands on."""
+
+    store: StepStore
+    router_store: RouterStore
+    engine: MediaEngine
+    directory: Directory
+    history: History
+    archiver: Archiver
+    clock: Clock
+
+
+class Core:
+    """Services, router and hub of one control node; `group` is the parent of every task they start."""
+
+    def __init__(self, adapters: Adapters, group: asyncio.TaskGroup) -> None:
+        a = adapters
+        self._adapters = a
+        self.stepper = Stepper(a.store, WirePresenter(), a.clock)
+        self.link = MediaLink(a.store, self.stepper, a.engine, a.clock)
+        self.sessions = SessionService(a.store, self.stepper, a.directory, self.link)
+        self.agents = AgentService(a.store, self.stepper, a.directory, self.sessions, group)
+        self.recordings = RecordingService(a.store, self.stepper, a.archiver, a.history, group)
+        self.dispatcher = Dispatcher(a.store, self.stepper, a.engine, group)
+        self.sweep = DeadlineSweep(a.store, self.stepper, a.clock)
+        self.router = Router(a.router_store, a.store, a.directory, a.clock, self._assign)
+        self.hub = Hub(a.clock, group)
+        self.live_views = LiveViews(self.hub)
+        self.router.on_look = self.live_views.on_look
+        # Orders leave first, then people are told: audio is what a caller waits for.
+        for listener in (self.dispatcher, self.hub, self.router, self.sweep, self.recordings):
+            self.stepper.listen(listener)
+
+    async def start(self) -> None:
+        """Take up what an earlier process left, and connect the media workers."""
+        await self.agents.all_dead()
+        await self.router.rebuild()
+        await self._adapters.engine.start(self.link)
+        await self.dispatcher.resume()
+
+    async def run(self) -> None:
+        """Everything that goes on for ever. A loop that fails is logged and begun again; the others go on."""
+        runs = (self.router.run, self.sweep.run, self.link.run, self.recordings.run, self._prune)
+        await asyncio.gather(*(_keep(run) for run in runs))
+
+    async def _assign(self, session_id: str, offer: AgentOffered) -> Session:
+        return await self.stepper.apply(session_id, offer)
+
+    async def _prune(self) -> None:
+        while True:
+            await self._adapters.store.prune_streams(self._adapters.clock.now_ms() - STREAM_KEEP_MS)
+            await asyncio.sleep(PRUNE_S)
+
+
+async def _keep(run: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await run()
+        except Exception:
+            log.exception("loop_failed", loop=getattr(run, "__qualname__", str(run)))
+        await asyncio.sleep(AGAIN_S)

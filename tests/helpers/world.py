@@ -1,0 +1,247 @@
+"""A whole control node in one process for story tests: real services, router and SQLite; twins for media,
+recordings and the clock. Nothing runs by itself: `settle` lets everything that is due happen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from server.clock import ManualClock
+from server.core import Adapters, Core
+from server.domain.directory import AgentProfile, AuthedUser, EntryPoint, QueueConfig, Role
+from server.domain.events import Customer
+from server.domain.history import RecordingRow, SessionDetail, SessionFilter, SessionRow
+from server.domain.session import Session
+from server.ids import new_id
+from server.media.memory import MemoryEngine
+from server.routing.memory_store import MemoryRouterStore
+from server.services.ports import Archived, RecordingRef
+from server.services.tokens import CustomerToken
+from server.storage import admin_tables  # noqa: F401  # fills the metadata
+from server.storage.runtime_tables import metadata
+from server.storage.steps import SqliteSteps
+
+TENANT = "default"
+SETTLE_S = 10.0
+
+
+@dataclass
+class FixedDirectory:
+    """`Directory` from plain lists."""
+
+    queue_list: list[QueueConfig] = field(default_factory=list)
+    profiles: list[AgentProfile] = field(default_factory=list)
+    entries: list[EntryPoint] = field(default_factory=list)
+
+    async def queues(self, tenant: str) -> tuple[QueueConfig, ...]:
+        return tuple(self.queue_list)
+
+    async def queue(self, tenant: str, queue_id: str) -> QueueConfig | None:
+        return next((q for q in self.queue_list if q.queue_id == queue_id), None)
+
+    async def agents(self, tenant: str) -> tuple[AgentProfile, ...]:
+        return tuple(self.profiles)
+
+    async def agent(self, tenant: str, user_id: str) -> AgentProfile | None:
+        return next((p for p in self.profiles if p.user_id == user_id), None)
+
+    async def entry_point_by_key(self, key: str) -> EntryPoint | None:
+        return next((e for e in self.entries if e.key == key), None)
+
+    async def entry_point(self, tenant: str, entry_point_id: str) -> EntryPoint | None:
+        return next((e for e in self.entries if e.entry_point_id == entry_point_id), None)
+
+    async def disposition_ids(self, tenant: str) -> frozenset[str]:
+        return frozenset({"dsp_sold"})
+
+    async def break_reason_ids(self, tenant: str) -> frozenset[str]:
+        return frozenset({"brk_lunch"})
+
+
+class NoHistory:
+    async def sessions(
+        self, tenant: str, wanted: SessionFilter, limit: int, before: tuple[int, str] | None
+    ) -> tuple[SessionRow, ...]:
+        return ()
+
+    async def session(self, tenant: str, session_id: str) -> SessionDetail | None:
+        return None
+
+    async def recording(self, tenant: str, recording_id: str) -> RecordingRow | None:
+        return None
+
+
+class TwinArchiver:
+    """`Archiver` that remembers what it was asked to join; every archive is 1 s long."""
+
+    def __init__(self) -> None:
+        self.joined: dict[str, tuple[int, ...]] = {}
+
+    async def archive(self, recording: RecordingRef, parts: Sequence[int]) -> Archived:
+        self.joined[recording.recording_id] = tuple(parts)
+        return Archived(1000, {"size_bytes": 1})
+
+    async def stereo(self, recording: RecordingRef) -> Path:
+        return Path(recording.recording_id)
+
+    def file(self, recording: RecordingRef, side: str) -> Path | None:
+        return None
+
+    async def discard_parts(self, recording: RecordingRef) -> None:
+        return None
+
+
+class World:
+    def __init__(
+        self, core: Core, store: SqliteSteps, engine: MemoryEngine, clock: ManualClock, directory: FixedDirectory
+    ) -> None:
+        self.core = core
+        self.store = store
+        self.engine = engine
+        self.clock = clock
+        self.directory = directory
+
+    # --- actors ---
+
+    def user(self, name: str) -> AuthedUser:
+        return AuthedUser(TENANT, f"usr_{name}", name, name.title(), Role.AGENT, None)
+
+    async def ready(self, *names: str) -> None:
+        for name in names:
+            await self.core.agents.came_live(self.user(name))
+            await self.core.agents.choose(self.user(name), "ready", None)
+            self.clock.advance(0.001)  # a definite order of idleness
+        await self.settle()
+
+    async def call(self, *, up: bool = True, entry: str = "ept_sales") -> CustomerToken:
+        token = CustomerToken(TENANT, new_id("ses"), entry, self.clock.now_ms() + 10**9)
+        await self.core.sessions.call(token, Customer("Li"), "v=0 offer")
+        await self.settle()
+        if up:
+            await self.leg_up(token, "customer")
+        return token
+
+    async def accept(self, token: CustomerToken, name: str, *, up: bool = True) -> None:
+        owner = (await self.session(token)).owner
+        assert owner is not None
+        await self.core.sessions.accept(self.user(name), token.session_id, owner.id, "v=0 offer")
+        await self.settle()
+        if up:
+            await self.leg_up(token, name)
+
+    async def leg_up(self, token: CustomerToken, who: str) -> None:
+        await self.engine.report_up(token.session_id, await self._leg(token, who))
+        await self.settle()
+
+    async def leg_down(self, token: CustomerToken, who: str) -> None:
+        await self.engine.report_down(token.session_id, await self._leg(token, who))
+        await self.settle()
+
+    async def _leg(self, token: CustomerToken, who: str) -> str:
+        session = await self.session(token)
+        if who == "customer":
+            return session.customer_leg.id
+        return next(s.leg.id for s in reversed(session.segments) if s.agent_id == f"usr_{who}")
+
+    # --- time ---
+
+    async def after(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Until nothing more happens: deadlines swept, sessions routed, orders carried out, archives made."""
+        core = self.core
+        async with asyncio.timeout(SETTLE_S):
+            while True:
+                before = await self._counts()
+                await core.sweep.sweep()
+                await core.router.look()
+                while core.dispatcher.busy or core.recordings.busy or self.engine._reporting:
+                    await asyncio.sleep(0)
+                if await self._counts() == before:
+                    return
+
+    async def _counts(self) -> tuple[Any, ...]:
+        rows = await self.rows(
+            "SELECT (SELECT COUNT(*) FROM session_event), (SELECT COUNT(*) FROM agent_event), (SELECT COUNT(*) FROM outbox)"
+        )
+        return rows[0]
+
+    # --- looking ---
+
+    async def session(self, token: CustomerToken) -> Session:
+        session = await self.store.session(token.session_id)
+        assert session is not None
+        return session
+
+    async def agent_state(self, name: str) -> str:
+        agent = await self.store.agent(f"usr_{name}")
+        assert agent is not None
+        return agent.state.value
+
+    async def offered_to(self, token: CustomerToken) -> str | None:
+        owner = (await self.session(token)).owner
+        return owner.agent_id.removeprefix("usr_") if owner is not None else None
+
+    async def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in await self.store._all(query, values)]
+
+    async def pushes(self, person_id: str) -> list[dict[str, Any]]:
+        return [dict(m.body) for m in (await self.store.stream(person_id, 0)).messages]
+
+
+def queue(queue_id: str, name: str, skill: str, **changed: Any) -> QueueConfig:
+    values: dict[str, Any] = {
+        "queue_id": queue_id, "tenant": TENANT, "name": name, "skills": ((skill, 1),), "ring_timeout_s": 20,
+        "wrap_up_s": 60, "disposition_required": True, "record": True, "service_level_s": 20, "active": True,
+    }  # fmt: skip
+    return QueueConfig(**(values | changed))
+
+
+def profile(name: str, *skills: str) -> AgentProfile:
+    return AgentProfile(f"usr_{name}", TENANT, name.title(), True, Role.AGENT, tuple((s, 5) for s in skills))
+
+
+def demo_directory() -> FixedDirectory:
+    return FixedDirectory(
+        [queue("que_sales", "Sales", "skl_sales"), queue("que_support", "Support", "skl_support", wrap_up_s=0)],
+        [profile("ana", "skl_sales"), profile("bo", "skl_sales", "skl_support"), profile("chen", "skl_support")],
+        [
+            EntryPoint("ept_sales", TENANT, "wk_sales", "que_sales", "Shop", (), True),
+            EntryPoint("ept_support", TENANT, "wk_support", "que_support", "Help", (), True),
+        ],
+    )
+
+
+def create_schema(path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{path}")
+    metadata.create_all(engine)
+    engine.dispose()
+
+
+@asynccontextmanager
+async def world(folder: Path, workers: Sequence[str] = ("media-1", "media-2")) -> AsyncIterator[World]:
+    """A fresh world over an empty database in `folder`, or the one that an earlier world left there."""
+    path = folder / "patchbay.db"
+    if not path.exists():
+        create_schema(path)
+    store = await SqliteSteps.open(path)
+    clock, engine, directory = ManualClock(), MemoryEngine(workers), demo_directory()
+    try:
+        async with asyncio.TaskGroup() as group:
+            adapters = Adapters(store, MemoryRouterStore(), engine, directory, NoHistory(), TwinArchiver(), clock)
+            core = Core(adapters, group)
+            await core.start()
+            yield World(core, store, engine, clock, directory)
+            await engine.stop()
+            for task in group._tasks:
+                task.cancel()
+    finally:
+        await store.close()

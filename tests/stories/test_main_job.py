@@ -1,0 +1,315 @@
+"""The main job as timelines: who does what, and what the rows and the people then show."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from server.domain.machine import Refused, Stale
+from server.domain.media import Route, Source
+from tests.helpers.world import World, world
+
+
+@pytest.fixture
+async def w(tmp_path: Path) -> AsyncIterator[World]:
+    async with world(tmp_path) as made:
+        yield made
+
+
+async def test_a_call_from_click_to_wrap_up(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    assert await w.offered_to(call) == "ana"
+    assert await w.agent_state("ana") == "ringing"
+    assert [p["type"] for p in await w.pushes("usr_ana")][-2:] == ["offer.made", "agent.changed"]
+
+    await w.accept(call, "ana")
+    session = await w.session(call)
+    owner = session.owner
+    assert owner is not None
+    assert (session.state, owner.state) == ("connected", "talking")
+    twin = w.engine.session(session.id)
+    assert twin is not None
+    assert set(twin.plan.routes) == {
+        Route(session.customer_leg.id, owner.leg.id),
+        Route(owner.leg.id, session.customer_leg.id),
+    }
+    assert twin.plan.recording is not None
+
+    await w.after(30)
+    await w.core.sessions.agent_hang_up(w.user("ana"), session.id, owner.id)
+    await w.settle()
+    assert await w.agent_state("ana") == "wrap_up"
+    with pytest.raises(Refused, match="disposition_required"):
+        await w.core.sessions.wrap_up(w.user("ana"), session.id, owner.id, "", None)
+    await w.core.sessions.wrap_up(w.user("ana"), session.id, owner.id, "sold a lens", "dsp_sold")
+    await w.settle()
+
+    session = await w.session(call)
+    assert session.done
+    assert (session.end_reason, session.segments[0].notes) == ("agent_hung_up", "sold a lens")
+    assert await w.agent_state("ana") == "ready"
+    assert await w.rows("SELECT outcome FROM queue_visit") == [("answered",)]
+    assert await w.rows("SELECT state, parts FROM recording") == [("ready", 1)]
+    assert await w.rows("SELECT COUNT(*) FROM outbox") == [(0,)]
+    assert await w.rows("SELECT COUNT(*) FROM deadline") == [(0,)]
+
+
+async def test_a_missed_offer_goes_to_the_second_agent_at_the_deadline(w: World) -> None:
+    await w.ready("ana", "bo")
+    call = await w.call()
+    assert await w.offered_to(call) == "ana"
+    await w.after(19.9)
+    assert await w.offered_to(call) == "ana"
+    await w.after(0.1)
+    assert await w.offered_to(call) == "bo"
+    assert await w.agent_state("ana") == "missed"
+    second = await w.call()
+    assert await w.offered_to(second) is None, "a Missed agent gets nothing"
+    await w.core.agents.choose(w.user("ana"), "ready", None)
+    await w.settle()
+    assert await w.offered_to(second) == "ana"
+
+
+async def test_a_late_accept_reads_who_took_the_call(w: World) -> None:
+    await w.ready("ana", "bo")
+    call = await w.call()
+    late = (await w.session(call)).segments[0]
+    await w.after(20)
+    await w.accept(call, "bo")
+    with pytest.raises(Stale) as told:
+        await w.core.sessions.accept(w.user("ana"), call.session_id, late.id, None)
+    assert (told.value.code, told.value.params) == ("offer_taken", {"agent": "Bo"})
+
+
+async def test_accept_against_hang_up_leaves_no_phantom_wrap_up(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    segment = (await w.session(call)).segments[0]
+    await w.core.sessions.customer_hang_up(call)
+    with pytest.raises(Stale, match="customer_left"):
+        await w.core.sessions.accept(w.user("ana"), call.session_id, segment.id, None)
+    await w.settle()
+    assert await w.agent_state("ana") == "ready"
+    assert await w.rows("SELECT outcome FROM queue_visit") == [("abandoned",)]
+    assert (await w.session(call)).segments[0].end_reason == "customer_left"
+
+
+async def test_a_repeated_accept_is_harmless(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    await w.accept(call, "ana")
+    segment = (await w.session(call)).segments[0]
+    with pytest.raises(Stale, match="no_change"):
+        await w.core.sessions.accept(w.user("ana"), call.session_id, segment.id, None)
+
+
+async def test_a_rejected_session_keeps_its_place_and_passes_the_agent_by(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    segment = (await w.session(call)).segments[0]
+    await w.core.sessions.reject(w.user("ana"), call.session_id, segment.id)
+    await w.settle()
+    assert await w.offered_to(call) is None
+    later = await w.call()
+    assert await w.offered_to(later) == "ana", "the next session is offered at once"
+    await w.core.sessions.customer_hang_up(later)
+    await w.after(30)
+    assert await w.offered_to(call) == "ana", "nobody else came: asked again after the pause"
+
+
+async def test_a_reloaded_tab_gets_the_same_contact_back(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    await w.accept(call, "ana")
+    started = (await w.session(call)).talk_started_at
+    for generation in range(2, 22):
+        await w.leg_down(call, "ana")
+        assert w.engine.session(call.session_id) is not None
+        leg = (await w.session(call)).segments[0].leg
+        assert leg.reconnecting
+        await w.core.sessions.agent_leg(w.user("ana"), call.session_id, leg.id, generation, "v=0 again")
+        await w.settle()
+        await w.leg_up(call, "ana")
+    session = await w.session(call)
+    assert (session.state, len(session.segments), session.talk_started_at) == ("connected", 1, started)
+    assert len(session.recordings) == 1
+
+
+async def test_a_lost_agent_gives_the_customer_back_first_in_line(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    await w.accept(call, "ana")
+    other = await w.call()
+    await w.leg_down(call, "ana")
+    await w.core.agents.went_dead("default", "usr_ana")
+    await w.after(59)
+    assert (await w.session(call)).state == "connected"
+    await w.after(1)
+    session = await w.session(call)
+    assert (session.state, session.segments[0].end_reason) == ("queued", "agent_lost")
+    await w.ready("bo")
+    assert await w.offered_to(call) == "bo"
+    assert await w.offered_to(other) is None
+    assert await w.rows("SELECT outcome FROM queue_visit WHERE session_id = ? ORDER BY id", call.session_id) == [
+        ("answered",),
+        (None,),
+    ]
+
+
+async def test_a_lost_customer_is_hung_up_after_the_grace(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    await w.accept(call, "ana")
+    await w.leg_down(call, "customer")
+    await w.after(60)
+    session = await w.session(call)
+    assert (session.state, session.end_reason) == ("ended", "customer_lost")
+    assert await w.agent_state("ana") == "wrap_up"
+    await w.after(60)
+    assert await w.agent_state("ana") == "ready", "the wrap-up ends at its deadline"
+
+
+async def test_a_killed_worker_moves_both_legs_and_the_recording_goes_on(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    await w.accept(call, "ana")
+    before = await w.session(call)
+    assert before.worker_id is not None
+    await w.engine.kill(before.worker_id)
+    await w.settle()
+    moved = await w.session(call)
+    assert moved.worker_id != before.worker_id
+    assert moved.epoch == 2
+    for who, person in (("customer", None), ("ana", w.user("ana"))):
+        leg = moved.customer_leg if person is None else moved.segments[0].leg
+        if person is None:
+            await w.core.sessions.customer_leg(call, leg.id, leg.generation + 1, "v=0")
+        else:
+            await w.core.sessions.agent_leg(person, call.session_id, leg.id, leg.generation + 1, "v=0")
+        await w.settle()
+        await w.leg_up(call, who)
+    await w.core.sessions.customer_hang_up(call)
+    await w.settle()
+    recording = (await w.session(call)).recordings[0]
+    assert [(p.number, p.cut) for p in recording.parts] == [(1, True), (2, False)]
+    assert recording.state == "ready"
+
+
+async def test_without_any_worker_the_call_waits_a_minute(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    await w.accept(call, "ana")
+    await w.engine.kill("media-2")
+    await w.engine.kill("media-1")
+    await w.settle()
+    assert (await w.session(call)).worker_id is None
+    await w.engine.revive("media-2")
+    await w.settle()
+    assert (await w.session(call)).worker_id == "media-2"
+    await w.engine.kill("media-2")
+    await w.after(60)
+    assert (await w.session(call)).end_reason in ("system_failed", "customer_lost")
+
+
+async def test_a_dead_tab_gets_no_offer(w: World) -> None:
+    await w.ready("ana", "bo")
+    await w.core.agents.went_dead("default", "usr_ana")
+    await w.settle()
+    call = await w.call()
+    assert await w.offered_to(call) == "bo"
+
+
+async def test_skills_are_never_bent(w: World) -> None:
+    await w.ready("ana", "chen")
+    call = await w.call(entry="ept_support")
+    assert await w.offered_to(call) == "chen"
+    second = await w.call(entry="ept_support")
+    assert await w.offered_to(second) is None
+
+
+async def test_the_longest_idle_agent_is_first(w: World) -> None:
+    await w.ready("bo", "ana")
+    call = await w.call()
+    assert await w.offered_to(call) == "bo"
+    second = await w.call()
+    assert await w.offered_to(second) == "ana"
+
+
+async def test_a_state_picked_in_a_call_comes_after_it(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call(entry="ept_sales")
+    await w.accept(call, "ana")
+    await w.core.agents.choose(w.user("ana"), "break", "brk_lunch")
+    assert await w.agent_state("ana") == "on_contact"
+    await w.core.sessions.customer_hang_up(call)
+    await w.after(60)
+    assert await w.agent_state("ana") == "break"
+
+
+async def test_an_agent_without_audio_is_passed_by_and_the_customer_keeps_the_place(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    await w.accept(call, "ana", up=False)
+    twin = w.engine.session(call.session_id)
+    assert twin is not None
+    assert twin.plan.routes[0].hears == Source.QUEUE_MUSIC, "music until the agent is audible"
+    await w.after(15)
+    assert await w.agent_state("ana") == "missed"
+    assert (await w.session(call)).state == "queued"
+
+
+async def test_a_refused_leg_offer_is_told_to_its_sender(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    await w.accept(call, "ana", up=False)
+    w.engine.fail_next("bad_sdp")
+    leg = (await w.session(call)).segments[0].leg
+    await w.core.sessions.agent_leg(w.user("ana"), call.session_id, leg.id, leg.generation + 1, "v=0 broken")
+    await w.settle()
+    refused = [p for p in await w.pushes("usr_ana") if p["type"] == "leg.refused"]
+    assert [(p["generation"], p["code"]) for p in refused] == [(2, "bad_sdp")]
+
+
+async def test_a_recording_that_breaks_is_told_and_the_call_goes_on(w: World) -> None:
+    from server.domain.media import RecordingFailed
+
+    await w.ready("ana")
+    call = await w.call()
+    await w.accept(call, "ana")
+    session = await w.session(call)
+    assert session.worker_id is not None
+    failed = RecordingFailed(session.recordings[0].id, 1, "disk_full")
+    await w.engine.report(session.worker_id, session.id, failed)
+    await w.settle()
+    contact = [p["contact"] for p in await w.pushes("usr_ana") if p["type"] == "contact.changed"][-1]
+    assert (contact["state"], contact["recording"]) == ("talking", "failed")
+
+
+async def test_an_earlier_process_left_work_and_the_next_one_does_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as first:
+        await first.ready("ana")
+        call = await first.call()
+    async with world(tmp_path) as second:
+        assert await second.agent_state("ana") == "ringing"
+        agent = await second.store.agent("usr_ana")
+        assert agent is not None
+        assert not agent.live
+        await second.after(21)
+        assert (await second.session(call)).segments[0].end_reason == "missed"
+
+
+async def test_somebody_elses_contact_can_not_be_touched(w: World) -> None:
+    await w.ready("ana", "bo")
+    call = await w.call()
+    segment = (await w.session(call)).segments[0]
+    for attempt in (
+        w.core.sessions.accept(w.user("bo"), call.session_id, segment.id, None),
+        w.core.sessions.hold(w.user("bo"), call.session_id, segment.id, True),
+        w.core.sessions.agent_leg(w.user("bo"), call.session_id, segment.leg.id, 1, "v=0"),
+        w.core.sessions.accept(w.user("bo"), "ses_unknown", "seg_unknown", None),
+    ):
+        with pytest.raises(Refused, match="not_your_contact"):
+            await attempt

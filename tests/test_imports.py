@@ -1,0 +1,102 @@
+"""Who may import whom (docs/architecture.md#who-may-import-whom), read from the sources with `ast`."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SERVER = ROOT / "server"
+PORTS = {"server.services.ports", "server.services.admin_ports"}
+COMMON = {"server.ids", "server.clock", "server.log", "server.process"}  # leaves: they import nothing of ours
+ADAPTERS = ("routing", "media", "storage")
+ALLOWED: dict[str, set[str]] = {
+    "domain": {"server.domain"},
+    "services": {"server.domain", "server.services"},
+    "signaling": {"server.domain", "server.services", "server.signaling"},
+    **{name: {"server.domain", f"server.{name}"} for name in ADAPTERS},
+}
+PURE = {
+    "server/routing/policy.py": {"server.domain"},
+    "server/media/sdp.py": {"server.domain", "server.services.ports"},
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = {name for name in submodules if (ROOT / (name.replace(".", "/") + ".py")).exists()}
+            found |= known or {node.module}
+    return found
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((SERVER / package).rglob("*.py"))
+
+
+def within(name: str, allowed: set[str]) -> bool:
+    return any(name == root or name.startswith(root + ".") for root in allowed)
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_arrows_between_packages(package: str) -> None:
+    allowed = ALLOWED[package] | (set() if package == "domain" else COMMON)
+    if package in ADAPTERS:
+        allowed |= PORTS
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules(package)
+        for name in sorted(imports(path))
+        if name.startswith("server") and not within(name, allowed)
+    ]
+    assert not wrong, "\n".join(wrong)
+    assert modules(package), f"server/{package} is empty: this test checks nothing"
+
+
+def test_the_domain_knows_the_standard_library_only() -> None:
+    wrong = [
+        f"{path.name} imports {name}"
+        for path in modules("domain")
+        for name in imports(path)
+        if not name.startswith("server.domain") and name.split(".")[0] not in sys.stdlib_module_names
+    ]
+    assert not wrong, wrong
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_pure_files_outside_the_domain(name: str) -> None:
+    ours = {imported for imported in imports(ROOT / name) if imported.startswith("server")}
+    assert all(within(imported, PURE[name]) for imported in ours), ours
+
+
+def test_aiortc_and_its_private_names_stay_in_the_media_package() -> None:
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in SERVER.rglob("*.py")
+        if "media" not in path.parts
+        and any(name.split(".")[0] in ("aiortc", "aioice", "pylibsrtp") for name in imports(path))
+    ]
+    assert not wrong, wrong
+
+
+def test_web_apps_import_only_ui_and_core() -> None:
+    apps = ("agent", "admin", "login", "customer-widget")
+    wrong = []
+    for app in apps:
+        for path in [*(ROOT / "web" / app).rglob("*.ts"), *(ROOT / "web" / app).rglob("*.svelte")]:
+            text = path.read_text()
+            for other in apps:
+                if other != app and f"/{other}/" in "".join(
+                    line for line in text.splitlines() if line.lstrip().startswith(("import", "} from", "export"))
+                ):
+                    wrong.append(f"{path.relative_to(ROOT)} imports {other}")
+            if "new RTCPeerConnection" in text:
+                wrong.append(f"{path.relative_to(ROOT)} makes a peer connection")
+    assert not wrong, wrong

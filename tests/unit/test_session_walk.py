@@ -1,0 +1,158 @@
+"""Random walks over the session machine: whatever peers send in whatever order, the invariants hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.domain import agent as ag
+from server.domain import events as ev
+from server.domain.agent import Agent, step_agent
+from server.domain.deadlines import deadlines
+from server.domain.effects import agent_events, media_plan, orders, routable
+from server.domain.endings import VisitOutcome
+from server.domain.machine import IllegalTransition, Refused, Stale
+from server.domain.segment import NEXT
+from server.domain.session import Session, SessionState
+from server.domain.session_step import TRANSITIONS, step
+from server.storage import codec
+
+RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True)
+ARRIVED = ev.CallArrived("ses_1", "default", "ept_1", RULES, ev.Customer("Li"), "media-1")
+AGENTS = ("usr_a", "usr_b")
+
+
+def candidates(s: Session, pick: Any, now: int) -> ev.Event:
+    """An event that a peer, a worker, the router or a timer could send now, right or wrong."""
+    legs = [s.customer_leg, *(x.leg for x in s.segments)]
+    leg = pick(st.sampled_from(legs))
+    generation = max(1, leg.generation + pick(st.sampled_from((-1, 0, 0, 0, 1))))
+    epoch = max(0, s.epoch + pick(st.sampled_from((-1, 0, 0, 0))))
+    segment_id = pick(st.sampled_from([x.id for x in s.segments])) if s.segments else "seg_none"
+    agent_id = pick(st.sampled_from(AGENTS))
+    due = sorted(deadlines(s), key=lambda d: d.at)
+    choices: list[ev.Event] = [
+        ev.LegOffered(leg.id, leg.generation + 1, "v=0"),
+        ev.LegAnswered(leg.id, generation, epoch, "v=0"),
+        ev.LegRefused(leg.id, generation, epoch, "bad_sdp"),
+        ev.LegWentUp(leg.id, generation, epoch),
+        ev.LegWentUp(leg.id, leg.generation, s.epoch),
+        ev.LegWentDown(leg.id, generation, epoch, "dtls_closed"),
+        ev.LegFellQuiet(leg.id, generation, epoch, pick(st.booleans())),
+        ev.AgentAccepted(segment_id, agent_id),
+        ev.AgentRejected(segment_id, agent_id),
+        ev.AgentVanished(segment_id, agent_id),
+        ev.AgentHungUp(segment_id, agent_id),
+        ev.HoldChanged(segment_id, agent_id, pick(st.booleans())),
+        ev.NotesSaved(segment_id, agent_id, pick(st.text(max_size=3)), None),
+        ev.WrapUpDone(segment_id, agent_id, "", pick(st.sampled_from((None, "dsp_1")))),
+        ev.CustomerHungUp(),
+        ev.WorkerLost("media-1", pick(st.sampled_from((None, "media-2")))),
+        ev.WorkerLost("media-2", "media-1"),
+        ev.Placed("media-2"),
+    ]
+    if s.owner is None and s.state is SessionState.QUEUED:
+        choices += [ev.AgentOffered(agent_id, "Ana", {})] * 4
+    if due:
+        choices += [ev.DeadlinePassed(due[0].kind, due[0].key, due[0].at)] * 2
+    for recording in s.recordings:
+        choices += [
+            ev.RecordingPartClosed(recording.id, len(recording.parts)),
+            ev.RecordingBroke(recording.id, len(recording.parts), "disk_full"),
+        ]
+        if recording.state == "archiving":
+            choices += [ev.RecordingArchived(recording.id, 5, {}), ev.ArchiveFailed(recording.id, "no_capture")]
+    return pick(st.sampled_from(choices))
+
+
+def check(before: Session | None, after: Session) -> None:
+    owners = [x for x in after.segments if x.owns]
+    assert len(owners) <= 1
+    assert (after.state is SessionState.CONNECTED) == bool(owners and owners[0].in_talk)
+    waiting = [v for v in after.visits if v.outcome is None]
+    assert len(waiting) == (1 if after.state is SessionState.QUEUED else 0)
+    if after.ended:
+        assert after.end_reason is not None
+        assert not owners
+        assert not media_plan(after).routes
+    if before is not None:
+        assert after.epoch >= before.epoch
+        assert after.version == before.version + 1
+        assert not before.ended or after.ended, "an end is final"
+        assert before.order_key == after.order_key
+        for old, new in zip(before.segments, after.segments, strict=False):
+            assert new.state is old.state or new.state in NEXT[old.state]
+        for was, now_is in zip(before.visits, after.visits, strict=False):
+            assert was.outcome in (None, now_is.outcome), "a visit ends once"
+    assert len({d.kind + d.key for d in deadlines(after)}) == len(deadlines(after))
+    assert not (routable(after) and owners)
+    if not after.done:  # somebody is always expected to do something, or a limit is running
+        held = after.state is SessionState.QUEUED and after.customer_leg.is_up
+        talking = after.state is SessionState.CONNECTED
+        finishing = after.ended and any(r.state in ("closing", "archiving") for r in after.recordings)
+        assert deadlines(after) or held or talking or finishing
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_history_keeps_the_invariants_and_folds_to_the_same_session(data: st.DataObject) -> None:
+    now = 1_000_000
+    session = step(None, ARRIVED, now)
+    check(None, session)
+    log: list[tuple[int, ev.Event]] = [(now, ARRIVED)]
+    agents: dict[str, Agent] = {}
+    for user_id in AGENTS:
+        agent = step_agent(None, ag.AgentCreated(user_id, "default"), now)
+        for event in (ag.WentLive(), ag.StateChosen(ag.Chosen.READY)):
+            agent = step_agent(agent, event, now)
+        agents[user_id] = agent
+    for _ in range(data.draw(st.integers(0, 40))):
+        event = candidates(session, data.draw, now)
+        now += data.draw(st.sampled_from((0, 1, 500, 20_000, 61_000)))
+        if isinstance(event, ev.DeadlinePassed):
+            now = max(now, event.at)
+        try:
+            after = step(session, event, now)
+            told = agent_events(session, after)
+            stepped = dict(agents)
+            for agent_id, said in told:
+                stepped[agent_id] = step_agent(stepped[agent_id], said, now)
+        except (Stale, Refused):
+            continue
+        check(session, after)
+        orders(session, after, event)
+        agents, session = stepped, after
+        log.append((now, event))
+        for agent in agents.values():
+            assert len(agent.contacts) <= agent.voice_capacity
+        if session.done:
+            assert all(not agent.contacts for agent in agents.values())
+
+    again: Session | None = None
+    for at, event in log:
+        name, body = codec.EVENTS.dump(event)
+        again = step(again, codec.EVENTS.load(name, body), at)
+    assert again == session, "the row is the fold of the logged events"
+    assert codec.SESSION.validate_json(codec.SESSION.dump_json(session)) == session
+    for visit in session.visits:
+        assert visit.outcome in (None, *VisitOutcome)
+
+
+def test_the_table_names_every_event_in_every_state() -> None:
+    known = {event for _, event in TRANSITIONS}
+    assert known == set(ev.Event.__args__) - {ev.CallArrived}
+    for state in SessionState:
+        missing = {e.__name__ for e in known if (state, e) not in TRANSITIONS}
+        assert missing <= {"AgentOffered"}, (state, missing)
+
+
+def test_a_pair_outside_the_table_is_a_bug() -> None:
+    arriving = step(None, ARRIVED, 1)
+    try:
+        step(arriving, ev.AgentOffered("usr_a", "Ana"), 2)
+    except IllegalTransition as bug:
+        assert "AgentOffered in arriving" in str(bug)
+    else:
+        raise AssertionError("offered a session that is not in a queue")
