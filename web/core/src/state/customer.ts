@@ -131,7 +131,8 @@ function viewed(state: CustomerState, call: CallView): CustomerState {
 function hungUp(state: CustomerState, at: number): CustomerState {
   if (state.phase === 'idle' || state.phase === 'ended') return state;
   if (state.call === null) return cleared(state);
-  const call: CallView = { ...state.call, state: 'ended', ended_at: at, end_reason: 'customer_hung_up' };
+  const end_reason = state.call.talk_started_at === null ? 'abandoned' : 'customer_hung_up';
+  const call: CallView = { ...state.call, state: 'ended', ended_at: at, end_reason };
   return { ...state, call, phase: 'ended' };
 }
 

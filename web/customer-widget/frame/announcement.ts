@@ -1,0 +1,23 @@
+/** What a screen reader is told as the call goes on. Null: nothing new to say. */
+import { reconnecting, screenOf, type CustomerState } from '../../core/src/state/customer';
+import type { WidgetI18n } from './context';
+
+export function announcement(state: CustomerState, i18n: WidgetI18n): string | null {
+  const screen = screenOf(state);
+  const mending = reconnecting(state);
+  if (mending !== null) return i18n.t(`reconnecting.${mending}`);
+  const agent = state.call?.agent_name ?? i18n.t('call.agent');
+  switch (screen) {
+    case 'queue':
+      if (state.position === null) return i18n.t('queue.title');
+      return state.position === 1 ? i18n.t('queue.next') : i18n.t('queue.said', { n: state.position });
+    case 'connecting':
+      return i18n.t('connecting.title');
+    case 'call':
+      return state.call?.state === 'held' ? i18n.t('call.held.said') : i18n.t('call.talking', { agent });
+    case 'ended':
+      return i18n.endReason(state.call?.end_reason ?? 'unknown');
+    default:
+      return null;
+  }
+}
