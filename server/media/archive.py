@@ -175,8 +175,7 @@ def _pairs(part: _Part) -> list[tuple[Segment, Segment]]:
     agent = {segment.header["mono_ns"]: segment for segment in part.agent}
     starts = sorted({**customer, **agent}, key=lambda key: int(key))
     return [
-        (customer.get(start) or _empty(agent[start]), agent.get(start) or _empty(customer[start]))
-        for start in starts
+        (customer.get(start) or _empty(agent[start]), agent.get(start) or _empty(customer[start])) for start in starts
     ]
 
 

@@ -1,7 +1,7 @@
 """Archive jobs for a control node: one subprocess at a time, niced, with a time limit.
 
-    jobs = ArchiveJobs()
-    result = await jobs.archive([part_files(spool, tenant, session, recording, 1)], customer_out, agent_out)
+jobs = ArchiveJobs()
+result = await jobs.archive([part_files(spool, tenant, session, recording, 1)], customer_out, agent_out)
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ class ArchiveJobs:
         self._timeout_s = timeout_s
         self._one_at_a_time = asyncio.Semaphore(1)
 
-    async def archive(
-        self, parts: Sequence[PartFiles], customer_out: Path, agent_out: Path
-    ) -> ArchiveResult:
+    async def archive(self, parts: Sequence[PartFiles], customer_out: Path, agent_out: Path) -> ArchiveResult:
         """Join parts into one file a side. Raises ArchiveError (also with code `timeout`)."""
         arguments = ["archive", "--customer-out", str(customer_out), "--agent-out", str(agent_out)]
         for part in parts:

@@ -142,9 +142,7 @@ class MemoryEngine:
         worker_id, session = self._holder(session_id, leg_id)
         await self.report(worker_id, session_id, LegDown(leg_id, session.legs[leg_id], reason))
 
-    async def report(
-        self, worker_id: str, session_id: str, report: MediaReport, epoch: int | None = None
-    ) -> None:
+    async def report(self, worker_id: str, session_id: str, report: MediaReport, epoch: int | None = None) -> None:
         """Hand any report to the listener, with the session's epoch unless another is given."""
         if self._listener is None:
             return

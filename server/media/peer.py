@@ -26,6 +26,7 @@ RATE = 48_000
 FRAME = 960  # 20 ms
 TONE_DBFS = -20.0
 SILENT_DBFS = -120.0
+JUDGED_S = 0.4  # less sound than this tells no pitch
 
 Samples = NDArray[np.int16]
 
@@ -138,11 +139,13 @@ class Peer:
         self._window.clear()
 
     async def wait_for(self, good: Callable[[Heard], bool], timeout_s: float = 10) -> Heard:
-        """Wait until what is heard is as wished. Raises TimeoutError that says what was heard instead."""
+        """Wait until what is heard is as wished, for at least JUDGED_S since the last `forget`.
+
+        Raises TimeoutError that says what was heard instead."""
         heard = self.heard()
         try:
             async with asyncio.timeout(timeout_s):
-                while not good(heard):
+                while len(self._window) * FRAME < JUDGED_S * RATE or not good(heard):
                     self._news.clear()
                     await self._news.wait()
                     heard = self.heard()
@@ -162,6 +165,12 @@ class Peer:
             self._listening.cancel()
             await asyncio.wait([self._listening])
         await self._pc.close()
+
+    def crash(self) -> None:
+        """Fall silent without a goodbye, like a tab that was killed: the sockets are gone at once."""
+        for sender in self._pc.getSenders():
+            for protocol in sender.transport.transport._connection._protocols:
+                protocol.transport.close()
 
     def _wake(self) -> None:
         self._news.set()

@@ -28,6 +28,13 @@ from server.services.ports import LegTelemetry, OrderResult, OrderStamp, WorkerI
 WAIT_S = 10.0
 
 
+async def eventually(good: Callable[[], bool], timeout_s: float = WAIT_S) -> None:
+    """Wait for something that tells nobody when it comes true."""
+    async with asyncio.timeout(timeout_s):
+        while not good():  # noqa: ASYNC110 - there is no event to wait on
+            await asyncio.sleep(0.01)
+
+
 class Listener:
     """Remembers everything; `until` waits for something to be true."""
 

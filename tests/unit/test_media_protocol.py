@@ -22,9 +22,7 @@ plans = st.builds(
     st.none() | recordings,
 )
 orders = (
-    st.builds(media.OpenLeg, text, number, text)
-    | st.builds(media.ApplyPlan, plans)
-    | st.builds(media.ReleaseSession)
+    st.builds(media.OpenLeg, text, number, text) | st.builds(media.ApplyPlan, plans) | st.builds(media.ReleaseSession)
 )
 reports = (
     st.builds(media.LegUp, text, number)

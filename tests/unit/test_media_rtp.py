@@ -64,9 +64,7 @@ def test_a_codec_that_was_not_negotiated_is_not_sent() -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 2), st.integers(0, 65535), st.integers(0, 0xFFFFFFFF)), min_size=1, max_size=60
-    )
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 65535), st.integers(0, 0xFFFFFFFF)), min_size=1, max_size=60)
 )
 def test_no_sequence_number_is_used_twice(steps: list[tuple[int, int, int]]) -> None:
     """SRTP must never protect two packets under one number (RFC 3711 section 9.1)."""

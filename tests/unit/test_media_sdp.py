@@ -68,9 +68,7 @@ def test_an_offer_needs_no_candidate() -> None:
     assert parse_offer(without("a=candidate")).candidates == ()
 
 
-@pytest.mark.parametrize(
-    "missing", ["a=ice-ufrag", "a=ice-pwd", "a=fingerprint", "a=setup", "a=rtcp-mux", "v="]
-)
+@pytest.mark.parametrize("missing", ["a=ice-ufrag", "a=ice-pwd", "a=fingerprint", "a=setup", "a=rtcp-mux", "v="])
 def test_what_must_be_there(missing: str) -> None:
     assert code_of(without(missing)) == "bad_sdp"
 

@@ -27,7 +27,7 @@ from server.media.relay.worker import Worker, WorkerSettings
 log = structlog.get_logger(__name__)
 
 DEFAULT_CAPACITY = 300  # legs; measured: about 300 calls a core at full load (docs/architecture)
-GOODBYE_S = 0.5
+GOODBYE_S = 0.7  # at most, for the last reports to be acknowledged
 _PR_SET_PDEATHSIG = 1
 
 
@@ -106,10 +106,9 @@ async def _serve(settings: WorkerSettings, path: Path, stop: asyncio.Event) -> N
             log.info("media_worker_ready", worker=settings.worker_id, socket=str(path))
             await stop.wait()
             worker.close()
-            await asyncio.sleep(0)  # the peers' goodbyes begin
+            await control.drain(GOODBYE_S)  # the last reports, and the peers' goodbyes meanwhile
             await control.close()
             path.unlink(missing_ok=True)
-            await asyncio.sleep(GOODBYE_S)
             raise _Stopped
     except* _Stopped:
         pass

@@ -45,6 +45,7 @@ from server.services.ports import MediaError
 CONSENT_TICK_S = 0.5
 CONSENT_EVERY_S = 5.0  # while packets flow: the pace of RFC 7675 section 5.1
 CONSENT_HURRY_S = 1.0  # nothing heard for so long: ask at every tick
+CONSENT_WORRY_S = 8.0  # our checks unanswered for so long, though packets come: ask at every tick as well
 LOSS_S = 4.5  # nothing authenticated heard for so long: the peer is gone (seen within 6 s)
 CONSENT_EXPIRES_S = 30.0  # RFC 7675 section 5.1: without an answer to our own checks we may not send
 SOCKET_BUFFER_BYTES = 256 * 1024  # 2 s of a call: a stall of the loop loses nothing
@@ -204,7 +205,8 @@ class _Agent(Connection):
                 link.lose("ice_lost")
                 return
             pair = self._nominated.get(1)
-            if pair is None or (silent < CONSENT_HURRY_S and now - asked < CONSENT_EVERY_S):
+            calm = silent < CONSENT_HURRY_S and now - link.answered_at < CONSENT_WORRY_S
+            if pair is None or (calm and now - asked < CONSENT_EVERY_S):
                 continue
             asked = now
             key = cast(str, self.remote_password).encode()

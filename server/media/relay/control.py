@@ -6,6 +6,7 @@ handler on TLS with a token: nothing here depends on the transport."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Coroutine
 from pathlib import Path
@@ -66,6 +67,14 @@ class ControlServer:
             await web.UnixSite(self._runner, str(path)).start()
         finally:
             os.umask(mask)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until all reports are acknowledged, at most so long; 100 ms for the goodbyes to leave."""
+        await asyncio.sleep(0.1)
+        if self._connections:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._worker.settled.wait()
 
     async def close(self) -> None:
         for connection in list(self._connections):

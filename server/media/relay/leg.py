@@ -238,4 +238,3 @@ class Leg:
         self.listeners = ()
         self.speaking = None
         self.recorder = None
-

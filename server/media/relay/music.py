@@ -73,9 +73,7 @@ class Library:
 class Player:
     """One leg's place in a prompt; the key of its source, and the numbering of its packets."""
 
-    def __init__(
-        self, source: Source, codecs: tuple[Codec, ...], codec: Codec, loop: tuple[bytes, ...]
-    ) -> None:
+    def __init__(self, source: Source, codecs: tuple[Codec, ...], codec: Codec, loop: tuple[bytes, ...]) -> None:
         self.source = source
         self.codecs = codecs  # of the leg it was made for
         self._loop = loop

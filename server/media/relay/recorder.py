@@ -71,10 +71,14 @@ class PartRecorder:
         if paused != self._paused:
             self._paused = paused
             self._mark(capture.PAUSE if paused else capture.RESUME)
+            self._write_out()  # the order's answer promises it
 
     def flush(self) -> None:
         """Once a second: note that the part is alive, and hand the records to the system."""
         self._mark(capture.TICK)
+        self._write_out()
+
+    def _write_out(self) -> None:
         try:
             for writer in self._writers.values():
                 writer.flush()

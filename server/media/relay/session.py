@@ -158,9 +158,7 @@ class RelaySession:
         if running is not None:
             running.set_paused(order.paused)
             return
-        files = part_files(
-            self._studio.spool, self.tenant, self.session_id, order.recording_id, order.part
-        )
+        files = part_files(self._studio.spool, self.tenant, self.session_id, order.recording_id, order.part)
         context = PartContext(self.session_id, self.epoch, files)
         recorder = PartRecorder(order, context, self._studio.opener, lambda code: self._failed(order, code))
         if recorder.failed:

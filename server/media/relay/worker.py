@@ -69,6 +69,8 @@ class Worker:
         self.on_report: Callable[[Report], None] = lambda report: None
         self.on_telemetry: Callable[[list[LegTelemetry]], None] = lambda legs: None
         self.unacknowledged: deque[Report] = deque()
+        self.settled = asyncio.Event()  # no report waits for its acknowledgement
+        self.settled.set()
         self.dropped_reports = 0
         self._seq = 0
         self._ledger = Ledger()
@@ -161,6 +163,7 @@ class Worker:
         self._seq += 1
         numbered = Report(self._seq, session_id, epoch, report)
         self.unacknowledged.append(numbered)
+        self.settled.clear()
         if len(self.unacknowledged) > REPORTS_KEPT:
             self.unacknowledged.popleft()
             self.dropped_reports += 1
@@ -171,6 +174,8 @@ class Worker:
     def acknowledge(self, seq: int) -> None:
         while self.unacknowledged and self.unacknowledged[0].seq <= seq:
             self.unacknowledged.popleft()
+        if not self.unacknowledged:
+            self.settled.set()
 
     # --- timers ---
 

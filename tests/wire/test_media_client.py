@@ -1,0 +1,172 @@
+"""The client when connections break and listeners fail, and the worker when its parent dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from server.domain.media import LegDown, LegUp, MediaReport, OpenLeg
+from server.media import client_link
+from server.media.client import WorkersClient
+from server.services.ports import MediaError
+from tests.helpers.rtc_peer import Listener, WorkerProcess, eventually, running
+
+
+class Wire:
+    """A UNIX socket in front of the worker's, that can be cut or held."""
+
+    def __init__(self, target: Path, path: Path) -> None:
+        self.target, self.path = target, path
+        self.cut_after_request = False
+        self.silent = False
+        self._writers: list[asyncio.StreamWriter] = []
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        server = await asyncio.start_unix_server(self._connection, str(self.path))
+        try:
+            yield
+        finally:
+            server.close()
+            self.cut()
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_unix_connection(str(self.target))
+        self._writers += [writer, far_writer]
+        await asyncio.gather(self._pipe(reader, far_writer, True), self._pipe(far_reader, writer, False))
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, out: bool) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                if self.silent and not out:
+                    continue
+                cutting = out and self.cut_after_request and not data.startswith(b"GET")
+                if cutting:
+                    self.cut_after_request, self.silent = False, True
+                writer.write(data)
+                if cutting:
+                    await asyncio.sleep(0.05)  # the worker has it, and its answer is lost
+                    self.cut()
+                    self.silent = False
+                    return
+        writer.close()
+
+
+async def test_an_order_survives_a_cut_connection(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        wire, listener = Wire(rig.worker.socket, tmp_path / "wire.sock"), Listener()
+        async with wire.open():
+            engine = WorkersClient({"media-1": wire.path})
+            await engine.start(listener)
+            await listener.until(lambda: bool(listener.ups))
+            caller = rig.caller()
+            order = OpenLeg("customer", 1, await rig.peer().offer())
+            wire.cut_after_request = True
+            stamp = caller.stamp()
+            result = await engine.order("media-1", stamp, order)
+            assert not wire.cut_after_request
+            assert result == await rig.engine.order("media-1", stamp, order), "carried out once"
+            assert len(listener.ups) == 2
+            assert listener.downs == [], "a broken connection is no dead worker"
+            await engine.stop()
+
+
+async def test_a_worker_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_link, "ORDER_TIMEOUT_S", 0.3)
+    async with running(tmp_path) as rig:
+        wire, listener = Wire(rig.worker.socket, tmp_path / "wire.sock"), Listener()
+        async with wire.open():
+            engine = WorkersClient({"media-1": wire.path})
+            await engine.start(listener)
+            await listener.until(lambda: bool(listener.ups))
+            wire.silent = True
+            with pytest.raises(MediaError) as caught:
+                await engine.list_legs("media-1")
+            assert caught.value.code == "worker_timeout"
+            await engine.stop()
+
+
+class Picky(Listener):
+    """Can't take the reports of one session."""
+
+    tries = 0
+
+    async def on_report(self, worker_id: str, session_id: str, epoch: int, report: MediaReport) -> None:
+        if session_id == "poison":
+            self.tries += 1
+            raise RuntimeError("no such session")
+        await super().on_report(worker_id, session_id, epoch, report)
+
+
+async def test_a_poisoned_report_holds_up_nobody_and_is_skipped_at_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as rig:
+        await rig.engine.stop()
+        listener, engine = Picky(), WorkersClient({"media-1": rig.worker.socket})
+        rig.engine = engine
+        await engine.start(listener)
+        await listener.until(lambda: bool(listener.ups))
+        await rig.caller("poison").open("a", rig.peer(440))
+        await eventually(lambda: listener.tries > 0)
+        await rig.caller("good").open("a", rig.peer(440))
+        await listener.until_report(LegUp("a", 1), session="good")
+        monkeypatch.setattr(client_link, "BACKOFF_S", (0.001, 0.002))
+        await eventually(lambda: listener.tries == client_link.POISON_TRIES)
+        last, third = Listener(), WorkersClient({"media-1": rig.worker.socket})
+        await rig.peers[-1].close()
+        await listener.until_report(LegDown("a", 1, "dtls_closed"), session="good")
+        await engine.list_legs("media-1")
+        await third.start(last)
+        await last.until(lambda: bool(last.ups))
+        await third.list_legs("media-1")
+        assert last.reports == [], "all were acknowledged"
+        await third.stop()
+
+
+async def test_a_worker_that_comes_up_later(tmp_path: Path) -> None:
+    worker, listener = WorkerProcess(tmp_path), Listener()
+    engine = WorkersClient({"media-1": worker.socket})
+    await engine.start(listener)
+    with pytest.raises(MediaError) as caught:
+        await engine.list_legs("media-1")
+    assert caught.value.code == "worker_gone"
+    await worker.start()
+    await listener.until(lambda: bool(listener.ups))
+    assert listener.downs == []
+    await engine.stop()
+    await worker.stop()
+
+
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-m", "server.media.relay", *sys.argv[1:]])
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl")
+async def test_a_worker_dies_with_its_parent(tmp_path: Path) -> None:
+    path, listener = tmp_path / "w.sock", Listener()
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT,
+        "--id", "w", "--socket", str(path), "--spool", str(tmp_path), "--bind", "127.0.0.1",
+    )  # fmt: skip
+    engine = WorkersClient({"w": path})
+    await engine.start(listener)
+    await listener.until(lambda: bool(listener.ups))
+    parent.kill()
+    await parent.wait()
+    await listener.until(lambda: bool(listener.downs))
+    await engine.stop()

@@ -1,0 +1,240 @@
+"""The worker process under abuse, death and broken connections."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import stat
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+from server.domain.media import LegUp, OpenLeg, ReleaseSession
+from server.media.client import WorkersClient
+from server.services.ports import MediaError
+from tests.helpers.rtc_peer import Caller, Listener, eventually, running
+
+
+def client_hello() -> bytes:
+    """A DTLS 1.2 ClientHello with a cipher that nobody wants."""
+    body = b"\xfe\xfd" + os.urandom(32) + b"\0\0" + struct.pack("!H", 2) + b"\0\0" + b"\x01\0"
+    size = struct.pack("!I", len(body))[1:]
+    handshake = b"\x01" + size + b"\0\0" + b"\0\0\0" + size + body
+    return b"\x16\xfe\xfd" + bytes(8) + struct.pack("!H", len(handshake)) + handshake
+
+
+ALERT = b"\x15\xfe\xfd" + bytes(2) + bytes(5) + b"\x09" + b"\x00\x02\x02\x28"
+BAD_STUN = (
+    b"\x00\x01\x00\x04\x21\x12\xa4\x42" + bytes(12) + b"\x80\x28\x00\x04",
+    b"\x00\x01\x00\x01\x21\x12\xa4\x42" + bytes(13),
+    b"\x01\x01\x00\x08\x21\x12\xa4\x42" + bytes(12) + b"\x00\x06\x00\x04\xff\xff\xff\xff",
+    b"\x00",
+)
+
+
+async def spray(ports: list[int]) -> None:
+    """A stranger's packets to all of a leg's ports, 200 rounds a second."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        while True:
+            for port in ports:
+                for data in (client_hello(), ALERT, b"\x80" + os.urandom(60), *BAD_STUN):
+                    sock.sendto(data, ("127.0.0.1", port))
+            await asyncio.sleep(0.005)
+
+
+def ports_of(sdp: str) -> list[int]:
+    return [int(line.split()[5]) for line in sdp.splitlines() if line.startswith("a=candidate:")]
+
+
+def can_bind(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+async def test_a_strangers_spray_keeps_no_call_from_connecting(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        for index in range(4):
+            caller, peer = rig.caller(f"s{index}"), rig.peer(440)
+            result = await caller.order(OpenLeg("customer", 1, await peer.offer()))
+            assert result.sdp is not None
+            spraying = asyncio.create_task(spray(ports_of(result.sdp)))
+            await asyncio.sleep(0.05)  # the spray comes first: this is what the test is about
+            await peer.answer(result.sdp)
+            await rig.listener.until_report(LegUp("customer", 1), session=f"s{index}")
+            spraying.cancel()
+
+
+async def test_candidates_and_names_in_the_offer_do_not_stall(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        caller, peer = rig.caller(), rig.peer(440)
+        offer = await peer.offer(candidates=True)
+        at = offer.index("a=candidate")
+        extra = (
+            "a=candidate:9 1 udp 2113937151 b1a2c3d4-1111-4222-8333-444455556666.local 50000 typ host\r\n"
+            "a=candidate:8 1 tcp 1518280447 192.0.2.9 9 typ host tcptype active\r\n"
+        )
+        began = time.monotonic()
+        result = await caller.order(OpenLeg("customer", 1, offer[:at] + extra + offer[at:]))
+        assert time.monotonic() - began < 0.5
+        assert result.sdp is not None
+        await peer.answer(result.sdp)
+        await rig.listener.until_report(LegUp("customer", 1))
+
+
+async def test_mutated_offers_give_an_answer_or_a_code(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    async with running(tmp_path) as rig:
+        good = await rig.peer().offer()
+        codes: dict[str, int] = {}
+        for index in range(150):
+            text = list(good)
+            for _ in range(dice.randint(1, 6)):
+                at = dice.randrange(len(text))
+                text[at : at + dice.randint(0, 20)] = dice.choice(["", "\r\n", "0", "é", " ", "a=", "\ud800", "\0"])
+            caller = rig.caller(f"fuzz{index}")
+            try:
+                await caller.order(OpenLeg("leg", 1, "".join(text)))
+                codes["answered"] = codes.get("answered", 0) + 1
+            except MediaError as error:
+                codes[error.code] = codes.get(error.code, 0) + 1
+            await caller.order(ReleaseSession())
+        assert set(codes) <= {"answered", "bad_sdp", "no_audio", "sdp_too_large"}, codes
+        await rig.call()
+
+
+async def test_ports_run_out_and_come_back(tmp_path: Path) -> None:
+    low = 42000 + os.getpid() % 1000 * 8
+    async with running(tmp_path, "--bind", "127.0.0.1", "--ports", f"{low}-{low + 1}") as rig:
+        caller = rig.caller()
+        answers = []
+        for leg in ("a", "b"):
+            answers.append((await caller.order(OpenLeg(leg, 1, await rig.peer().offer()))).sdp or "")
+        assert sorted(port for sdp in answers for port in ports_of(sdp)) == [low, low + 1]
+        offer = await rig.peer().offer()
+        stamp = caller.stamp()
+        with pytest.raises(MediaError) as caught:
+            await rig.engine.order("media-1", stamp, OpenLeg("c", 1, offer))
+        assert caught.value.code == "no_ports"
+        await rig.engine.close_leg("media-1", "s1", "a")
+        await eventually(lambda: can_bind(low))
+        assert (await rig.engine.order("media-1", stamp, OpenLeg("c", 1, offer))).sdp, "not the old answer"
+
+
+async def test_announced_addresses(tmp_path: Path) -> None:
+    async with running(tmp_path, "--announce", "203.0.113.5,127.0.0.1") as rig:
+        peer = rig.peer(440)
+        result = await rig.caller().order(OpenLeg("customer", 1, await peer.offer()))
+        assert result.sdp is not None
+        assert " 203.0.113.5 " in result.sdp
+        await peer.answer(result.sdp)
+        await rig.listener.until_report(LegUp("customer", 1))
+
+
+async def test_a_killed_worker_is_noticed_and_the_call_goes_on_at_the_next_epoch(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        await rig.call()
+        incarnation = rig.listener.ups[0].incarnation
+        began = time.monotonic()
+        rig.worker.kill()
+        await rig.listener.until(lambda: bool(rig.listener.downs))
+        noticed = time.monotonic() - began
+        print(f"noticed after {noticed * 1000:.0f} ms")
+        assert noticed < 0.3
+        assert rig.listener.downs == [("media-1", incarnation)]
+        with pytest.raises(MediaError) as caught:
+            await rig.engine.list_legs("media-1")
+        assert caught.value.code == "worker_gone"
+        assert rig.engine.workers() == []
+        await rig.worker.start()
+        await rig.listener.until(lambda: len(rig.listener.ups) == 2)
+        assert rig.listener.ups[1].incarnation != incarnation
+        caller, customer, agent = rig.caller(epoch=2), rig.peer(440), rig.peer(880)
+        await caller.open("customer", customer, generation=2)
+        await caller.open("agent", agent, generation=2)
+        await caller.bridge()
+        await customer.wait_tone(880)
+        await agent.wait_tone(440)
+        assert len(rig.listener.downs) == 1
+
+
+async def test_reports_wait_for_the_next_connection_and_come_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        await rig.call()
+        await rig.engine.stop()
+        for peer in rig.peers:
+            await peer.close()  # reported to nobody
+        listener, engine = Listener(), WorkersClient({"media-1": rig.worker.socket})
+        listener.fail_reports = 3
+        await engine.start(listener)
+        await listener.until(lambda: len(listener.reports) >= 2)
+        assert {report.leg_id for report in listener.all()} == {"customer", "agent"}  # type: ignore[union-attr]
+        assert listener.fail_reports == 0
+        seen = len(listener.reports)
+        await asyncio.wait_for(engine.list_legs("media-1"), 5)  # the acknowledgement went before
+        await engine.stop()
+        third, engine = Listener(), WorkersClient({"media-1": rig.worker.socket})
+        await engine.start(third)
+        await third.until(lambda: bool(third.ups))
+        await engine.list_legs("media-1")
+        assert third.reports == []
+        assert seen == len(set(map(str, listener.reports)))
+        await engine.stop()
+
+
+async def test_the_newest_connection_gets_the_reports_and_all_may_order(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        second = Listener()
+        engine = WorkersClient({"media-1": rig.worker.socket})
+        await engine.start(second)
+        await second.until(lambda: bool(second.ups))
+        peer = rig.peer(440)
+        await rig.caller().open("customer", peer)
+        await second.until_report(LegUp("customer", 1))
+        assert rig.listener.reports == []
+        await engine.stop()
+        caller = rig.caller("s2")
+        await caller.open("customer", rig.peer(440))
+        await rig.listener.until_report(LegUp("customer", 1), session="s2")
+
+
+async def test_a_worker_without_a_control_node_keeps_its_calls(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        _, customer, agent = await rig.call()
+        await rig.engine.stop()
+        await customer.wait_tone(880)
+        await agent.wait_tone(440)
+
+
+async def test_sigterm_ends_it_quickly_and_tells_the_peers(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        _, customer, _ = await rig.call()
+        assert await rig.worker.stop() < 2
+        assert rig.worker.process is not None
+        assert rig.worker.process.returncode == 0
+        await eventually(lambda: customer.state != "connected", 3)
+        assert not rig.worker.socket.exists()
+
+
+async def test_the_socket_is_private_and_draining_shows(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        assert stat.S_IMODE(rig.worker.socket.stat().st_mode) == 0o600
+        assert [info.worker_id for info in rig.engine.workers()] == ["media-1"]
+        await rig.engine.drain("media-1")
+        await eventually(lambda: not rig.engine.workers(), 3)
+
+
+async def test_bad_ids_never_become_paths(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        caller = Caller(rig.engine, session_id="../../etc")
+        with pytest.raises(MediaError) as caught:
+            await caller.bridge()
+        assert caught.value.code == "internal"
