@@ -1,0 +1,107 @@
+# Patchbay. `make help` lists what there is. Everything lands in .venv, web/node_modules and the data folder.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .make
+WITH_NODE := tools/with-node
+WEB_SOURCES := $(shell find web -type f -not -path '*/node_modules/*' 2>/dev/null)
+PIP_COMPILE := $(BIN)/pip-compile -q --generate-hashes --no-header --no-annotate --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: $(STAMPS)/run $(STAMPS)/web ## Install, build, and serve the demo on http://127.0.0.1:8080
+	@exec $(BIN)/patchbay serve --demo
+
+.PHONY: test
+test: $(STAMPS)/test $(STAMPS)/web ## Every test: Python, web, real browsers (up to 20 minutes)
+	tools/test-packages
+	$(WITH_NODE) npm --prefix web run check
+	$(WITH_NODE) npm --prefix web run size
+	$(WITH_NODE) npm --prefix web test
+	$(BIN)/python -m pytest
+
+.PHONY: check
+check: $(STAMPS)/test $(STAMPS)/modules ## Lint, types and unit tests, in under a minute
+	$(MAKE) --no-print-directory lint types
+	$(BIN)/python -m pytest tests/unit tests/stories tests/test_imports.py
+	$(WITH_NODE) npm --prefix web test
+
+.PHONY: lint
+lint: $(STAMPS)/test ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(STAMPS)/test ## mypy --strict
+	$(BIN)/mypy
+
+.PHONY: wire-types
+wire-types: $(STAMPS)/run $(STAMPS)/modules ## Write the TypeScript of the wire messages from the Python ones
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(WITH_NODE) npm --prefix web run types
+
+.PHONY: migrate
+migrate: $(STAMPS)/run ## Bring the database to this version's schema
+	$(BIN)/patchbay migrate
+
+.PHONY: bench-setup
+bench-setup: $(STAMPS)/test $(STAMPS)/web ## How soon click-to-call and a reload are two-way audio -> bench/out/setup.json
+	tools/test-packages
+	$(BIN)/python -m tests.bench.setup
+
+.PHONY: fuzz
+fuzz: $(STAMPS)/test ## Throw random SDP, wire messages and event histories at the parsers for longer than the tests do
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/unit tests/wire -k "fuzz or any_ or walk or mutated" --timeout 1800
+
+.PHONY: screenshots
+screenshots: $(STAMPS)/test $(STAMPS)/web ## Pictures of every screen in both themes -> docs/screenshots
+	tools/test-packages
+	$(BIN)/python -m tests.browser.screenshots
+
+.PHONY: lock
+lock: $(STAMPS)/run ## Choose versions anew: requirements/*.txt, with hashes and no download host
+	$(BIN)/pip install -q pip-tools
+	PIP_CONFIG_FILE=/dev/null $(PIP_COMPILE) -o requirements/run.txt pyproject.toml requirements/build.in
+	PIP_CONFIG_FILE=/dev/null $(PIP_COMPILE) --extra test -c requirements/run.txt -o requirements/test.txt pyproject.toml requirements/build.in
+	PIP_CONFIG_FILE=/dev/null $(PIP_COMPILE) -o requirements/node.txt requirements/node.in
+
+.PHONY: clean
+clean: ## Remove what was installed and built; the data folder stays
+	rm -rf $(VENV) $(STAMPS) web/node_modules server/static build dist *.egg-info
+
+# --- what the targets stand on ---
+
+$(STAMPS):
+	@mkdir -p $@
+
+$(BIN)/python: | $(STAMPS)
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v[:2] <= (3, 13))' || \
+		{ echo "Patchbay needs Python 3.11 to 3.13; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMPS)/run: requirements/run.txt pyproject.toml $(BIN)/python | $(STAMPS)
+	$(BIN)/pip install -q --require-hashes -r requirements/run.txt
+	$(BIN)/pip install -q --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/run requirements/test.txt
+	$(BIN)/pip install -q --require-hashes -r requirements/test.txt
+	@touch $@
+
+$(STAMPS)/modules: web/package.json web/package-lock.json $(STAMPS)/run
+	$(WITH_NODE) npm --prefix web ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(STAMPS)/web: $(STAMPS)/modules $(WEB_SOURCES)
+	$(WITH_NODE) npm --prefix web run build
+	@touch $@
