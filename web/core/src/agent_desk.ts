@@ -207,6 +207,12 @@ export class AgentDesk {
     void this.#env.ringer.arm();
   }
 
+  /** From a gesture: a microphone that failed, perhaps in the middle of a call. What is wrong shows in the state. */
+  async retryMicrophone(): Promise<void> {
+    await this.#needMicrophone().catch(() => undefined);
+    await this.#follow();
+  }
+
   /** The shown error was read. */
   errorSeen(): void {
     this.#did({ type: 'ErrorSeen' });
