@@ -164,13 +164,13 @@ class AdminService:
 
         async def edit(transaction: AdminTransaction, queue: Queue) -> Queue:
             edited = replace(queue, **settings)
-            await check_skills(transaction, actor.tenant, edited.skills)
+            skills = await check_skills(transaction, actor.tenant, edited.skills)
             if queue.active and not edited.active:
                 names = await transaction.entry_points_of(actor.tenant, queue_id)
                 if names:
                     where = tuple(("entry_point", name) for name in names)
                     raise Refused("in_use", "entry points lead to this queue", where=where)
-            return edited
+            return replace(edited, skills=skills)
 
         return await self._changes.change(actor, Queue, queue_id, version, edit)
 
@@ -246,8 +246,10 @@ async def found(transaction: AdminTransaction, kind: type[R], tenant: str, recor
     return record
 
 
-async def check_skills(transaction: AdminTransaction, tenant: str, skills: Sequence[SkillLevel]) -> None:
-    """Raises Refused: invalid, when a skill is unknown or named twice."""
+async def check_skills(
+    transaction: AdminTransaction, tenant: str, skills: Sequence[SkillLevel]
+) -> tuple[SkillLevel, ...]:
+    """The skills in the order in which they are stored. Raises Refused: invalid, when one is unknown or named twice."""
     seen: set[str] = set()
     for index, skill in enumerate(skills):
         loc = f"skills.{index}.skill_id"
@@ -256,6 +258,7 @@ async def check_skills(transaction: AdminTransaction, tenant: str, skills: Seque
         seen.add(skill.skill_id)
         if await transaction.get(Skill, tenant, skill.skill_id) is None:
             raise invalid(loc, "unknown_skill", "no such skill")
+    return tuple(sorted(skills, key=lambda skill: skill.skill_id))
 
 
 async def _check_queue(transaction: AdminTransaction, tenant: str, queue_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,8 @@ from server.services.admin import ChangeLog, check_skills, found
 from server.services.admin_ports import AdminTransaction
 from server.services.passwords import Passwords, readable_password, too_weak
 from server.services.refusals import Refused, invalid
+
+LOGIN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@+\-]*$"  # typed at every start of a shift; also an e-mail address
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class UserService:
     async def create(self, actor: AuthedUser, new: NewUser) -> tuple[User, str | None]:
         """The user, and the made-up password if none was given. Raises Refused: invalid, login_taken."""
         login = new.login.casefold()
+        if not re.fullmatch(LOGIN_PATTERN, login):
+            raise invalid("login", "bad_login", "letters, digits and . _ @ + - only")
         weak = too_weak(new.password, login) if new.password is not None else None
         if weak:
             raise invalid("password", "weak_password", weak)
@@ -64,8 +69,8 @@ class UserService:
 
         async def edit(transaction: AdminTransaction, user: User) -> User:
             edited = replace(user, **settings)
-            edited = replace(edited, login=edited.login.casefold())
-            await check_skills(transaction, actor.tenant, edited.skills)
+            skills = await check_skills(transaction, actor.tenant, edited.skills)
+            edited = replace(edited, login=edited.login.casefold(), skills=skills)
             if _rules(user) and not _rules(edited):
                 others = set(await transaction.active_admins(actor.tenant)) - {user_id}
                 if not others:

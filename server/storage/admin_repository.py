@@ -13,7 +13,8 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from server.domain.administration import (
@@ -31,6 +32,7 @@ from server.domain.administration import (
 )
 from server.domain.directory import Role
 from server.services.admin_ports import Duplicate
+from server.services.ports import StorageUnavailable
 from server.storage import admin_tables as rows
 from server.storage.engine import writing
 
@@ -70,12 +72,12 @@ class StoredAdmin:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[StoredTransaction]:
-        async with self._reading.begin() as connection:
+        async with _translated(), self._reading.begin() as connection:
             yield StoredTransaction(connection)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[StoredTransaction]:
-        async with self._writing.begin() as connection:
+        async with _translated(), self._writing.begin() as connection:
             yield StoredTransaction(connection)
 
 
@@ -137,7 +139,7 @@ class StoredTransaction:
         table, owner = _SKILLS[kind]
         query = sa.select(owner, table.c.skill_id, table.c.level).where(owner.in_(ids)).order_by(table.c.skill_id)
         found: dict[str, tuple[SkillLevel, ...]] = {}
-        for owner_id, skill_id, level in (await self._connection.execute(query)).tuples():
+        for owner_id, skill_id, level in await self._connection.execute(query):
             found[owner_id] = (*found.get(owner_id, ()), SkillLevel(skill_id, level))
         return found
 
@@ -187,7 +189,7 @@ class StoredTransaction:
             .where(USER.c.tenant == tenant, USER_SKILL.c.skill_id == skill_id, USER.c.active)
         )
         found = await self._connection.execute(sa.union_all(queues, users))
-        return tuple((kind, name) for kind, name in found.tuples())
+        return tuple((kind, name) for kind, name in found)
 
     async def entry_points_of(self, tenant: str, queue_id: str) -> tuple[str, ...]:
         query = sa.select(ENTRY_POINT.c.name).where(
@@ -220,6 +222,14 @@ class StoredTransaction:
 
     async def drop_expired_logins(self, now_ms: int) -> None:
         await self._connection.execute(sa.delete(LOGIN_SESSION).where(LOGIN_SESSION.c.expires_at <= now_ms))
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        yield
+    except (OperationalError, PoolTimeout) as error:
+        raise StorageUnavailable(str(error.args[0] if error.args else error)) from error
 
 
 def _columns(record: Record) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class StoredDirectory:
     async def entry_point_by_key(self, key: str) -> EntryPoint | None:
         query = sa.select(ENTRY_POINT.c.tenant, ENTRY_POINT.c.id).where(ENTRY_POINT.c.key == key)
         async with self._engine.connect() as connection:
-            found = (await connection.execute(query)).tuples().first()
+            found = (await connection.execute(query)).first()
         return None if found is None else await self.entry_point(*found)
 
     async def entry_point(self, tenant: str, entry_point_id: str) -> EntryPoint | None:

@@ -1,0 +1,158 @@
+"""/queues: where sessions wait."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from server.domain.administration import Queue, SkillLevel
+from server.signaling.access import ADMINS, STAFF
+from server.signaling.rest.endpoint import Call, Endpoint, Endpoints, Nothing
+from server.signaling.rest.models import (
+    Id,
+    Name,
+    Page,
+    PageQuery,
+    RestModel,
+    Version,
+    given,
+)
+from server.signaling.rest.record_page import record_page
+from server.signaling.rest.users import MAX_SKILLS, Level
+
+RingTimeout = Annotated[int, Field(ge=5, le=120, description="seconds until an offer moves on")]
+WrapUp = Annotated[int, Field(ge=0, le=600, description="seconds; 0: no wrap-up")]
+ServiceLevel = Annotated[int, Field(ge=1, le=3600, description="seconds to answer within")]
+
+
+class QueueSkill(RestModel):
+    skill_id: Id
+    min_level: Level
+
+
+QueueSkills = Annotated[list[QueueSkill], Field(max_length=MAX_SKILLS)]
+
+
+class QueueView(RestModel):
+    queue_id: str
+    name: str
+    skills: list[QueueSkill]
+    ring_timeout_s: int
+    wrap_up_s: int
+    disposition_required: bool
+    record: bool
+    service_level_s: int
+    active: bool
+    version: int
+
+
+class QueueCreate(RestModel):
+    name: Name
+    skills: QueueSkills = Field(default_factory=list)
+    ring_timeout_s: RingTimeout = 20
+    wrap_up_s: WrapUp = 60
+    disposition_required: bool = True
+    record: bool = True
+    service_level_s: ServiceLevel = 20
+
+
+class QueueChange(RestModel):
+    version: Version
+    name: Name | None = None
+    skills: QueueSkills | None = None
+    ring_timeout_s: RingTimeout | None = None
+    wrap_up_s: WrapUp | None = None
+    disposition_required: bool | None = None
+    record: bool | None = None
+    service_level_s: ServiceLevel | None = None
+    active: bool | None = None
+
+
+def view(queue: Queue) -> QueueView:
+    return QueueView(
+        queue_id=queue.id,
+        name=queue.name,
+        skills=[QueueSkill(skill_id=skill.skill_id, min_level=skill.level) for skill in queue.skills],
+        ring_timeout_s=queue.ring_timeout_s,
+        wrap_up_s=queue.wrap_up_s,
+        disposition_required=queue.disposition_required,
+        record=queue.record,
+        service_level_s=queue.service_level_s,
+        active=queue.active,
+        version=queue.version,
+    )
+
+
+def _levels(skills: list[QueueSkill]) -> tuple[SkillLevel, ...]:
+    return tuple(SkillLevel(skill.skill_id, skill.min_level) for skill in skills)
+
+
+async def list_queues(call: Call[Nothing, PageQuery]) -> Page[QueueView]:
+    return await record_page(call, Queue, view)
+
+
+async def create_queue(call: Call[QueueCreate, Nothing]) -> QueueView:
+    settings = {name: getattr(call.body, name) for name in QueueCreate.model_fields}
+    settings["skills"] = _levels(call.body.skills)
+    return view(await call.deps.admin.create_queue(call.user, settings))
+
+
+async def read_queue(call: Call[Nothing, Nothing]) -> QueueView:
+    return view(await call.deps.admin.get(call.user, Queue, call.part("queue_id")))
+
+
+async def change_queue(call: Call[QueueChange, Nothing]) -> QueueView:
+    changes = given(call.body)
+    if call.body.skills is not None:
+        changes["skills"] = _levels(call.body.skills)
+    queue_id = call.part("queue_id")
+    return view(await call.deps.admin.change_queue(call.user, queue_id, call.body.version, changes))
+
+
+async def deactivate_queue(call: Call[Nothing, Nothing]) -> None:
+    await call.deps.admin.change_queue(call.user, call.part("queue_id"), None, {"active": False})
+
+
+ENDPOINTS: Endpoints = (
+    Endpoint("GET", "/queues", "List queues", STAFF, list_queues, query=PageQuery, answer=Page[QueueView]),
+    Endpoint(
+        "POST",
+        "/queues",
+        "Create a queue",
+        ADMINS,
+        create_queue,
+        body=QueueCreate,
+        answer=QueueView,
+        status=201,
+        codes=("name_taken",),
+    ),
+    Endpoint(
+        "GET",
+        "/queues/{queue_id}",
+        "Read a queue",
+        STAFF,
+        read_queue,
+        answer=QueueView,
+        codes=("not_found",),
+    ),
+    Endpoint(
+        "PATCH",
+        "/queues/{queue_id}",
+        "Change a queue",
+        ADMINS,
+        change_queue,
+        body=QueueChange,
+        answer=QueueView,
+        codes=("not_found", "changed_meanwhile", "name_taken", "in_use"),
+    ),
+    Endpoint(
+        "DELETE",
+        "/queues/{queue_id}",
+        "Deactivate a queue that no active entry point leads to",
+        ADMINS,
+        deactivate_queue,
+        status=204,
+        codes=("not_found", "in_use"),
+    ),
+)
