@@ -133,7 +133,7 @@ async def shop_page(browser: Browser, url: str) -> tuple[Page, Frame]:
 
 async def widget_frame(page: Page) -> Frame:
     element = await page.wait_for_selector("iframe[src*='/widget/frame']", state="attached")
-    frame = await element.content_frame()
+    frame = await element.content_frame() if element is not None else None
     assert frame is not None
     await frame.wait_for_load_state()
     return frame

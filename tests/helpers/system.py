@@ -34,7 +34,7 @@ async def until(condition: Callable[[], Awaitable[Any]], timeout_s: float, what:
     """The condition's first true answer. Raises AssertionError, which names what was waited for."""
     try:
         async with asyncio.timeout(timeout_s):
-            while not (found := await condition()):
+            while not (found := await condition()):  # noqa: ASYNC110  # the condition is another process's
                 await asyncio.sleep(every_s)
             return found
     except TimeoutError:

@@ -163,14 +163,15 @@ class World:
                 before = await self._counts()
                 await core.sweep.sweep()
                 await core.router.look()
-                while core.dispatcher.busy or core.recordings.busy or self.engine._reporting:
-                    await asyncio.sleep(0)
+                while core.dispatcher.busy or core.recordings.busy or self.engine._reporting:  # noqa: ASYNC110
+                    await asyncio.sleep(0)  # let the tasks run; the timeout above bounds it
                 if await self._counts() == before:
                     return
 
     async def _counts(self) -> tuple[Any, ...]:
         rows = await self.rows(
-            "SELECT (SELECT COUNT(*) FROM session_event), (SELECT COUNT(*) FROM agent_event), (SELECT COUNT(*) FROM outbox)"
+            "SELECT (SELECT COUNT(*) FROM session_event), (SELECT COUNT(*) FROM agent_event), "
+            "(SELECT COUNT(*) FROM outbox)"
         )
         return rows[0]
 
