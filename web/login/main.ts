@@ -4,8 +4,10 @@ import '../ui/controls.css';
 import { mount } from 'svelte';
 import { readBoot } from '../core/src/boot';
 import { applyTheme, savedTheme } from '../ui/theme';
+import { addPageIcon } from '../ui/page_icon';
 import App from './App.svelte';
 
+addPageIcon();
 applyTheme(savedTheme());
 const target = document.getElementById('app') ?? document.body;
 mount(App, { target, props: { boot: readBoot() } });

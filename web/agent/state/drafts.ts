@@ -18,6 +18,9 @@ export type DraftEvent =
   /** The contacts that exist now: drafts of others go, clean ones follow the server. */
   | { type: 'contacts'; contacts: readonly ContactView[] };
 
+/** The server's limit (MAX_NOTES_CHARS of protocol.py). */
+export const MAX_NOTES_CHARS = 10_000;
+
 export const NO_DRAFT: Draft = { notes: '', dispositionId: null, dirty: false };
 
 export function reduce(drafts: Drafts, event: DraftEvent): Drafts {

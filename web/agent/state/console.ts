@@ -1,0 +1,100 @@
+// Questions that the console's views ask of the desk, answered in one place. Pure.
+
+import { ringing, talking, wrappingUp, type DeskState } from '../../core/src/state/agent';
+import type { AgentState, ContactView, QueueLine } from '../../core/src/wire';
+
+export interface Allowed {
+  choose: boolean;
+  goReady: boolean;
+  accept: boolean;
+  reject: boolean;
+  mute: boolean;
+  hold: boolean;
+  hangUp: boolean;
+  wrapUp: boolean;
+}
+
+/** Which intents make sense now. A line that is down keeps mute, which is local, and takes the rest. */
+export function allowed(state: DeskState): Allowed {
+  const online = state.connection.name === 'online' && state.tab === 'leader' && state.agent !== null;
+  const offered = ringing(state);
+  const live = talking(state);
+  const wrapping = wrappingUp(state)[0];
+  const free = (command: string, of: ContactView | null | undefined): boolean => of != null && !state.pending.includes(`${command}:${of.segment_id}`);
+  const answering = online && free('accept', offered) && free('reject', offered);
+  const choose = online && !state.pending.includes('set_state');
+  return {
+    choose,
+    goReady: choose && state.microphone.state !== 'asking',
+    accept: answering,
+    reject: answering,
+    mute: live !== null,
+    hold: online && (live?.state === 'talking' || live?.state === 'held') && free('hold', live),
+    hangUp: online && free('hang_up', live),
+    wrapUp: online && free('wrap_up', wrapping),
+  };
+}
+
+/** What the badge shows; offline until the server has spoken. */
+export function shownState(state: DeskState): AgentState {
+  return state.agent?.state ?? 'offline';
+}
+
+/** During a contact a choice waits for its end; otherwise it takes effect at once. */
+export function choiceWaits(state: DeskState): boolean {
+  return state.contacts.length > 0;
+}
+
+/** The contact that the panel is about: the one that is spoken with, else the one that is wrapped up. */
+export function current(state: DeskState): ContactView | null {
+  return talking(state) ?? wrappingUp(state)[0] ?? null;
+}
+
+/** Nobody stays ready with a microphone that has failed: the next offer would ring where nobody can answer. */
+export function mustStepDown(state: DeskState): boolean {
+  return state.microphone.state === 'failed' && state.agent?.state === 'ready' && state.contacts.length === 0;
+}
+
+/** Refusals of an accept that say why the offer is gone. */
+const OFFER_GONE: ReadonlySet<string> = new Set(['offer_taken', 'offer_expired', 'customer_left', 'offer_withdrawn']);
+/** Endings of an offer that the agent did not choose. A missed one has a state, and a page of its own. */
+const TOLD_WHILE_RINGING: ReadonlySet<string> = new Set(['customer_left', 'withdrawn', 'no_media', 'system_failed']);
+
+export interface Farewell {
+  customer: string;
+  reason: string;
+}
+
+/** What to tell about a contact that vanished between two states: one that rang, or a call without a wrap-up. */
+export function farewell(before: DeskState, after: DeskState): Farewell | null {
+  for (const one of after.ended) {
+    const was = before.contacts.find((contact) => contact.segment_id === one.segment_id);
+    if (was === undefined || was.state === 'wrap_up' || one.end_reason === null || refusedSince(after, was.offered_at)) continue;
+    const told = was.state === 'offered' ? TOLD_WHILE_RINGING.has(one.end_reason) : one.end_reason !== 'agent_hung_up';
+    if (told) return { customer: one.customer_name, reason: one.end_reason };
+  }
+  return null;
+}
+
+/** The refusal of an accept has said already why this offer is gone. */
+function refusedSince(state: DeskState, at: number): boolean {
+  return state.lastError !== null && OFFER_GONE.has(state.lastError.code) && state.lastError.at >= at;
+}
+
+/** The refusal to show: not one from before the offer that rings now, nor one that the microphone's fault says better. */
+export function refusal(state: DeskState): DeskState['lastError'] {
+  const error = state.lastError;
+  if (error === null || error.code === 'microphone') return null;
+  const offered = ringing(state);
+  return offered !== null && error.at < offered.offered_at ? null : error;
+}
+
+/** The queues that need a look first: most waiting, then the longest wait, then by name. */
+export function busiestFirst(queues: readonly QueueLine[]): QueueLine[] {
+  return [...queues].sort(
+    (a, b) =>
+      b.waiting - a.waiting ||
+      (a.longest_wait_since ?? Infinity) - (b.longest_wait_since ?? Infinity) ||
+      a.name.localeCompare(b.name),
+  );
+}
