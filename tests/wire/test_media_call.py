@@ -4,10 +4,13 @@ the agent; the music avoids both."""
 from __future__ import annotations
 
 import time
+import wave
 from pathlib import Path
 
-from server.domain.media import LegDown, LegQuiet, LegUp, Source
-from server.media.peer import Heard
+import numpy as np
+
+from server.domain.media import LegDown, LegQuiet, LegUp, OpenLeg, Source
+from server.media.peer import Heard, Peer
 from tests.helpers.rtc_peer import running
 
 
@@ -87,6 +90,33 @@ async def test_a_set_up_is_quick(tmp_path: Path) -> None:
             spent.append((round(answered - began, 3), round(time.monotonic() - answered, 3)))
         print("answer, then up (s):", spent)
         assert sorted(up for _, up in spent)[2] < 0.6
+
+
+async def test_nobody_follows_the_answer(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        began = time.monotonic()
+        await rig.caller().order(OpenLeg("customer", 1, await rig.peer().offer()))
+        await rig.listener.until_report(LegDown("customer", 1, "setup_timeout"), timeout_s=13)
+        assert time.monotonic() - began > 9.5
+        (leg,) = await rig.engine.list_legs("media-1")
+        assert leg.generation == 1, "remembered, so that an older one can't come back"
+
+
+async def test_a_caller_who_plays_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "tone.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        t = np.arange(8000) / 8000
+        file.writeframes((6000 * np.sin(2 * np.pi * 700 * t)).astype(np.int16).tobytes())
+    async with running(tmp_path) as rig:
+        caller, customer, agent = rig.caller(), Peer(audio=path), rig.peer(880)
+        rig.peers.append(customer)
+        await caller.bridge()
+        await caller.open("customer", customer)
+        await caller.open("agent", agent)
+        await agent.wait_tone(700)
 
 
 async def test_a_silent_tab_is_quiet_then_lost(tmp_path: Path) -> None:

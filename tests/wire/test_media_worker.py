@@ -93,6 +93,9 @@ async def test_candidates_and_names_in_the_offer_do_not_stall(tmp_path: Path) ->
 async def test_mutated_offers_give_an_answer_or_a_code(tmp_path: Path) -> None:
     dice = random.Random(7)
     async with running(tmp_path) as rig:
+        assert rig.worker.process is not None
+        descriptors = Path(f"/proc/{rig.worker.process.pid}/fd")
+        before = len(list(descriptors.glob("*")))
         good = await rig.peer().offer()
         codes: dict[str, int] = {}
         for index in range(150):
@@ -108,6 +111,8 @@ async def test_mutated_offers_give_an_answer_or_a_code(tmp_path: Path) -> None:
                 codes[error.code] = codes.get(error.code, 0) + 1
             await caller.order(ReleaseSession())
         assert set(codes) <= {"answered", "bad_sdp", "no_audio", "sdp_too_large"}, codes
+        assert codes["answered"] > 5
+        await eventually(lambda: len(list(descriptors.glob("*"))) <= before)  # no socket leaks
         await rig.call()
 
 

@@ -244,6 +244,7 @@ class SecureLink:
         self.dropped_stun = 0
         self.dropped_stranger = 0
         self.dropped_srtp = 0
+        self.unsent = 0
         self._user = user
         self._offer = offer
         certificate = identity.certificate
@@ -335,8 +336,10 @@ class SecureLink:
     def send_rtp(self, packet: bytes) -> None:
         """Encrypt and send. Silently nothing while not connected: RTP has no promise of delivery."""
         if self.connected and self._tx is not None:
-            with contextlib.suppress(pylibsrtp.Error, OSError, ValueError):
+            try:  # not contextlib.suppress: this runs for each packet
                 self._sendto(self._tx.protect(packet), self._to)
+            except (pylibsrtp.Error, OSError, ValueError):
+                self.unsent += 1
 
     def send_rtcp(self, packet: bytes) -> None:
         if self.connected and self._tx is not None:

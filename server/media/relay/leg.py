@@ -72,6 +72,7 @@ class Anchor:
         self.packets_in = 0
         self.lost_before = 0
         self.level = rtp.NO_LEVEL
+        self._warned = False
         self._network = network
         self._codecs = {codec.payload_type: codec for codec in offer.codecs}
 
@@ -125,6 +126,9 @@ class Anchor:
         if (silent > QUIET_S) != self.quiet:
             self.quiet = not self.quiet
             self.leg.anchor_quiet(self)
+        if self.out.unsendable and not self._warned:
+            self._warned = True  # dead air: both sides must be moved to a codec that they share
+            log.warning("codec_not_negotiated", session_id=self.leg.session_id, leg=self.leg.leg_id)
         if now - self.rtcp_at > rtcp.REPORT_EVERY_S:
             self.rtcp_at = now
             self.link.send_rtcp(rtcp.compound(self.out, self.stream, time.monotonic_ns()))

@@ -84,6 +84,8 @@ class Ledger:
         if entry is None:
             return
         entry.released = True
+        for place in [place for place in entry.results if place != entry.newest]:
+            del entry.results[place]  # SDP answers; whoever repeats an order now is told `stale_order`
         self._released[session_id] = entry
         if len(self._released) > RELEASED_KEPT:
             self._released.popitem(last=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Studio:
     library: Library
     spool: Path
     opener: Opener
+    music_wanted: asyncio.Event  # wakes the music timer
 
 
 class RelaySession:
@@ -130,6 +132,8 @@ class RelaySession:
         for leg_id, leg in self.legs.items():
             leg.listeners = tuple(listeners.get(leg_id, ()))
         self.players = players
+        if players:
+            self._studio.music_wanted.set()
 
     def _source(self, hears: str) -> Source | None:
         """A prompt to play, or None when the leg named by `hears` is there to be heard."""

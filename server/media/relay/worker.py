@@ -77,7 +77,7 @@ class Worker:
         self._sessions: dict[str, RelaySession] = {}
         self._tasks = tasks
         network = Network(settings.bindings, settings.ports, Identity(), tasks)
-        self._studio = Studio(network, Library(), settings.spool, settings.opener)
+        self._studio = Studio(network, Library(), settings.spool, settings.opener, asyncio.Event())
 
     def start(self) -> None:
         self._tasks.create_task(self._watch())
@@ -203,9 +203,14 @@ class Worker:
         return [leg for leg in legs if leg is not None]
 
     async def _play(self) -> None:
-        """The one music timer, on an absolute schedule so that it does not drift."""
+        """The one music timer, on an absolute schedule so that it does not drift. It rests when nobody
+        hears music."""
+        wanted = self._studio.music_wanted
         due = time.monotonic()
         while True:
+            if not wanted.is_set():
+                await wanted.wait()
+                due = time.monotonic()
             due += PACKET_S
             wait = due - time.monotonic()
             if wait > 0:
@@ -213,7 +218,10 @@ class Worker:
             elif wait < -MUSIC_BEHIND_S:
                 due = time.monotonic()
             now_ns = time.monotonic_ns()
-            for session in list(self._sessions.values()):
+            playing = [session for session in self._sessions.values() if session.players]
+            if not playing:
+                wanted.clear()
+            for session in playing:
                 try:
                     session.play(now_ns)
                 except Exception:  # a boundary: the other sessions' music goes on
