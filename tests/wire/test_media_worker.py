@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from server.domain.media import LegUp, OpenLeg, ReleaseSession
+from server.domain.media import LegDown, LegUp, OpenLeg, ReleaseSession
 from server.media.client import WorkersClient
 from server.services.ports import MediaError
 from tests.helpers.rtc_peer import Caller, Listener, eventually, running
@@ -71,6 +71,19 @@ async def test_a_strangers_spray_keeps_no_call_from_connecting(tmp_path: Path) -
             await peer.answer(result.sdp)
             await rig.listener.until_report(LegUp("customer", 1), session=f"s{index}")
             spraying.cancel()
+
+
+async def test_a_certificate_that_the_offer_did_not_name_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        caller, peer = rig.caller(), rig.peer(440)
+        offer = await peer.offer()
+        at = offer.index("a=fingerprint:sha-256 ") + len("a=fingerprint:sha-256 ")
+        forged = offer[:at] + ("0" if offer[at] != "0" else "1") + offer[at + 1 :]
+        result = await caller.order(OpenLeg("customer", 1, forged))
+        assert result.sdp is not None
+        await peer.answer(result.sdp)
+        await rig.listener.until_report(LegDown("customer", 1, "failed"))
+        assert LegUp("customer", 1) not in rig.listener.all()
 
 
 async def test_candidates_and_names_in_the_offer_do_not_stall(tmp_path: Path) -> None:
