@@ -24,6 +24,7 @@ export class Peer {
   answered = false;
   readonly #rtc: RtcPeer;
   readonly #sender: RTCRtpSender;
+  readonly #changed: (peer: Peer) => void;
   readonly #scope = new Scope();
 
   constructor(
@@ -34,6 +35,7 @@ export class Peer {
     changed: (peer: Peer) => void,
   ) {
     this.#rtc = rtc;
+    this.#changed = changed;
     this.#scope.add(() => rtc.close());
     this.#sender = rtc.addTransceiver(track, { direction: 'sendrecv', streams: [local] }).sender;
     this.#scope.listen(rtc as unknown as EventTarget, 'connectionstatechange', () => changed(this));
@@ -51,7 +53,10 @@ export class Peer {
   }
 
   get state(): RTCPeerConnectionState {
-    return this.#scope.ended ? 'closed' : this.#rtc.connectionState;
+    if (this.#scope.ended) return 'closed';
+    // A far side that says goodbye shows here at once; the connection state takes until ICE misses its answers, 9 s.
+    const transport = this.#sender.transport?.state;
+    return transport === 'closed' || transport === 'failed' ? 'failed' : this.#rtc.connectionState;
   }
 
   /** The SDP offer, at once: the server learns our addresses from the packets, so nothing waits for candidates. */
@@ -65,6 +70,8 @@ export class Peer {
   async answer(sdp: string): Promise<void> {
     this.answered = true;
     await this.#rtc.setRemoteDescription({ type: 'answer', sdp });
+    const transport = this.#sender.transport;
+    if (transport) this.#scope.listen(transport, 'statechange', () => this.#changed(this));
   }
 
   async replaceTrack(track: MediaStreamTrack): Promise<void> {

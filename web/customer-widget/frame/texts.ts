@@ -72,7 +72,7 @@ export const en = {
 } as const;
 
 export const zhCN: Readonly<Record<keyof typeof en, string>> = {
-  'widget.title': '致电{queue}',
+  'widget.title': '致电 {queue}',
   'widget.title.plain': '在线通话',
   'widget.close': '关闭面板',
   'widget.loading': '正在加载…',
@@ -104,11 +104,11 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
 
   'connecting.title': '正在接通…',
   'connecting.lead': '正在为您接通客服。',
-  'connecting.agent': '正在为您接通{agent}。',
+  'connecting.agent': '正在为您接通 {agent}。',
 
   'call.with': '正在通话',
   'call.agent': '客服',
-  'call.talking': '您正在与{agent}通话。',
+  'call.talking': '您正在与 {agent} 通话。',
   'call.held': '保持中',
   'call.held.said': '通话已被保持。',
   'call.time': '通话时长',

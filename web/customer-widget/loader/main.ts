@@ -15,8 +15,8 @@ type Command = (name: string, ...rest: never[]) => void;
 
 const MARKER = 'patchbay.in_call';
 const ICON = 'M3 2.5h2.5L7 6 5.3 7.3a8 8 0 0 0 3.4 3.4L10 9l3.5 1.5V13c0 .6-.5 1-1 1A11 11 0 0 1 2 3.5c0-.5.4-1 1-1z';
-const CHINESE = ['在线通话', '通话中，打开面板', '关闭通话面板', '通话面板'];
-const ENGLISH = ['Call us', 'In a call: open the panel', 'Close the call panel', 'Call panel'];
+const CHINESE = ['在线通话', '通话中', '通话面板'];
+const ENGLISH = ['Call us', 'In a call', 'Call panel'];
 const LATER = ['chat', 'callback', 'identify', 'logout', 'consent'];
 
 const script = document.currentScript as HTMLScriptElement;
@@ -31,6 +31,7 @@ const button = document.createElement('button');
 const panel = document.createElement('div');
 let frame: HTMLIFrameElement | null = null;
 let popup: Window | null = null;
+let ready = false; // the frame, or the window, listens
 let inCall = false;
 
 function words(): string[] {
@@ -43,12 +44,10 @@ function emit(name: string, detail: unknown = null): void {
 }
 
 function draw(): void {
-  const [call, open, close, title] = words() as [string, string, string, string];
-  const shown = !panel.hidden;
-  button.setAttribute('aria-label', shown ? close : inCall ? open : call);
-  button.setAttribute('aria-expanded', String(shown));
+  const [call, busy, title] = words() as [string, string, string];
+  button.setAttribute('aria-expanded', String(!panel.hidden));
   button.classList.toggle('busy', inCall);
-  button.lastChild!.textContent = call;
+  button.lastChild!.textContent = inCall ? busy : call;
   host.dataset['theme'] = setup.theme;
   if (frame) frame.title = title;
 }
@@ -59,7 +58,7 @@ function address(page: string): string {
 }
 
 function tell(message: ToFrame): void {
-  (popup ?? frame?.contentWindow)?.postMessage(message, origin);
+  if (ready) (popup ?? frame?.contentWindow)?.postMessage(message, origin);
 }
 
 /** Does this page let a frame of ours have a microphone? */
@@ -80,13 +79,22 @@ function open(): void {
   if (!panel.hidden) return;
   panel.hidden = false;
   draw();
-  frame.focus();
-  tell({ patchbay: 'shown' });
+  enter();
   emit('open');
 }
 
+/** The keyboard goes inside. */
+function enter(): void {
+  frame?.blur(); // focus given while it was loading went to the empty document before it
+  frame?.focus();
+  tell({ patchbay: 'shown' });
+}
+
 function openWindow(): void {
-  if (!popup || popup.closed) popup = window.open(address('call'), 'patchbay', 'popup,width=400,height=660');
+  if (!popup || popup.closed) {
+    ready = false;
+    popup = window.open(address('call'), 'patchbay', 'popup,width=400,height=660');
+  }
   if (popup) popup.focus();
   else return emit('error', { code: 'popup_blocked' });
   emit('open');
@@ -116,8 +124,9 @@ function heard(event: MessageEvent): void {
   if (event.origin !== origin || !source || (source !== frame?.contentWindow && source !== popup)) return;
   const message = event.data as ToHost | undefined;
   if (message?.patchbay === 'ready') {
+    ready = true;
     tell({ patchbay: 'setup', ...setup });
-    if (!panel.hidden) tell({ patchbay: 'shown' });
+    if (!panel.hidden) enter();
   } else if (message?.patchbay === 'close') {
     close();
   } else if (message?.patchbay === 'event') {

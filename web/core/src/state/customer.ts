@@ -109,7 +109,8 @@ function pushed(state: CustomerState, push: CustomerPush): CustomerState {
     case 'call.changed':
       return viewed(state, push.call);
     case 'queue.position':
-      return push.session_id === state.call?.session_id ? { ...state, position: push.position } : state;
+      // It may overtake the view, and is not sent again until it changes.
+      return state.call && state.call.session_id !== push.session_id ? state : { ...state, position: push.position };
     case 'leg.answer': // the leg's own business
     case 'leg.refused':
     case 'superseded': // the line's
