@@ -12,6 +12,8 @@ export const en = {
   'agent.refused': 'The server refused the connection. {reason}',
   'agent.reload': 'Reload the page',
 
+  'error.offer_expired': 'Too late: the time to answer was over.',
+
   'state.offline': 'Offline',
   'state.ready': 'Ready',
   'state.break': 'Break',
@@ -63,7 +65,7 @@ export const en = {
   'call.resume': 'Resume',
   'call.end': 'End',
   'call.level': 'Your microphone',
-  'call.muted': 'Your microphone is muted. The customer can’t hear you.',
+  'call.muted': 'Muted: the customer can’t hear you.',
   'call.customer_reconnecting': 'The customer is reconnecting. The line stays open for up to a minute; nobody has hung up.',
   'call.reconnecting': 'Reconnecting. The call stays open, and what you type is kept.',
   'call.reconnecting_idle': 'Reconnecting to the server. Calls can’t reach you at the moment.',
@@ -134,7 +136,6 @@ export const en = {
   'command.hang_up': 'End the call',
   'command.wrap_up': 'Finish the wrap-up',
   'command.ready': 'Go ready',
-  'command.break': 'Go on a break',
   'command.break_reason': 'Break: {reason}',
   'command.offline': 'Go offline',
   'command.help': 'Show the shortcuts',
@@ -158,6 +159,8 @@ export const zh: Record<AgentKey, string> = {
   'agent.insecure': '工作台需要安全（https）地址，否则浏览器不提供麦克风。请向管理员索取正确的地址。',
   'agent.refused': '服务器拒绝了连接。{reason}',
   'agent.reload': '刷新页面',
+
+  'error.offer_expired': '已超过接听时限。',
 
   'state.offline': '离线',
   'state.ready': '就绪',
@@ -210,7 +213,7 @@ export const zh: Record<AgentKey, string> = {
   'call.resume': '恢复',
   'call.end': '挂断',
   'call.level': '您的麦克风',
-  'call.muted': '您的麦克风已静音，客户听不到您。',
+  'call.muted': '已静音：客户听不到您。',
   'call.customer_reconnecting': '客户正在重新连接。线路最多保留一分钟，对方没有挂断。',
   'call.reconnecting': '正在重新连接。通话保持，您输入的内容不会丢失。',
   'call.reconnecting_idle': '正在重新连接服务器。此时来电无法到达。',
@@ -281,7 +284,6 @@ export const zh: Record<AgentKey, string> = {
   'command.hang_up': '挂断',
   'command.wrap_up': '完成话后处理',
   'command.ready': '就绪',
-  'command.break': '小休',
   'command.break_reason': '小休：{reason}',
   'command.offline': '离线',
   'command.help': '显示快捷键',

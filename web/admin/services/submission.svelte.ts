@@ -3,6 +3,9 @@
 import { RestError } from '../../core/src/rest';
 import { faultOf } from './collection.svelte';
 
+/** Refusals that are about one field, and are shown there. */
+const FIELD_OF: Readonly<Record<string, string>> = { name_taken: 'name', login_taken: 'login' };
+
 export class Submission {
   busy = $state(false);
   fault = $state<string | null>(null);
@@ -18,8 +21,11 @@ export class Submission {
       await work();
       return true;
     } catch (cause) {
-      this.fault = faultOf(cause);
-      if (cause instanceof RestError) this.fields = Object.fromEntries(cause.fields.map((field) => [field.loc, field.code]));
+      const code = faultOf(cause);
+      const field = FIELD_OF[code];
+      this.fault = field === undefined ? code : null;
+      if (field !== undefined) this.fields = { [field]: code };
+      else if (cause instanceof RestError) this.fields = Object.fromEntries(cause.fields.map((field) => [field.loc, field.code]));
       return false;
     } finally {
       this.busy = false;

@@ -15,6 +15,8 @@ export const WRAP_UP_S: Limits = { min: 0, max: 600 };
 export const SERVICE_LEVEL_S: Limits = { min: 1, max: 3600 };
 export const LEVEL: Limits = { min: 1, max: 10 };
 
+const LOGIN = /^[A-Za-z0-9][A-Za-z0-9._@+-]*$/; // as the server's: typed at every start of a shift
+
 export interface UserForm {
   login: string;
   name: string;
@@ -42,7 +44,7 @@ export function checkUser(form: UserForm): Faults {
   const login = form.login.trim();
   return {
     ...checkName(form.name),
-    ...(login === '' ? { login: 'required' } : /\s/.test(login) ? { login: 'no_spaces' } : {}),
+    ...(login === '' ? { login: 'required' } : LOGIN.test(login) ? {} : { login: 'login_pattern' }),
     ...(form.skills.every((one) => within(one.level, LEVEL)) ? {} : { skills: 'out_of_range' }),
   };
 }

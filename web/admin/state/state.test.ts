@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import type { Queue, User } from '../../core/src/rest_types';
+import type { EntryPoint, Queue, User } from '../../core/src/rest_types';
 import { ofQueue, ofUser } from './consequences';
 import { checkQueue, checkUser, NEW_QUEUE, parseSites } from './forms';
+import { leadingTo, whereUsed } from './uses';
 import { levelOf, moved, parseLevel, setLevel, skillsWith } from './grid';
 
 const user: User = {
@@ -21,7 +22,7 @@ describe('forms', () => {
       name: 'required', ring_timeout_s: 'out_of_range', wrap_up_s: 'out_of_range', service_level_s: 'out_of_range',
     });
     expect(checkUser({ login: 'a b', name: '', role: 'agent', skills: [{ skill_id: 's', level: 11 }] })).toEqual({
-      name: 'required', login: 'no_spaces', skills: 'out_of_range',
+      name: 'required', login: 'login_pattern', skills: 'out_of_range',
     });
   });
 
@@ -66,5 +67,20 @@ describe('grid', () => {
     expect(moved({ row: 0, column: 0 }, 'Enter', 2, 3)).toEqual({ row: 1, column: 0 });
     expect(moved({ row: 1, column: 1 }, 'End', 2, 3)).toEqual({ row: 1, column: 2 });
     expect(moved({ row: 1, column: 1 }, 'a', 2, 3)).toBeNull();
+  });
+});
+
+describe('uses', () => {
+  it('names the active rows that stand on a skill', () => {
+    const gone = { ...user, name: 'Gone', active: false };
+    const asking = { ...queue, skills: [{ skill_id: 'skl_1', min_level: 1 }] };
+    expect(whereUsed('skl_1', [asking, queue], [user, gone])).toEqual({ queues: ['Sales'], users: ['Ana'] });
+  });
+
+  it('names the entry points that lead to a queue', () => {
+    const entry: EntryPoint = {
+      entry_point_id: 'ep_1', name: 'Shop', kind: 'widget', queue_id: 'que_1', key: 'wk', allowed_sites: [], embed_code: '', active: true, version: 1,
+    };
+    expect(leadingTo('que_1', [entry, { ...entry, active: false }])).toEqual(['Shop']);
   });
 });

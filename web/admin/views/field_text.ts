@@ -19,14 +19,14 @@ export function fieldText(i18n: I18n<AdminKey>, code: string | undefined, limits
     case 'int_parsing':
     case 'int_from_float':
       return limits === undefined ? i18n.t('field.out_of_range') : i18n.t('field.between', { ...limits });
-    case 'no_spaces':
+    case 'login_pattern':
     case 'string_pattern_mismatch':
-      return i18n.t('field.no_spaces');
+      return i18n.t('field.login_pattern');
     case 'string_too_long':
       return i18n.t('field.too_long');
-    case 'taken':
+    case 'login_taken':
     case 'name_taken':
-      return i18n.t('field.taken');
+      return i18n.error(code);
     default:
       return i18n.t('field.invalid');
   }

@@ -9,7 +9,7 @@ import type { BreakReason, Disposition, Page, Queue } from '../../core/src/rest_
 import { initialDesk, ringing, talking, wrappingUp, type DeskState } from '../../core/src/state/agent';
 import type { KeyValues } from '../../core/src/tab_storage';
 import type { ChosenState, ContactView } from '../../core/src/wire';
-import { allowed, farewell, mustStepDown, type Farewell } from '../state/console';
+import { allowed, farewell, mustStepDown, refusal, type Farewell } from '../state/console';
 import { NO_DRAFT, parseDrafts, reduce, type Draft, type DraftEvent, type Drafts } from '../state/drafts';
 
 const DRAFTS_KEY = 'patchbay.drafts';
@@ -25,6 +25,8 @@ export class Console {
   soundBlocked = $state(false);
   drafts = $state.raw<Drafts>({});
   farewell = $state.raw<Farewell | null>(null);
+  /** The last refusal of the server that is still worth reading. */
+  refusal = $state.raw<DeskState['lastError']>(null);
   /** Pressed "Done" without the disposition that the queue wants. */
   dispositionMissing = $state(false);
   dispositions = $state.raw<readonly Disposition[]>([]);
@@ -36,6 +38,7 @@ export class Console {
   ringOutput = $state<string | null>(null);
   readonly can = $derived(allowed(this.state));
   #ringTested = false;
+  #newestOfferAt = 0;
 
   constructor(
     readonly desk: AgentDesk,
@@ -183,8 +186,9 @@ export class Console {
     const before = this.state;
     const first = before.agent === null && state.agent !== null;
     this.state = state;
-    if (ringing(state) !== null && ringing(before) === null) this.farewell = null;
-    this.farewell = farewell(before, state) ?? this.farewell;
+    this.farewell = farewell(this.farewell, before, state);
+    this.#newestOfferAt = ringing(state)?.offered_at ?? this.#newestOfferAt;
+    this.refusal = refusal(state, this.#newestOfferAt);
     if (state.agent !== null && state.contacts !== before.contacts) this.#drafted({ type: 'contacts', contacts: state.contacts });
     if (first) this.#saveRestored();
     if (mustStepDown(state) && !mustStepDown(before)) quietly(this.desk.setState('offline'));

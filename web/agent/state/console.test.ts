@@ -61,38 +61,40 @@ it('steps down when the microphone of a ready agent fails, and not in a call', (
 
 describe('farewell', () => {
   it('explains an offer that vanished', () => {
-    expect(farewell(ringing, ended(ringing, { end_reason: 'customer_left' }))).toEqual({ customer: 'Li Wei', reason: 'customer_left' });
-    expect(farewell(ringing, ended(ringing, { end_reason: 'withdrawn' }))?.reason).toBe('withdrawn');
+    expect(farewell(null, ringing, ended(ringing, { end_reason: 'customer_left' }))).toEqual({ customer: 'Li Wei', reason: 'customer_left' });
+    expect(farewell(null, ringing, ended(ringing, { end_reason: 'withdrawn' }))?.reason).toBe('withdrawn');
   });
 
   it('is silent where the agent knows, or another place says it', () => {
-    expect(farewell(ringing, ended(ringing, { end_reason: 'rejected' }))).toBeNull();
-    expect(farewell(ringing, ended(ringing, { end_reason: 'missed' }))).toBeNull();
+    expect(farewell(null, ringing, ended(ringing, { end_reason: 'rejected' }))).toBeNull();
+    expect(farewell(null, ringing, ended(ringing, { end_reason: 'missed' }))).toBeNull();
     const refused = { ...ringing, lastError: { code: 'offer_taken', params: {}, at: AT } };
-    expect(farewell(refused, ended(refused, { end_reason: 'withdrawn' }))).toBeNull();
+    expect(farewell(null, refused, ended(refused, { end_reason: 'withdrawn' }))).toBeNull();
     const earlier = { ...ringing, lastError: { code: 'offer_taken', params: {}, at: AT - 1 } };
-    expect(farewell(earlier, ended(earlier, { end_reason: 'withdrawn' }))?.reason).toBe('withdrawn');
+    expect(farewell(null, earlier, ended(earlier, { end_reason: 'withdrawn' }))?.reason).toBe('withdrawn');
   });
 
   it('explains a call that ended without a wrap-up, unless the agent ended it', () => {
-    expect(farewell(talking, ended(talking, { end_reason: 'customer_hung_up' }))?.reason).toBe('customer_hung_up');
-    expect(farewell(talking, ended(talking, { end_reason: 'agent_hung_up' }))).toBeNull();
+    expect(farewell(null, talking, ended(talking, { end_reason: 'customer_hung_up' }))?.reason).toBe('customer_hung_up');
+    expect(farewell(null, talking, ended(talking, { end_reason: 'agent_hung_up' }))).toBeNull();
     const wrapping: DeskState = { ...online, contacts: [contact({ version: 3, state: 'wrap_up' })] };
-    expect(farewell(wrapping, ended(wrapping, { end_reason: 'customer_hung_up' }))).toBeNull();
+    expect(farewell(null, wrapping, ended(wrapping, { end_reason: 'customer_hung_up' }))).toBeNull();
   });
 
-  it('tells it once', () => {
+  it('stays until something newer rings or a refusal says it better', () => {
     const after = ended(ringing, { end_reason: 'customer_left' });
-    expect(farewell(after, after)).toBeNull();
+    const told = farewell(null, ringing, after);
+    expect(farewell(told, after, after)).toBe(told);
+    expect(farewell(told, after, ringing)).toBeNull();
+    expect(farewell(told, after, { ...after, lastError: { code: 'offer_taken', params: {}, at: AT } })).toBeNull();
   });
 });
 
-it('shows a refusal until the next offer rings', () => {
-  const error = { code: 'offer_expired', params: {}, at: AT - 1 };
-  expect(refusal({ ...online, lastError: error })).toBe(error);
-  expect(refusal({ ...ringing, lastError: error })).toBeNull();
-  expect(refusal({ ...ringing, lastError: { ...error, at: AT + 1 } })).not.toBeNull();
-  expect(refusal({ ...online, lastError: { ...error, code: 'microphone' } })).toBeNull();
+it('shows a refusal until the next offer', () => {
+  const error = { code: 'offer_expired', params: {}, at: AT };
+  expect(refusal({ ...online, lastError: error }, 0)).toBe(error);
+  expect(refusal({ ...online, lastError: error }, AT + 1)).toBeNull();
+  expect(refusal({ ...online, lastError: { ...error, code: 'microphone' } }, 0)).toBeNull();
 });
 
 it('sorts the queues by need', () => {

@@ -66,14 +66,16 @@ export interface Farewell {
 }
 
 /** What to tell about a contact that vanished between two states: one that rang, or a call without a wrap-up. */
-export function farewell(before: DeskState, after: DeskState): Farewell | null {
+export function farewell(told: Farewell | null, before: DeskState, after: DeskState): Farewell | null {
+  if (ringing(after) !== null && ringing(before) === null) return null; // there is something newer to look at
+  if (after.lastError !== null && after.lastError !== before.lastError && OFFER_GONE.has(after.lastError.code)) return null;
   for (const one of after.ended) {
     const was = before.contacts.find((contact) => contact.segment_id === one.segment_id);
     if (was === undefined || was.state === 'wrap_up' || one.end_reason === null || refusedSince(after, was.offered_at)) continue;
-    const told = was.state === 'offered' ? TOLD_WHILE_RINGING.has(one.end_reason) : one.end_reason !== 'agent_hung_up';
-    if (told) return { customer: one.customer_name, reason: one.end_reason };
+    const worth = was.state === 'offered' ? TOLD_WHILE_RINGING.has(one.end_reason) : one.end_reason !== 'agent_hung_up';
+    if (worth) return { customer: one.customer_name, reason: one.end_reason };
   }
-  return null;
+  return told;
 }
 
 /** The refusal of an accept has said already why this offer is gone. */
@@ -81,12 +83,10 @@ function refusedSince(state: DeskState, at: number): boolean {
   return state.lastError !== null && OFFER_GONE.has(state.lastError.code) && state.lastError.at >= at;
 }
 
-/** The refusal to show: not one from before the offer that rings now, nor one that the microphone's fault says better. */
-export function refusal(state: DeskState): DeskState['lastError'] {
+/** The refusal to show: none from before the newest offer, and none that the microphone's fault says better. */
+export function refusal(state: DeskState, newestOfferAt: number): DeskState['lastError'] {
   const error = state.lastError;
-  if (error === null || error.code === 'microphone') return null;
-  const offered = ringing(state);
-  return offered !== null && error.at < offered.offered_at ? null : error;
+  return error === null || error.code === 'microphone' || error.at < newestOfferAt ? null : error;
 }
 
 /** The queues that need a look first: most waiting, then the longest wait, then by name. */

@@ -2,8 +2,10 @@ import { expect, it } from 'vitest';
 import { dayStart, segmentShown } from './detail';
 
 it('reads what is there and leaves the rest empty', () => {
-  const shown = segmentShown({ segment_id: 'seg_1', user_id: 'usr_1', notes: 'n', offered_at: 5 }, new Map([['usr_1', 'Ana']]));
-  expect(shown).toMatchObject({ id: 'seg_1', agentName: 'Ana', notes: 'n', offeredAt: 5, endedAt: null, endReason: null });
+  const row = { segment_id: 'seg_1', agent_name: 'Ana', notes: 'n', offered_at: 5, talk_ended_at: 9, done_at: null };
+  expect(segmentShown(row)).toEqual({
+    id: 'seg_1', agentName: 'Ana', state: 'done', offeredAt: 5, doneAt: 9, endReason: null, notes: 'n', disposition: null,
+  });
 });
 
 it('takes a day from its local midnight to the next', () => {

@@ -1,13 +1,12 @@
-// The segments of a session as the page shows them. The REST contract leaves their fields open, so that each is read
-// on its own and a missing one is shown as nothing.
+// The segments of a session as the page shows them. The type of their rows is open (they differ by channel), so each
+// field is read on its own and a missing one is shown as nothing.
 
 export interface SegmentShown {
   id: string;
   agentName: string;
   state: string;
   offeredAt: number | null;
-  talkStartedAt: number | null;
-  endedAt: number | null;
+  doneAt: number | null;
   endReason: string | null;
   notes: string;
   disposition: string | null;
@@ -15,15 +14,13 @@ export interface SegmentShown {
 
 type Row = Readonly<Record<string, unknown>>;
 
-export function segmentShown(row: Row, agentNames: ReadonlyMap<string, string>): SegmentShown {
-  const agentId = text(row, 'user_id') ?? text(row, 'agent_id') ?? '';
+export function segmentShown(row: Row): SegmentShown {
   return {
     id: text(row, 'segment_id') ?? '',
-    agentName: text(row, 'agent_name') ?? agentNames.get(agentId) ?? '',
+    agentName: text(row, 'agent_name') ?? '',
     state: text(row, 'state') ?? 'done',
     offeredAt: time(row, 'offered_at'),
-    talkStartedAt: time(row, 'talk_started_at'),
-    endedAt: time(row, 'ended_at'),
+    doneAt: time(row, 'done_at') ?? time(row, 'talk_ended_at'),
     endReason: text(row, 'end_reason'),
     notes: text(row, 'notes') ?? '',
     disposition: text(row, 'disposition_name'),
