@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mimetypes
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ BASE = "/static/"
 IMMUTABLE = "public, max-age=31536000, immutable"  # the name holds a hash of the content
 LOADER_CACHE = "public, max-age=300"  # sites embed this name for years: a new loader must arrive within minutes
 REVALIDATE = "no-cache"
-mimetypes.add_type("text/javascript", ".js")  # some systems say text/plain, and browsers then refuse to run it
 
 
 class NotBuilt(Exception):

@@ -12,9 +12,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from server.domain.directory import AuthedUser, Role
+from server.services.rate_limits import Rate
 from server.signaling.access import ACCESS, ADMINS, ANYBODY, STAFF, SUPERVISORS, declare
 from server.signaling.rest.endpoint import PREFIX
-from server.signaling.web import SOCKET_PATH, all_endpoints, build_web
+from server.signaling.web import SOCKET_PATH, WebLimits, all_endpoints, build_web
 from tests.helpers.rest_world import HOST, World, code, open_world
 
 # Written by hand, not derived: a change of who may do what must be made twice.
@@ -171,9 +172,6 @@ async def test_a_socket_from_a_foreign_origin_is_refused(world: World) -> None:
 
 
 async def test_requests_of_one_address_are_limited(tmp_path: Path) -> None:
-    from server.services.rate_limits import Rate
-    from server.signaling.web import WebLimits
-
     async with open_world(tmp_path, limits=WebLimits(all_requests=Rate(5, 60))) as world:
         api = await world.browser()
         for _request in range(5):

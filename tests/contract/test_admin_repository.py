@@ -1,0 +1,213 @@
+"""The promises of AdminRepository, Directory and the seed, over SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from server import cli_admin
+from server.clock import ManualClock
+from server.config import Config
+from server.domain.administration import BreakReason, Disposition, EntryPointRecord, Queue, Skill, SkillLevel, User
+from server.domain.directory import DEFAULT_TENANT, Role
+from server.services.admin_ports import Duplicate
+from server.services.refusals import Refused
+from server.services.seed import DEMO_KEYS
+from server.storage.admin_repository import StoredAdmin
+from server.storage.directory import CACHE_MS, StoredDirectory
+from server.storage.engine import create_engine
+from server.storage.migrate import upgrade
+
+T = DEFAULT_TENANT
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    url = f"sqlite+aiosqlite:///{tmp_path}/t.db"
+    await upgrade(url)
+    engine = create_engine(url)
+    async with StoredAdmin(engine).writing() as transaction:
+        await transaction.add_tenant(T, "Default", 0)
+        await transaction.add_tenant("other", "Other", 0)
+    yield engine
+    await engine.dispose()
+
+
+def _user(login: str, **changes: object) -> User:
+    base = User(f"usr_{login}", T, login, login, Role.AGENT, True, None, "hash", (), 0, 1)
+    return replace(base, **changes)  # type: ignore[arg-type]  # fields by name
+
+
+def _queue(name: str, **changes: object) -> Queue:
+    return replace(Queue(f"que_{name}", T, name, (), 20, 60, True, True, 20, True, 1), **changes)  # type: ignore[arg-type]  # as above
+
+
+async def test_records_come_back_as_they_were_added(engine: AsyncEngine) -> None:
+    repository = StoredAdmin(engine)
+    skill = Skill("skl_1", T, "Sales", 1)
+    levels = (SkillLevel("skl_1", 7),)
+    records = (
+        skill,
+        _user("ana", skills=levels, locale="zh-CN"),
+        _queue("q", skills=levels),
+        EntryPointRecord("ept_1", T, "e", "widget", "wk_1", "que_q", ("https://a.example",), True, 1),
+        Disposition("dsp_1", T, "Done", 1, True, 1),
+        BreakReason("brk_1", T, "Lunch", 1, True, 1),
+    )
+    async with repository.writing() as writing:
+        for record in records:
+            await writing.add(record)
+    async with repository.reading() as opened:
+        transaction: Any = opened  # the kinds are mixed here
+        for record in records:
+            assert await transaction.get(type(record), T, record.id) == record
+            assert await transaction.get(type(record), "other", record.id) is None
+            assert await transaction.page(type(record), T, 10) == (record,)
+
+
+async def test_a_transaction_is_whole_or_nothing(engine: AsyncEngine) -> None:
+    repository = StoredAdmin(engine)
+
+    async def fail_half_way() -> None:
+        async with repository.writing() as transaction:
+            await transaction.add(Skill("skl_1", T, "Sales", 1))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail_half_way()
+    async with repository.reading() as transaction:
+        assert await transaction.page(Skill, T, 10) == ()
+
+
+async def test_only_the_next_version_is_saved(engine: AsyncEngine) -> None:
+    repository = StoredAdmin(engine)
+    async with repository.writing() as transaction:
+        await transaction.add(_user("ana"))
+        assert not await transaction.save(_user("ana", name="A", version=1))
+        assert not await transaction.save(_user("ana", name="A", version=3))
+        assert await transaction.save(_user("ana", name="A", version=2))
+        assert not await transaction.save(_user("ana", name="B", version=2))
+
+
+async def test_of_many_writers_one_wins_and_none_fails(engine: AsyncEngine) -> None:
+    repository = StoredAdmin(engine)
+    async with repository.writing() as transaction:
+        await transaction.add(_user("ana"))
+
+    async def edit(number: int) -> bool:
+        async with repository.writing() as transaction:
+            found = await transaction.get(User, T, "usr_ana")
+            assert found is not None
+            return await transaction.save(replace(found, name=str(number), version=2))
+
+    assert sorted(await asyncio.gather(*(edit(number) for number in range(12)))) == [False] * 11 + [True]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "field"),
+    [
+        (_user("ana"), _user("ana", id="usr_2"), "login"),
+        (_user("ana"), _user("ana", id="usr_2", tenant="other"), "login"),
+        (Skill("skl_1", T, "Sales", 1), Skill("skl_2", T, "Sales", 1), "name"),
+        (_queue("q"), _queue("q", id="que_2"), "name"),
+    ],
+)
+async def test_what_is_taken(
+    engine: AsyncEngine, first: User | Skill | Queue, second: User | Skill | Queue, field: str
+) -> None:
+    async with StoredAdmin(engine).writing() as transaction:
+        await transaction.add(first)
+        with pytest.raises(Duplicate) as caught:
+            await transaction.add(second)
+        assert caught.value.field == field
+        await transaction.add(Skill("skl_9", T, "the transaction goes on", 1))
+
+
+async def test_a_deactivated_queue_frees_its_name(engine: AsyncEngine) -> None:
+    async with StoredAdmin(engine).writing() as transaction:
+        await transaction.add(_queue("q"))
+        await transaction.save(_queue("q", active=False, version=2))
+        await transaction.add(_queue("q", id="que_2"))
+
+
+async def test_the_directory_notices_changes(engine: AsyncEngine) -> None:
+    repository, clock = StoredAdmin(engine), ManualClock()
+    directory = StoredDirectory(engine, clock)
+    assert await directory.queues(T) == ()
+    async with repository.writing() as transaction:
+        await transaction.add(_queue("q"))
+    assert await directory.queues(T) == ()  # a copy, until it is told or too old
+    await directory.on_admin_change(T, "queue", "que_q")
+    assert [queue.name for queue in await directory.queues(T)] == ["q"]
+    async with repository.writing() as transaction:  # another process
+        await transaction.add(_queue("r"))
+    clock.advance(CACHE_MS / 1000)
+    assert len(await directory.queues(T)) == 2
+    assert await directory.queue("other", "que_q") is None
+
+
+async def test_a_change_during_a_read_is_not_lost(engine: AsyncEngine) -> None:
+    directory = StoredDirectory(engine, ManualClock())
+    reading = asyncio.create_task(directory.queues(T))
+    await asyncio.sleep(0)
+    async with StoredAdmin(engine).writing() as transaction:
+        await transaction.add(_queue("q"))
+    await directory.on_admin_change(T, "queue", "que_q")
+    await reading
+    assert len(await directory.queues(T)) == 1
+
+
+async def test_seeding_and_users_from_the_command_line(tmp_path: Path) -> None:
+    config = Config(data_dir=tmp_path / "data", database_url=f"sqlite+aiosqlite:///{tmp_path}/data/p.db")
+    assert await cli_admin.seed(config, demo=False) is None
+    assert await cli_admin.user_list(config) == ()  # nobody with a password that others know
+    demo = await cli_admin.seed(config, demo=True)
+    assert demo is not None
+    assert demo.created == ("admin", "sam", "ana", "bo", "chen")
+    assert demo.password is not None
+    assert len(demo.password) >= 16
+    file = config.data_dir / "demo-password"
+    assert (file.read_text().strip(), stat.S_IMODE(file.stat().st_mode)) == (demo.password, 0o600)
+    again = await cli_admin.seed(config, demo=True)
+    assert again == replace(demo, created=())
+    made_up = await cli_admin.user_add(config, "Dana", "Dana", Role.ADMIN, None)
+    assert made_up
+    with pytest.raises(Refused, match="login_taken"):
+        await cli_admin.user_add(config, "dana", "Dana", Role.AGENT, None)
+    with pytest.raises(Refused, match="invalid"):
+        await cli_admin.user_add(config, "no spaces", "Dana", Role.AGENT, None)
+    await cli_admin.user_set_active(config, "admin", False)
+    with pytest.raises(Refused, match="last_admin"):
+        await cli_admin.user_set_active(config, "dana", False)
+    assert await cli_admin.user_reset_password(config, "DANA") != made_up
+
+
+async def test_the_demo_reaches_every_agent(tmp_path: Path) -> None:
+    config = Config(
+        data_dir=tmp_path / "data",
+        database_url=f"sqlite+aiosqlite:///{tmp_path}/data/p.db",
+        demo_password="a shared secret",
+    )
+    await cli_admin.seed(config, demo=True)
+    assert not (config.data_dir / "demo-password").exists()
+    engine = create_engine(config.database_url)
+    directory = StoredDirectory(engine, ManualClock())
+    served: dict[str, set[str]] = {}
+    for name, key in DEMO_KEYS.items():
+        entry = await directory.entry_point_by_key(key)
+        assert entry is not None
+        assert entry.allowed_sites == ("http://localhost:8080", "http://127.0.0.1:8080")
+        queue = await directory.queue(T, entry.queue_id)
+        assert queue is not None
+        served[name] = {agent.name for agent in await directory.agents(T) if queue.serves(agent)}
+    assert served == {"Sales": {"Ana Duarte", "Bo Lindqvist"}, "Support": {"Bo Lindqvist", "陈静"}}
+    assert len(await directory.disposition_ids(T)) >= 3
+    assert len(await directory.break_reason_ids(T)) >= 3
+    await engine.dispose()

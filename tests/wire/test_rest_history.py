@@ -1,0 +1,200 @@
+"""Sessions and recordings: what is listed, who sees it, and the sound."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from server.domain.directory import DEFAULT_TENANT, Role
+from server.services.admin_ports import FileReady, Rendering
+from server.services.seed import DEMO_KEYS
+from tests.helpers.rest_world import OTHER, World, code, open_world
+
+T0 = 1_790_000_000_000
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as opened:
+        yield opened
+
+
+async def _session(world: World, number: int, agent: str | None, tenant: str = DEFAULT_TENANT) -> str:
+    """A session of `number` minutes after T0: waited 10 s, talked 60 s with `agent`, recorded."""
+    entry = await world.deps.directory.entry_point_by_key(DEMO_KEYS["Sales"])
+    assert entry is not None
+    session_id, at = f"ses_{number:03}", T0 + number * 60_000
+    await world.insert(
+        "session",
+        id=session_id,
+        tenant=tenant,
+        version=3,
+        state="ended" if agent else "queued",
+        done=bool(agent),
+        channel="voice",
+        entry_point_id=entry.entry_point_id,
+        queue_id=entry.queue_id,
+        customer_name=f"Kund_{number} 100%",
+        epoch=1,
+        created_at=at,
+        talk_started_at=at + 10_000 if agent else None,
+        ended_at=at + 70_000 if agent else None,
+        end_reason="customer_hung_up" if agent else None,
+        body={},
+    )
+    await world.insert(
+        "queue_visit",
+        id=f"vis_{number}",
+        tenant=tenant,
+        session_id=session_id,
+        queue_id=entry.queue_id,
+        entered_at=at + 500,
+        outcome="answered" if agent else None,
+    )
+    await world.insert(
+        "session_event", session_id=session_id, version=1, tenant=tenant, at=at, type="CallRequested", body={"a": 1}
+    )
+    if agent is not None:
+        user = await world.user(agent)
+        await world.insert(
+            "segment",
+            id=f"seg_{number}",
+            tenant=tenant,
+            session_id=session_id,
+            number=1,
+            agent_id=user.id,
+            queue_id=entry.queue_id,
+            state="done",
+            offered_at=at + 5_000,
+            accepted_at=at + 8_000,
+            talk_started_at=at + 10_000,
+            talk_ended_at=at + 70_000,
+            hold_ms=0,
+            disposition_id=next(iter(await world.deps.directory.disposition_ids(DEFAULT_TENANT))),
+            notes="likes tripods",
+        )
+        await world.insert(
+            "recording",
+            id=f"rec_{number}",
+            tenant=tenant,
+            session_id=session_id,
+            segment_id=f"seg_{number}",
+            state="ready",
+            started_at=at + 10_000,
+            parts=1,
+            duration_ms=60_000,
+            size_bytes=1234,
+            archive={
+                "customer": {"file": "c.ogg", "sha256": "aa", "size_bytes": 600},
+                "agent": {"file": "a.ogg", "sha256": "bb", "size_bytes": 634},
+                "peaks": {"customer": [0, 255], "agent": [1, 2]},
+            },
+        )
+    return session_id
+
+
+async def test_the_list_newest_first_in_pages(world: World) -> None:
+    ids = [await _session(world, number, "ana") for number in range(5)]
+    api = await world.logged_in(Role.SUPERVISOR)
+    first = await api.get("/api/v1/sessions?limit=3")
+    second = await api.get(f"/api/v1/sessions?limit=3&cursor={first['next']}")
+    assert [row["session_id"] for row in first["items"] + second["items"]] == ids[::-1]
+    assert second["next"] is None
+    row = first["items"][0]
+    assert (row["queue_name"], row["talk_ms"], row["end_reason"]) == ("Sales", 60_000, "customer_hung_up")
+    assert (row["queued_at"], row["agents"][0]["name"]) == (T0 + 4 * 60_000 + 500, "Ana Duarte")
+    assert row["disposition_name"]
+    assert row["recordings"] == [{"recording_id": "rec_4", "duration_ms": 60_000, "state": "ready"}]
+
+
+async def test_filters(world: World) -> None:
+    await _session(world, 1, "ana")
+    await _session(world, 2, "bo")
+    await _session(world, 3, None)
+    api = await world.logged_in(Role.SUPERVISOR)
+    bo = await world.user("bo")
+    for query, expected in (
+        ("state=queued", ["ses_003"]),
+        (f"agent_id={bo.id}", ["ses_002"]),
+        (f"from={T0 + 2 * 60_000}", ["ses_003", "ses_002"]),
+        (f"to={T0 + 2 * 60_000}", ["ses_001"]),
+        ("q=kund_2", ["ses_002"]),
+        ("q=100%25", ["ses_003", "ses_002", "ses_001"]),
+        ("q=%25x", []),
+        ("q=ses_001", ["ses_001"]),
+        ("queue_id=que_none", []),
+    ):
+        rows = (await api.get(f"/api/v1/sessions?{query}"))["items"]
+        assert [row["session_id"] for row in rows] == expected, query
+    for query in ("from=-1", "to=x", "state=DROP", f"from={2**70}"):
+        await api.get(f"/api/v1/sessions?{query}", 422)
+
+
+async def test_agents_see_only_what_they_took(world: World) -> None:
+    mine, theirs = await _session(world, 1, "ana"), await _session(world, 2, "bo")
+    api = await world.logged_in(Role.AGENT)
+    assert [row["session_id"] for row in (await api.get("/api/v1/sessions"))["items"]] == [mine]
+    assert (await api.get(f"/api/v1/sessions?agent_id={(await world.user('bo')).id}"))["items"] == []
+    shown = await api.get(f"/api/v1/sessions/{mine}")
+    assert shown["events"] is None
+    assert shown["segments"][0]["notes"] == "likes tripods"
+    await api.get(f"/api/v1/sessions/{theirs}", 404)
+    await api.get("/api/v1/recordings/rec_2", 404)
+    await api.get("/api/v1/recordings/rec_2/audio", 404)
+    assert (await api.get("/api/v1/recordings/rec_1"))["recording_id"] == "rec_1"
+
+
+async def test_supervisors_read_events(world: World) -> None:
+    session_id = await _session(world, 1, "ana")
+    api = await world.logged_in(Role.SUPERVISOR)
+    shown = await api.get(f"/api/v1/sessions/{session_id}")
+    assert shown["events"] == [{"version": 1, "at": T0 + 60_000, "type": "CallRequested", "body": {"a": 1}}]
+    assert shown["visits"][0]["outcome"] == "answered"
+
+
+async def test_another_tenants_sessions_do_not_exist(world: World) -> None:
+    session_id = await _session(world, 1, "ana", tenant=OTHER)
+    api = await world.logged_in(Role.ADMIN)
+    assert (await api.get("/api/v1/sessions"))["items"] == []
+    await api.get(f"/api/v1/sessions/{session_id}", 404)
+    await api.get("/api/v1/recordings/rec_1", 404)
+
+
+async def test_a_recording(world: World) -> None:
+    await _session(world, 1, "ana")
+    api = await world.logged_in(Role.SUPERVISOR)
+    shown = await api.get("/api/v1/recordings/rec_1")
+    assert shown["sha256"] == {"customer": "aa", "agent": "bb"}
+    assert shown["peaks"] == {"customer": [0, 255], "agent": [1, 2]}
+    assert (shown["state"], shown["parts"], shown["size_bytes"]) == ("ready", 1, 1234)
+
+
+async def test_its_sound_in_ranges(world: World, tmp_path: Path) -> None:
+    await _session(world, 1, "ana")
+    file = tmp_path / "x.ogg"
+    file.write_bytes(b"OggS0123456789")
+    world.files.found = FileReady(file, "audio/ogg", "rec_1-agent.ogg")
+    api = await world.logged_in(Role.AGENT)
+    whole = await api.send("GET", "/api/v1/recordings/rec_1/audio?side=agent")
+    assert (whole.status, await whole.read()) == (200, b"OggS0123456789")
+    assert whole.headers["Content-Type"] == "audio/ogg"
+    assert whole.headers["Cache-Control"].startswith("private")
+    part = await api.send("GET", "/api/v1/recordings/rec_1/audio?side=agent", headers={"Range": "bytes=4-7"})
+    assert (part.status, await part.read()) == (206, b"0123")
+    assert part.headers["Content-Range"] == "bytes 4-7/14"
+    beyond = await api.send("GET", "/api/v1/recordings/rec_1/audio", headers={"Range": "bytes=99-"})
+    assert beyond.status == 416
+    await api.get("/api/v1/recordings/rec_1/audio?side=both", 422)
+
+
+async def test_sound_that_is_not_there_yet(world: World) -> None:
+    await _session(world, 1, "ana")
+    api = await world.logged_in(Role.AGENT)
+    answer = await api.send("GET", "/api/v1/recordings/rec_1/audio")
+    assert (answer.status, await code(answer)) == (409, "recording_not_ready")
+    world.files.found = Rendering(retry_after_s=1)
+    answer = await api.send("GET", "/api/v1/recordings/rec_1/audio")
+    assert (answer.status, await answer.json()) == (202, {"state": "rendering"})
+    assert answer.headers["Retry-After"] == "1"
