@@ -27,12 +27,29 @@ export interface CustomerCallOptions {
   key: string;
   rest: Rest;
   play: (stream: MediaStream | null) => void;
-  storage?: KeyValues;
-  openSocket?: OpenSocket;
-  openMicrophone?: () => Promise<Microphone>;
-  createPeer?: (iceServers: RTCIceServer[]) => RtcPeer;
-  clock?: Clock;
-  network?: EventTarget;
+  environment?: CustomerEnvironment;
+}
+
+/** What the call needs of a browser; the tests bring their own. */
+export interface CustomerEnvironment {
+  storage: KeyValues;
+  openSocket: OpenSocket;
+  openMicrophone: () => Promise<Microphone>;
+  createPeer: (iceServers: RTCIceServer[]) => RtcPeer;
+  clock: Clock;
+  /** Where `online` and `offline` are heard. */
+  network: EventTarget;
+}
+
+function browserCall(): CustomerEnvironment {
+  return {
+    storage: tabStorage(),
+    openSocket,
+    openMicrophone: () => openMicrophone(),
+    createPeer: (iceServers) => new RTCPeerConnection({ iceServers }),
+    clock: browserClock,
+    network: window,
+  };
 }
 
 type Kept = Pick<SessionCreated, 'token' | 'ice_servers' | 'expires_at'>;
@@ -55,7 +72,8 @@ export class CustomerCall {
   readonly muted: Readable<boolean>;
   readonly now: Readable<number>;
 
-  readonly #options: Required<CustomerCallOptions>;
+  readonly #options: CustomerCallOptions;
+  readonly #env: CustomerEnvironment;
   readonly #serverClock: ServerClock;
   readonly #scope = new Scope();
   readonly #state = store(initialCustomer);
@@ -64,22 +82,15 @@ export class CustomerCall {
   #attempt: Attempt | null = null;
 
   constructor(options: CustomerCallOptions) {
-    this.#options = {
-      storage: tabStorage(),
-      openSocket,
-      openMicrophone: () => openMicrophone(),
-      createPeer: (iceServers) => new RTCPeerConnection({ iceServers }),
-      clock: browserClock,
-      network: window,
-      ...options,
-    };
-    this.#serverClock = new ServerClock(this.#options.clock);
-    const now = ticker(this.#serverClock, this.#options.clock);
+    this.#options = options;
+    this.#env = options.environment ?? browserCall();
+    this.#serverClock = new ServerClock(this.#env.clock);
+    const now = ticker(this.#serverClock, this.#env.clock);
     this.#scope.add(() => now.end());
     this.now = now;
     this.state = this.#state;
     this.#microphone = new HeldMicrophone({
-      open: () => this.#options.openMicrophone(),
+      open: () => this.#env.openMicrophone(),
       did: (event) => this.#did(event),
       replaced: () => this.#attempt && this.#follow(this.#attempt),
     });
@@ -204,10 +215,10 @@ export class CustomerCall {
     const line = new Signalling<'customer'>({
       namespace: 'customer',
       auth: () => ({ token: session.token }),
-      openSocket: this.#options.openSocket,
-      clock: this.#options.clock,
+      openSocket: this.#env.openSocket,
+      clock: this.#env.clock,
       serverClock: this.#serverClock,
-      network: this.#options.network,
+      network: this.#env.network,
       onSync: ({ call }) => {
         const lost = call === null && attempt.asked && this.#state.get().call === null && attempt.leg === null;
         this.#did({ type: 'Synced', call });
@@ -243,7 +254,7 @@ export class CustomerCall {
     const leg = this.#makeLeg(attempt);
     const sdp = await leg.firstOffer();
     if (attempt.scope.ended || attempt.line === null) return;
-    this.#options.storage.setItem(this.#storageKey, JSON.stringify(session));
+    this.#env.storage.setItem(this.#storageKey, JSON.stringify(session));
     attempt.asked = true;
     await attempt.line.send('call.request', { ...request, sdp });
   }
@@ -253,12 +264,12 @@ export class CustomerCall {
     const microphone = this.#microphone.current;
     if (microphone === null || line === null || session === null) throw new Error('a leg needs microphone and line');
     const leg = new Leg({
-      clock: this.#options.clock,
-      createPeer: () => this.#options.createPeer(session.ice_servers),
+      clock: this.#env.clock,
+      createPeer: () => this.#env.createPeer(session.ice_servers),
       local: microphone.stream,
       sendOffer: (offer) => line.send('leg.offer', offer),
       online: derived(line.state, ({ name }) => name === 'online'),
-      network: this.#options.network,
+      network: this.#env.network,
       play: this.#options.play,
     });
     attempt.leg = leg;
@@ -306,7 +317,7 @@ export class CustomerCall {
 
   /** The call is over: nothing of it stays. */
   #finish(attempt: Attempt): void {
-    this.#options.storage.removeItem(this.#storageKey);
+    this.#env.storage.removeItem(this.#storageKey);
     this.#release(attempt);
   }
 
@@ -320,7 +331,7 @@ export class CustomerCall {
   }
 
   #kept(): Kept | null {
-    const text = this.#options.storage.getItem(this.#storageKey);
+    const text = this.#env.storage.getItem(this.#storageKey);
     if (text === null) return null;
     const kept = JSON.parse(text) as Kept;
     return kept.expires_at > this.#serverClock.now() ? kept : null;

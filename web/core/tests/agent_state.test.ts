@@ -1,0 +1,81 @@
+import { describe, expect, it } from 'vitest';
+import { initialDesk, reconnecting, reduce, ringing, talking, wrappingUp, type DeskEvent, type DeskState } from '../src/state/agent';
+import type { AgentView, ContactView } from '../src/wire';
+import { contactView } from './fakes';
+
+const agent: AgentView = {
+  user_id: 'usr_1',
+  version: 3,
+  state: 'ready',
+  chosen: 'ready',
+  reason_id: null,
+  since: 1,
+  next_state: null,
+};
+
+function after(...events: DeskEvent[]): DeskState {
+  return events.reduce(reduce, initialDesk);
+}
+
+const view = (change: Partial<ContactView>): DeskEvent => ({
+  type: 'Pushed',
+  push: { type: 'contact.changed', contact: contactView(change) },
+  at: 9,
+});
+const synced = (...contacts: ContactView[]): DeskEvent => ({
+  type: 'Synced',
+  sync: { head: 1, now: 9, agent, contacts },
+});
+
+describe('contacts', () => {
+  it('ring, talk, wrap up, and go with their reason', () => {
+    expect(ringing(after(view({})))?.segment_id).toBe('seg_1');
+    expect(talking(after(view({ state: 'connecting' })))?.segment_id).toBe('seg_1');
+    expect(wrappingUp(after(view({ state: 'wrap_up' })))).toHaveLength(1);
+    const gone = after(view({}), view({ version: 2, state: 'done', end_reason: 'customer_left' }));
+    expect(gone.contacts).toEqual([]);
+    expect(gone.ended).toMatchObject([{ segment_id: 'seg_1', end_reason: 'customer_left', customer_name: 'Ana' }]);
+  });
+
+  it('do not go back to an older version', () => {
+    const state = after(view({ version: 5, state: 'talking' }));
+    expect(reduce(state, view({ version: 4, state: 'connecting' }))).toBe(state);
+  });
+
+  it('that are done do not come back by a replay', () => {
+    const state = after(view({ version: 7, state: 'done' }), view({ version: 3, state: 'talking' }));
+    expect(state.contacts).toEqual([]);
+  });
+
+  it('follow the snapshot: what it lacks is over, what it has older is kept newer', () => {
+    const other = contactView({ segment_id: 'seg_2', version: 2 });
+    const state = after(view({ version: 4, state: 'talking' }), synced(contactView({ version: 3 }), other));
+    expect(state.contacts.map(({ segment_id, version }) => [segment_id, version])).toEqual([
+      ['seg_1', 4],
+      ['seg_2', 2],
+    ]);
+    expect(reduce(state, synced(other)).ended[0]?.segment_id).toBe('seg_1');
+  });
+});
+
+it('keeps the newer view of the agent', () => {
+  const older: DeskEvent = { type: 'Pushed', push: { type: 'agent.changed', agent: { ...agent, version: 2, state: 'break' } }, at: 9 };
+  expect(after(synced(), older).agent?.state).toBe('ready');
+});
+
+it('counts commands on their way and keeps the last error', () => {
+  const sent = after({ type: 'CommandSent', command: 'accept:seg_1' });
+  expect(sent.pending).toEqual(['accept:seg_1']);
+  const failed = reduce(sent, { type: 'CommandFailed', command: 'accept:seg_1', code: 'offer_taken', params: { agent: 'Bo' }, at: 9 });
+  expect(failed.pending).toEqual([]);
+  expect(failed.lastError).toEqual({ code: 'offer_taken', params: { agent: 'Bo' }, at: 9 });
+});
+
+it('names what is being mended', () => {
+  const online: DeskEvent = { type: 'ConnectionChanged', connection: { name: 'online' } };
+  const up: DeskEvent = { type: 'LegChanged', leg: 'up' };
+  expect(reconnecting(after(online, up, view({ state: 'talking' })))).toBeNull();
+  expect(reconnecting(after(online, view({ state: 'talking' })))).toBe('sound');
+  expect(reconnecting(after(online, up, view({ state: 'talking', customer_reconnecting: true })))).toBe('customer');
+  expect(reconnecting(after({ type: 'ConnectionChanged', connection: { name: 'reconnecting', since: 1 } }))).toBe('line');
+});
