@@ -23,7 +23,7 @@ from server.signaling.access import USER, Access, access_of
 from server.signaling.api_errors import STATUS, error_response, refusal_of
 from server.signaling.error_page import error_page
 from server.signaling.origin import origin_allowed
-from server.signaling.proxies import CLIENT, client_of
+from server.signaling.proxies import CLIENT, client_of, from_untrusted_proxy
 from server.signaling.web_deps import WebDeps
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -81,11 +81,15 @@ def measuring(deps: WebDeps) -> Middleware:
 def limits(deps: WebDeps) -> Middleware:
     """Find out who is there, and refuse those who ask too much."""
     limit = RateLimit(deps.limits.all_requests, deps.clock)
+    warned: set[str] = set()
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        client = client_of(request, deps.trusted_proxies)
+        client = client_of(request, deps.trusted_proxies, deps.public_url)
         request[CLIENT] = client
+        if not warned and from_untrusted_proxy(request, deps.trusted_proxies):
+            warned.add(client.address)  # once is enough: a stranger can send the header too
+            log.warning("untrusted_proxy", address=client.address, remedy="is it in PATCHBAY_TRUSTED_PROXIES?")
         wait_s = limit.take(address_key(client.address))
         if wait_s:
             raise Refused("rate_limited", "too many requests from this address", retry_after_s=wait_s)

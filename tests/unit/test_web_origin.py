@@ -68,6 +68,17 @@ def test_the_client_behind_proxies(peer: str, forwarded: list[str], address: str
     assert client.secure is believed
 
 
+def test_the_public_url_is_what_browsers_see() -> None:
+    request = make_mocked_request("GET", "/", {"Host": "10.0.0.7:8080"})
+    client = client_of(request, (), "https://cc.example:8443")
+    assert (client.secure, client.url) == (True, "https://cc.example:8443")
+
+
+@pytest.mark.parametrize("host", ["a; script-src *", "a b", "", "[::1"])
+def test_a_host_that_is_none_goes_nowhere(host: str) -> None:
+    assert client_of(make_mocked_request("GET", "/", {"Host": host}), ()).host == "localhost"
+
+
 def test_loopback() -> None:
     assert is_loopback("127.0.0.1")
     assert is_loopback("::1")
