@@ -1,0 +1,257 @@
+import { describe, expect, it } from 'vitest';
+import { AgentDesk } from '../src/agent_desk';
+import { MicrophoneError, type DeviceList, type Microphone } from '../src/devices';
+import { ringing, talking } from '../src/state/agent';
+import { store } from '../src/store';
+import { memoryStorage } from '../src/tab_storage';
+import type { TabRole } from '../src/tab_leader';
+import type { AgentView, ContactView } from '../src/wire';
+import { asPeer, contactView, FakeClock, fakeMicrophone, FakePeer, FakeServer, type FakeTrack } from './fakes';
+
+const agent: AgentView = {
+  user_id: 'usr_1',
+  version: 1,
+  state: 'offline',
+  chosen: 'offline',
+  reason_id: null,
+  since: 1,
+  next_state: null,
+};
+const devices: DeviceList = { inputs: [], outputs: [] };
+
+function setUp(storage = memoryStorage(), server = new FakeServer()) {
+  const clock = new FakeClock();
+  const peers: FakePeer[] = [];
+  const tracks: FakeTrack[] = [];
+  const role = store<TabRole>('leader');
+  const rings: string[] = [];
+  let microphone = (): Promise<Microphone> => {
+    const held = fakeMicrophone(clock);
+    tracks.push(held.track);
+    return Promise.resolve(held.microphone);
+  };
+  const contacts = new Map<string, ContactView>();
+  let self = agent;
+  server.sync = () => ({ agent: self, contacts: [...contacts.values()] });
+  const nothing = () => undefined;
+  const desk = new AgentDesk({
+    ring: (contact) => ({ title: contact.customer.name, body: '' }),
+    environment: {
+      clock,
+      openSocket: server.open,
+      openMicrophone: () => microphone(),
+      createPeer: () => {
+        const peer = new FakePeer(peers.length + 1);
+        peers.push(peer);
+        return asPeer(peer);
+      },
+      speaker: { play: nothing, resume: nothing, output: () => Promise.resolve(true), blocked: store(false), stream: null },
+      ringer: {
+        arm: () => Promise.resolve(true),
+        start: ({ title }) => rings.push(`ring ${title}`),
+        stop: () => rings.at(-1) !== 'quiet' && rings.push('quiet'),
+        test: nothing,
+        setSecondOutput: () => Promise.resolve(true),
+        askNotifications: () => Promise.resolve(true),
+        armed: store(true),
+        end: nothing,
+      },
+      tab: { role, takeOver: () => role.set('leader'), end: nothing },
+      storage,
+      network: new EventTarget(),
+      devices: { ...store(devices), refresh: nothing, end: nothing },
+    },
+  });
+  return {
+    desk, clock, server, peers, tracks, role, rings, storage,
+    is: (change: Partial<AgentView>) => {
+      self = { ...self, version: self.version + 1, ...change };
+      server.push({ type: 'agent.changed', agent: self } as { type: string });
+    },
+    contact: (change: Partial<ContactView>, type: 'offer.made' | 'contact.changed' = 'contact.changed') => {
+      const view = contactView(change);
+      contacts.set(view.segment_id, view);
+      server.push({ type, contact: view } as { type: string });
+    },
+    answer: (generation: number) =>
+      server.push({ type: 'leg.answer', session_id: 'ses_1', leg_id: 'leg_a', generation, sdp: 'answer' } as { type: string }),
+    microphoneIs: (next: () => Promise<Microphone>) => (microphone = next),
+    sent: (type: string) => server.sent.filter((message) => message.type === type).map(({ body }) => body),
+  };
+}
+
+async function inTalk(world = setUp()) {
+  const { desk, clock, peers, contact, answer } = world;
+  desk.start();
+  await clock.pass(10);
+  contact({}, 'offer.made');
+  await clock.pass(10);
+  const accepted = desk.accept('seg_1');
+  await clock.pass(10);
+  await accepted;
+  contact({ version: 2, state: 'connecting', leg: { leg_id: 'leg_a', generation: 1, state: 'opening' } });
+  answer(1);
+  await clock.pass(10);
+  peers[0]?.become('connected');
+  peers[0]?.sound();
+  contact({ version: 3, state: 'talking', talk_started_at: 5, leg: { leg_id: 'leg_a', generation: 1, state: 'up' } });
+  await clock.pass(10);
+  return world;
+}
+
+it('goes ready with microphone and ringer first', async () => {
+  const { desk, clock, sent, tracks } = setUp();
+  desk.start();
+  await clock.pass(10);
+  const ready = desk.goReady();
+  await clock.pass(10);
+  await ready;
+  expect(tracks).toHaveLength(1);
+  expect(sent('agent.set_state')).toEqual([{ state: 'ready', reason_id: null }]);
+});
+
+it('does not go ready without a microphone', async () => {
+  const { desk, clock, sent, microphoneIs } = setUp();
+  desk.start();
+  await clock.pass(10);
+  microphoneIs(() => Promise.reject(new MicrophoneError('denied')));
+  await expect(desk.goReady()).rejects.toMatchObject({ fault: 'denied' });
+  expect(desk.state.get().microphone).toEqual({ state: 'failed', fault: 'denied' });
+  expect(sent('agent.set_state')).toEqual([]);
+});
+
+describe('an offer', () => {
+  it('rings, is acknowledged once, and stops ringing when it is gone', async () => {
+    const { desk, clock, contact, rings, sent, server } = setUp();
+    desk.start();
+    await clock.pass(10);
+    contact({}, 'offer.made');
+    server.deliver(server.head); // sent again, since the acknowledgement was late
+    await clock.pass(10);
+    expect(rings).toContain('ring Ana');
+    expect(rings.filter((ring) => ring === 'ring Ana')).toHaveLength(1);
+    expect(sent('offer.ack')).toEqual([{ session_id: 'ses_1', segment_id: 'seg_1' }]);
+    contact({ version: 2, state: 'done', end_reason: 'customer_left' });
+    await clock.pass(10);
+    expect(rings.at(-1)).toBe('quiet');
+    expect(ringing(desk.state.get())).toBeNull();
+  });
+
+  it('that came and went during an outage never rings', async () => {
+    const { desk, clock, server, rings } = setUp();
+    desk.start();
+    await clock.pass(10);
+    server.drop();
+    const body = (change: Partial<ContactView>) => ({ type: 'contact.changed', contact: contactView(change) }) as { type: string };
+    server.push(body({}), 'lost');
+    server.push(body({ version: 2, state: 'done', end_reason: 'missed' }), 'lost');
+    await clock.pass(2000);
+    expect(rings).not.toContain('ring Ana');
+    expect(desk.state.get().ended[0]?.end_reason).toBe('missed');
+  });
+
+  it('accepted carries the offer of the leg, and leads to sound', async () => {
+    const { desk, sent, rings } = await inTalk();
+    expect(sent('offer.accept')).toEqual([{ session_id: 'ses_1', segment_id: 'seg_1', sdp: 'offer 1' }]);
+    expect(sent('leg.offer')).toEqual([]);
+    expect(rings.at(-1)).toBe('quiet');
+    expect(talking(desk.state.get())?.segment_id).toBe('seg_1');
+    expect(desk.state.get().leg).toBe('up');
+  });
+
+  it('that somebody else took frees the leg and names them', async () => {
+    const { desk, clock, server, contact, peers } = setUp();
+    desk.start();
+    await clock.pass(10);
+    contact({}, 'offer.made');
+    await clock.pass(10);
+    const error = { code: 'offer_taken', message: 'x', params: { agent: 'Bo' } };
+    server.answers['offer.accept'] = () => ({ ok: false, error });
+    const accepted = expect(desk.accept('seg_1')).rejects.toMatchObject({ code: 'offer_taken' });
+    await clock.pass(10);
+    await accepted;
+    expect(desk.state.get().lastError).toMatchObject({ code: 'offer_taken', params: { agent: 'Bo' } });
+    expect(peers[0]?.closed).toBe(true);
+  });
+});
+
+it('after a reload is back in the call, muted as it was', async () => {
+  const before = await inTalk();
+  before.desk.setMuted(true);
+  const { desk, clock, tracks, sent, contact } = setUp(before.storage, new FakeServer());
+  contact({ version: 4, state: 'talking', talk_started_at: 5, leg: { leg_id: 'leg_a', generation: 1, state: 'up' } });
+  desk.start();
+  await clock.pass(10);
+  expect(sent('leg.offer')).toMatchObject([{ generation: 2, leg_id: 'leg_a' }]);
+  expect(tracks[0]?.enabled).toBe(false);
+  expect(desk.muted.get()).toBe(true);
+});
+
+it('after a reload is not ready without a microphone', async () => {
+  const { desk, clock, sent, is, microphoneIs } = setUp();
+  is({ chosen: 'ready', state: 'ready' });
+  microphoneIs(() => Promise.reject(new MicrophoneError('none')));
+  desk.start();
+  await clock.pass(10);
+  expect(sent('agent.set_state')).toEqual([{ state: 'offline', reason_id: null }]);
+});
+
+it('the end of the talk frees the leg; offline frees the microphone', async () => {
+  const { desk, clock, contact, peers, tracks, is } = await inTalk();
+  contact({ version: 4, state: 'wrap_up', ended_at: 9 });
+  await clock.pass(10);
+  expect(peers[0]?.closed).toBe(true);
+  expect(desk.state.get().leg).toBe('idle');
+  contact({ version: 5, state: 'done' });
+  is({ chosen: 'offline' });
+  await clock.pass(10);
+  expect(tracks[0]?.stopped).toBe(true);
+});
+
+it('lets go of everything when another tab or computer takes the desk, and comes back on demand', async () => {
+  const { desk, clock, server, peers, tracks, role, sent } = await inTalk();
+  server.pass({ type: 'superseded' });
+  await clock.pass(10);
+  expect(tracks[0]?.stopped).toBe(true);
+  expect(peers[0]?.closed).toBe(true);
+  desk.takeOver();
+  await clock.pass(10);
+  expect(desk.state.get().connection.name).toBe('online');
+  expect(sent('leg.offer')).toMatchObject([{ generation: 2 }]);
+  role.set('follower');
+  expect(tracks[1]?.stopped).toBe(true);
+  const opened = server.opened;
+  await clock.pass(30_000);
+  expect(server.opened).toBe(opened);
+});
+
+describe('notes', () => {
+  it('go out when the keys rest, and again after an outage', async () => {
+    const { desk, clock, server, sent } = await inTalk();
+    desk.saveNotes('seg_1', 'a', null);
+    desk.saveNotes('seg_1', 'ab', null);
+    expect(desk.state.get().unsavedNotes).toEqual(['seg_1']);
+    await clock.pass(700);
+    expect(sent('contact.notes')).toMatchObject([{ notes: 'ab' }]);
+    expect(desk.state.get().unsavedNotes).toEqual([]);
+    server.unreachable = true;
+    server.drop();
+    desk.saveNotes('seg_1', 'abc', 'dis_1');
+    await clock.pass(60_000);
+    expect(desk.state.get().unsavedNotes).toEqual(['seg_1']);
+    server.unreachable = false;
+    await clock.pass(6000);
+    expect(sent('contact.notes').at(-1)).toMatchObject({ notes: 'abc', disposition_id: 'dis_1' });
+    expect(desk.state.get().unsavedNotes).toEqual([]);
+  });
+
+  it('that the wrap-up carries are not sent twice', async () => {
+    const { desk, clock, sent } = await inTalk();
+    desk.saveNotes('seg_1', 'a', null);
+    const done = desk.wrapUp('seg_1', 'a', 'dis_1');
+    await clock.pass(2000);
+    await done;
+    expect(sent('contact.notes')).toEqual([]);
+    expect(sent('contact.wrap_up')).toMatchObject([{ notes: 'a', disposition_id: 'dis_1' }]);
+  });
+});
