@@ -16,7 +16,6 @@ export const uiEn = {
   'ui.unknown_customer': 'Unnamed customer',
   'ui.load_more': 'Show older sessions',
 
-  'sessions.title': 'Sessions',
   'sessions.search': 'Search by customer',
   'sessions.queue': 'Queue',
   'sessions.all_queues': 'All queues',
@@ -43,7 +42,6 @@ export const uiEn = {
   'sessions.talk_began': 'Talk began',
   'sessions.ended_at': 'Ended',
   'sessions.segments': 'Agents in this session',
-  'sessions.notes': 'Notes',
   'sessions.no_notes': 'No notes were written.',
   'sessions.events': 'Event log',
   'sessions.not_found': 'This session does not exist, or you may not see it.',
@@ -97,7 +95,6 @@ export const uiZh: Record<UiKey, string> = {
   'ui.unknown_customer': '未署名客户',
   'ui.load_more': '显示更早的会话',
 
-  'sessions.title': '会话',
   'sessions.search': '按客户搜索',
   'sessions.queue': '队列',
   'sessions.all_queues': '全部队列',
@@ -124,7 +121,6 @@ export const uiZh: Record<UiKey, string> = {
   'sessions.talk_began': '开始通话',
   'sessions.ended_at': '结束时间',
   'sessions.segments': '参与本会话的坐席',
-  'sessions.notes': '备注',
   'sessions.no_notes': '没有备注。',
   'sessions.events': '事件记录',
   'sessions.not_found': '该会话不存在，或您无权查看。',
