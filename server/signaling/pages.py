@@ -38,7 +38,7 @@ from server.signaling.security_headers import app_policy
 from server.signaling.web_deps import WebDeps
 
 TEMPLATES = Path(__file__).parent / "templates"
-SHOP_CSS_CACHE = "public, max-age=300"
+SHORT_CACHE = "public, max-age=300"
 # A small shop's own policy: scripts and frames from the contact center, nothing else from anywhere.
 SHOP_POLICY = (
     "default-src 'none'; script-src 'self'; frame-src 'self'; style-src 'self'; img-src 'self'; "
@@ -70,6 +70,7 @@ class Pages:
             ("/widget/call", self.widget, ANYBODY_PAGE),
             ("/demo/shop", self.shop, ANYBODY_PAGE),
             ("/demo/shop.css", self.shop_css, ANYBODY),
+            ("/icon.svg", self.icon, ANYBODY),
             ("/static/{path:.+}", self.static, ANYBODY),
         )
         for path, handler, access in routes:
@@ -120,7 +121,10 @@ class Pages:
         raise Refused("not_found", "no such shop")
 
     async def shop_css(self, _request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(TEMPLATES / "shop.css", headers={"Cache-Control": SHOP_CSS_CACHE})
+        return web.FileResponse(TEMPLATES / "shop.css", headers={"Cache-Control": SHORT_CACHE})
+
+    async def icon(self, _request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(TEMPLATES / "icon.svg", headers={"Cache-Control": SHORT_CACHE})
 
     def _shell(
         self,

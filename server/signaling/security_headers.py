@@ -9,7 +9,7 @@ from server.signaling.proxies import CLIENT
 # The microphone is for our own pages (also framed: the host page's allow="microphone" hands it on), nothing else is.
 PERMISSIONS = (
     "microphone=(self), autoplay=(self), speaker-selection=(self), camera=(), geolocation=(), payment=(), "
-    "usb=(), serial=(), bluetooth=(), midi=(), display-capture=()"
+    "usb=(), serial=(), midi=(), display-capture=()"
 )
 HSTS_S = 31_536_000  # a year, as browsers' preload lists ask
 NO_SCRIPTS = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"

@@ -70,6 +70,7 @@ OPEN_ELSEWHERE = {
     "/widget/call",
     "/demo/shop",
     "/demo/shop.css",
+    "/icon.svg",
     "/static/{path}",
 }
 
