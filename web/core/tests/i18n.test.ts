@@ -1,11 +1,7 @@
-import { readdirSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import * as widget from '../../customer-widget/frame/texts';
 import { createI18n, pickLocale } from '../src/i18n';
-import { en, zhCN } from '../src/texts';
+import { zhCN } from '../src/texts';
 
-const WEB = fileURLToPath(new URL('../..', import.meta.url));
 const english = createI18n({ en: { 'a.one': '{n} thing', 'a.other': '{n} things' }, 'zh-CN': { 'a.one': 'x', 'a.other': '{n} 个' } }, 'en');
 const chinese = createI18n({ en: { 'a.one': '', 'a.other': '' }, 'zh-CN': { 'a.one': '', 'a.other': '{n} 个' } }, 'zh-CN');
 
@@ -33,43 +29,4 @@ describe('texts', () => {
     expect(pickLocale('fr', ['fr'])).toBe('en');
     expect(pickLocale(null, ['de', 'en-GB'])).toBe('en');
   });
-});
-
-describe.each([
-  ['core', en, zhCN],
-  ['widget', widget.en, widget.zhCN],
-])('the catalogues of %s', (_name, first, second) => {
-  it('have the same keys and the same placeholders, and no empty text', () => {
-    const holes = (text: string) => [...text.matchAll(/\{\w+\}/g)].map(String).sort();
-    expect(Object.keys(second).sort()).toEqual(Object.keys(first).sort());
-    for (const [key, text] of Object.entries(first)) {
-      const other = (second as Record<string, string>)[key] ?? '';
-      expect(other, key).not.toBe('');
-      expect(holes(other), key).toEqual(holes(text));
-    }
-  });
-});
-
-/** Letters that a component would show in one language only: between tags, or in an attribute that is read out. */
-function hardCoded(source: string): string[] {
-  const markup = source
-    .replace(/<(script|style|kbd)\b[\s\S]*?<\/\1>/g, '') // keys have the same names everywhere
-    .replace(/<!--[\s\S]*?-->/g, '');
-  const plain = markup.replace(/\{[^{}]*(\{[^{}]*(\{[^{}]*\}[^{}]*)*\}[^{}]*)*\}/g, '');
-  const between = [...plain.replace(/=>/g, '').matchAll(/>([^<]*)</g)].map(([, text]) => (text ?? '').trim());
-  const attributes = [...plain.matchAll(/\s(?:title|placeholder|alt|aria-label)="([^"]*)"/g)].map(([, text]) => text ?? '');
-  return [...between, ...attributes].filter((text) => /\p{L}{2,}/u.test(text));
-}
-
-const components = readdirSync(WEB, { recursive: true, encoding: 'utf8' }).filter(
-  (file) => file.endsWith('.svelte') && !file.includes('node_modules'),
-);
-
-it.each(components)('%s says nothing that is not in a catalogue', (file) => {
-  expect(hardCoded(readFileSync(`${WEB}/${file}`, 'utf8'))).toEqual([]);
-});
-
-it('the check finds hard-coded text', () => {
-  expect(hardCoded('<p class="x">Hello {name}</p>')).toEqual(['Hello']);
-  expect(hardCoded('<button aria-label="Close">{i18n.t("a.b")}</button>')).toEqual(['Close']);
 });

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 
-const css = readFileSync(new URL('../../ui/tokens.css', import.meta.url), 'utf8');
+const css = readFileSync(new URL('../ui/tokens.css', import.meta.url), 'utf8');
 
 function tokens(selector: string): Record<string, string> {
   const block = css.slice(css.indexOf(`${selector} {`)).split('}')[0] ?? '';
