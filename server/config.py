@@ -186,9 +186,7 @@ def _secret(least_chars: int) -> Callable[[object], str]:
     def read(value: object) -> str:
         text = _text(value)
         if len(text) < least_chars:
-            raise _Wrong(
-                "it is too short", f"Give at least {least_chars} characters"
-            )  # the value stays unsaid
+            raise _Wrong("it is too short", f"Give at least {least_chars} characters")  # the value stays unsaid
         return text
 
     return read
@@ -206,15 +204,11 @@ class Config:
     """Every setting. `docs/operations.md` lists them from here."""
 
     host: str = field(default="127.0.0.1", metadata=_by(_text, "address to listen on"))
-    port: int = field(
-        default=8080, metadata=_by(_integer(0, 65535), "TCP port to listen on; 0 lets the system choose")
-    )
+    port: int = field(default=8080, metadata=_by(_integer(0, 65535), "TCP port to listen on; 0 lets the system choose"))
     data_dir: Path = field(
         default=Path("data"), metadata=_by(_path, "database, recordings and keys; created for this user only")
     )
-    database_url: str = field(
-        default="", metadata=_by(_database_url, "default: patchbay.db in the data directory")
-    )
+    database_url: str = field(default="", metadata=_by(_database_url, "default: patchbay.db in the data directory"))
     tls_cert: Path | None = field(
         default=None, metadata=_by(_file, "certificate chain, PEM; browsers give no microphone without TLS")
     )
@@ -229,9 +223,7 @@ class Config:
     media_workers: int = field(
         default=os.cpu_count() or 1, metadata=_by(_integer(1, 256), "media processes; default: CPU cores")
     )
-    media_bind: tuple[str, ...] = field(
-        default=(), metadata=_by(_addresses, "local addresses for media; default: all")
-    )
+    media_bind: tuple[str, ...] = field(default=(), metadata=_by(_addresses, "local addresses for media; default: all"))
     media_announce: tuple[str, ...] = field(
         default=(), metadata=_by(_addresses, "addresses told to browsers, when behind NAT")
     )
@@ -239,23 +231,15 @@ class Config:
         default=None, metadata=_by(_ports, "UDP range for media; default: any port")
     )
     log_level: str = field(default="info", metadata=_by(_level, "debug, info, warning or error"))
-    log_json: bool | None = field(
-        default=None, metadata=_by(_boolean, "default: JSON unless a terminal reads")
-    )
+    log_json: bool | None = field(default=None, metadata=_by(_boolean, "default: JSON unless a terminal reads"))
     metrics_token: str | None = field(
         default=None,
-        metadata=_by(
-            _secret(MIN_METRICS_TOKEN_CHARS), "lets /metrics be read from elsewhere, as a bearer token"
-        ),
+        metadata=_by(_secret(MIN_METRICS_TOKEN_CHARS), "lets /metrics be read from elsewhere, as a bearer token"),
     )
-    session_cookie_hours: int = field(
-        default=12, metadata=_by(_integer(1, 24 * 30), "how long a login lasts")
-    )
+    session_cookie_hours: int = field(default=12, metadata=_by(_integer(1, 24 * 30), "how long a login lasts"))
     demo_password: str | None = field(
         default=None,
-        metadata=_by(
-            _secret(MIN_DEMO_PASSWORD_CHARS), "password of the demo accounts; default: a generated one"
-        ),
+        metadata=_by(_secret(MIN_DEMO_PASSWORD_CHARS), "password of the demo accounts; default: a generated one"),
     )
 
     @property
@@ -319,9 +303,7 @@ def _from_file(
         with path.open("rb") as file:
             content = tomllib.load(file)
     except OSError as error:
-        faults.append(
-            Fault(str(path), f"can't be read ({error.strerror})", "Check --config or PATCHBAY_CONFIG")
-        )
+        faults.append(Fault(str(path), f"can't be read ({error.strerror})", "Check --config or PATCHBAY_CONFIG"))
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         faults.append(Fault(str(path), f"is not TOML ({error})", "Correct that line"))
@@ -347,9 +329,7 @@ def _known(name: str, label: str, known: list[str] | tuple[str, ...], faults: li
     return False
 
 
-def _check_together(
-    raw: Mapping[str, tuple[str, object]], values: Mapping[str, Any], faults: list[Fault]
-) -> None:
+def _check_together(raw: Mapping[str, tuple[str, object]], values: Mapping[str, Any], faults: list[Fault]) -> None:
     for one, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
         if one in raw and other not in raw:
             faults.append(Fault(other, f"missing while {one} is set", "Set both, or neither"))

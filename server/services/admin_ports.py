@@ -69,9 +69,7 @@ class AdminTransaction(Protocol):
 
     async def get(self, kind: type[R], tenant: str, record_id: str) -> R | None: ...
 
-    async def page(
-        self, kind: type[R], tenant: str, limit: int, after: tuple[int, str] | None = None
-    ) -> tuple[R, ...]:
+    async def page(self, kind: type[R], tenant: str, limit: int, after: tuple[int, str] | None = None) -> tuple[R, ...]:
         """Ordered by (position, id); a kind without a position has 0."""
         ...
 
