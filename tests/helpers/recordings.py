@@ -22,8 +22,8 @@ def decode(data: bytes) -> tuple[Samples, Samples]:
     planes: list[Samples] = []
     with av.open(io.BytesIO(data)) as container:
         for frame in container.decode(audio=0):
-            planes += [part.to_ndarray() for part in resampler.resample(frame)]
-        planes += [part.to_ndarray() for part in resampler.resample(None)]
+            planes += [part.to_ndarray().astype(np.int16) for part in resampler.resample(frame)]
+        planes += [part.to_ndarray().astype(np.int16) for part in resampler.resample(None)]
     both = np.concatenate(planes, axis=1)
     return both[0], both[1]
 
