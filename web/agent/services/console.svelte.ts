@@ -189,7 +189,7 @@ export class Console {
     this.farewell = farewell(this.farewell, before, state);
     this.#newestOfferAt = ringing(state)?.offered_at ?? this.#newestOfferAt;
     this.refusal = refusal(state, this.#newestOfferAt);
-    if (state.agent !== null && state.contacts !== before.contacts) this.#drafted({ type: 'contacts', contacts: state.contacts });
+    if (state.agent !== null && (first || state.contacts !== before.contacts)) this.#drafted({ type: 'contacts', contacts: state.contacts });
     if (first) this.#saveRestored();
     if (mustStepDown(state) && !mustStepDown(before)) quietly(this.desk.setState('offline'));
   }
