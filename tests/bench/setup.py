@@ -30,6 +30,7 @@ from tests.helpers.system import PASSWORD, system
 ROUNDS = 25
 WARM_UP = 2  # the first calls load the widget's code into the browser's cache; a visitor's page has it by then
 GAP_MS = 150  # longer than a pause between two bursts of the tone
+STEADY_MS = 2000
 
 # Note, every 10 ms, whether the tone is heard: window.__heard = [[ms, heard], …] where it changes.
 WATCH = f"""([hz, tolerance]) => {{
@@ -55,21 +56,33 @@ async def watch(page: Page | Frame, hz: float) -> None:
     await page.evaluate(WATCH, [hz, TOLERANCE_HZ])
 
 
-async def first_heard(page: Page | Frame, since_ms: float, *, after_gap: bool = False) -> float:
-    """When the tone was first heard after `since_ms` (with `after_gap`: after it was away)."""
+async def first_heard(page: Page | Frame, since_ms: float) -> float:
+    """When the tone was first heard after `since_ms`."""
     found = await page.wait_for_function(
-        """([since, gap]) => {
+        "(since) => window.__heard?.find(([at, now]) => now && at >= since)?.[0] ?? null",
+        arg=since_ms,
+        timeout=30_000,
+        polling=50,
+    )
+    return float(await found.json_value())
+
+
+async def heard_again(page: Page | Frame, since_ms: float) -> float:
+    """When the tone was back for good: the end of the last silence after `since_ms` that was longer than the pause
+    between two bursts, once the tone has been there for STEADY_MS. `since_ms` itself when it was never away."""
+    found = await page.wait_for_function(
+        """([since, gap, steady]) => {
           const heard = window.__heard ?? [];
-          for (let i = 0; i < heard.length; i += 1) {
-            const [at, now] = heard[i];
-            if (!now || at < since) continue;
-            const silence = i > 0 ? at - Math.max(heard[i - 1][0], gap ? since - 1000 : 0) : Infinity;
-            if (!gap || silence > gap) return at;
-          }
-          return null;
+          const now = performance.timeOrigin + performance.now();
+          let back = since;
+          heard.forEach(([at, on], i) => {
+            const until = heard[i + 1]?.[0] ?? now;
+            if (!on && until >= since && until - Math.max(at, since) > gap) back = until;
+          });
+          return now - back > steady && heard.some(([at]) => at > since + steady / 2) ? back : null;
         }""",
-        arg=[since_ms, GAP_MS if after_gap else 0],
-        timeout=15_000,
+        arg=[since_ms, GAP_MS, STEADY_MS],
+        timeout=30_000,
         polling=50,
     )
     return float(await found.json_value())
@@ -94,7 +107,7 @@ async def reload_to_audio(agent: Page, widget: Frame) -> float:
     await agent.wait_for_function("() => window.__patchbay !== undefined", polling=20)
     await watch(agent, CUSTOMER_HZ)
     own = await first_heard(agent, began)
-    theirs = await first_heard(widget, began, after_gap=True)
+    theirs = await heard_again(widget, began)
     return (max(own, theirs) - began) / 1000
 
 

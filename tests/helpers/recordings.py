@@ -20,7 +20,7 @@ def decode(data: bytes) -> tuple[Samples, Samples]:
     """Left and right of an audio file, 48 kHz (a mono file gives the same twice)."""
     resampler = av.AudioResampler(format="s16p", layout="stereo", rate=RATE)
     planes: list[Samples] = []
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         for frame in container.decode(audio=0):
             planes += [part.to_ndarray().astype(np.int16) for part in resampler.resample(frame)]
         planes += [part.to_ndarray().astype(np.int16) for part in resampler.resample(None)]
