@@ -83,10 +83,7 @@ class Agent:
     def available(self) -> bool:
         """May be offered a session now."""
         return (
-            self.chosen is Chosen.READY
-            and self.live
-            and not self.missed
-            and len(self.contacts) < self.voice_capacity
+            self.chosen is Chosen.READY and self.live and not self.missed and len(self.contacts) < self.voice_capacity
         )
 
 
@@ -183,9 +180,7 @@ def _offer(a: Agent, e: ContactOffered, now: int) -> Agent:
 def _move(a: Agent, e: ContactMoved, now: int) -> Agent:
     if all(contact.segment_id != e.segment_id for contact in a.contacts):
         raise Stale("no_change")
-    return replace(
-        a, contacts=tuple(replace(c, state=e.to) if c.segment_id == e.segment_id else c for c in a.contacts)
-    )
+    return replace(a, contacts=tuple(replace(c, state=e.to) if c.segment_id == e.segment_id else c for c in a.contacts))
 
 
 def _release(a: Agent, e: ContactReleased, now: int) -> Agent:
@@ -206,9 +201,7 @@ def _settle(a: Agent, now: int) -> Agent:
     if a.contacts:
         return a
     if a.next_state is not None:
-        a = replace(
-            a, chosen=a.next_state.chosen, reason_id=a.next_state.reason_id, missed=False, next_state=None
-        )
+        a = replace(a, chosen=a.next_state.chosen, reason_id=a.next_state.reason_id, missed=False, next_state=None)
     return replace(a, idle_since=now)
 
 

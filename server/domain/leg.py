@@ -45,9 +45,7 @@ class Leg:
 def offered(leg: Leg, generation: int, now: int) -> Leg:
     """The participant sent an SDP offer. While an older generation is up the leg stays up (re-anchor)."""
     state = LegState.UP if leg.is_up else LegState.OPENING
-    return replace(
-        leg, generation=generation, state=state, since=now if state is not leg.state else leg.since
-    )
+    return replace(leg, generation=generation, state=state, since=now if state is not leg.state else leg.since)
 
 
 def up(leg: Leg, now: int) -> Leg:
@@ -61,6 +59,4 @@ def down(leg: Leg, now: int) -> Leg:
 
 
 def closed(leg: Leg, now: int) -> Leg:
-    return (
-        leg if leg.state is LegState.CLOSED else replace(leg, state=LegState.CLOSED, since=now, quiet=False)
-    )
+    return leg if leg.state is LegState.CLOSED else replace(leg, state=LegState.CLOSED, since=now, quiet=False)

@@ -182,9 +182,7 @@ def wrap_up(s: Session, e: ev.WrapUpDone, now: int) -> Session:
         raise Refused("not_in_wrap_up")
     if segment.disposition_required and e.disposition_id is None:
         raise Refused("disposition_required")
-    return s.with_segment(
-        segments.finish(replace(segment, notes=e.notes, disposition_id=e.disposition_id), now)
-    )
+    return s.with_segment(segments.finish(replace(segment, notes=e.notes, disposition_id=e.disposition_id), now))
 
 
 # --- placement and recording -------------------------------------------------------------------------
@@ -209,6 +207,9 @@ def lose_worker(s: Session, e: ev.WorkerLost, now: int) -> Session:
 def place(s: Session, e: ev.Placed, now: int) -> Session:
     if s.worker_id is not None:
         raise Stale("no_change")
+    for leg in _live_legs(s):  # what was offered meanwhile went nowhere: its sender must offer again
+        if leg.state is LegState.OPENING:
+            s = s.with_leg(legs.down(leg, now))
     return _place(s, e.worker_id)
 
 

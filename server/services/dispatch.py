@@ -11,13 +11,13 @@ import asyncio
 import structlog
 
 from server.domain.events import LegAnswered, LegRefused
-from server.domain.machine import Stale
 from server.domain.media import OpenLeg
 from server.services.ports import Commit, MediaEngine, MediaError, OutboxRow, StepStore
 from server.services.stepper import Stepper
 
 log = structlog.get_logger()
 RETRY_S = 0.25  # a worker that does not answer is restarting, or about to be declared lost
+AFTER_FAULT_S = 1.0
 OVERTAKEN = frozenset({"stale_epoch", "stale_order"})
 UNREACHABLE = frozenset({"worker_gone", "worker_timeout"})
 
@@ -57,19 +57,25 @@ class Dispatcher:
 
     async def _run(self, session_id: str) -> None:
         try:
-            while True:
-                self._again.discard(session_id)
-                rows = await self._store.outbox(session_id)
-                for row in rows:
-                    if not await self._carry_out(row):
-                        await asyncio.sleep(RETRY_S)
-                        break
-                if not rows and session_id not in self._again:
-                    return
-        except Exception:
-            log.exception("dispatch_failed", session_id=session_id)
+            while await self._round(session_id):
+                pass
         finally:
             self._running.discard(session_id)
+
+    async def _round(self, session_id: str) -> bool:
+        """Carry out what is there; False when nothing was."""
+        self._again.discard(session_id)
+        try:
+            rows = await self._store.outbox(session_id)
+            for row in rows:
+                if not await self._carry_out(row):
+                    await asyncio.sleep(RETRY_S)
+                    break
+        except Exception:  # the rows stay, so nothing is lost; a database that is away comes back
+            log.exception("dispatch_failed", session_id=session_id)
+            await asyncio.sleep(AFTER_FAULT_S)
+            return True
+        return bool(rows) or session_id in self._again
 
     async def _carry_out(self, row: OutboxRow) -> bool:
         """True when the row is gone. One that can't reach its worker stays until the session is placed anew."""
@@ -88,17 +94,17 @@ class Dispatcher:
         session = await self._store.session(row.key.session_id)
         moved = session is None or session.epoch > row.epoch or session.worker_id is None
         if error.code in UNREACHABLE:
-            over = session is not None and session.ended and all(r.state != "closing" for r in session.recordings)
-            if not (moved or over):
+            # A session that ended needs its worker only until the recording's parts are closed.
+            needed = session is not None and (
+                not session.ended or any(r.state == "closing" for r in session.recordings)
+            )
+            if needed and not moved:
                 return False
         elif error.code not in OVERTAKEN:
             log.warning("order_failed", session_id=row.key.session_id, order=type(row.order).__name__, code=error.code)
         if isinstance(row.order, OpenLeg) and not moved and error.code not in OVERTAKEN:
             refused = LegRefused(row.order.leg_id, row.order.generation, row.epoch, error.code)
-            try:
-                await self._stepper.apply(row.key.session_id, refused, consumed=[row.key], skip_stale=True)
-            except Stale:
-                await self._store.drop_orders([row.key])
+            await self._stepper.apply(row.key.session_id, refused, consumed=[row.key], skip_stale=True)
         else:
             await self._store.drop_orders([row.key])
         return True

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.domain.machine import Refused, Stale
-from server.domain.media import Route, Source
+from server.domain.media import RecordingFailed, Route, Source
 from tests.helpers.world import World, world
 
 
@@ -214,6 +214,21 @@ async def test_without_any_worker_the_call_waits_a_minute(w: World) -> None:
     assert (await w.session(call)).end_reason in ("system_failed", "customer_lost")
 
 
+async def test_a_call_that_came_before_any_worker_is_offered_again_by_its_caller(w: World) -> None:
+    for worker in ("media-1", "media-2"):
+        await w.engine.kill(worker)
+    call = await w.call(up=False)
+    assert (await w.session(call)).worker_id is None
+    await w.engine.revive("media-1")
+    await w.settle()
+    session = await w.session(call)
+    assert (session.worker_id, session.customer_leg.state) == ("media-1", "lost")
+    await w.core.sessions.customer_leg(call, session.customer_leg.id, 2, "v=0 again")
+    await w.settle()
+    await w.leg_up(call, "customer")
+    assert (await w.session(call)).customer_leg.is_up
+
+
 async def test_a_dead_tab_gets_no_offer(w: World) -> None:
     await w.ready("ana", "bo")
     await w.core.agents.went_dead("default", "usr_ana")
@@ -274,8 +289,6 @@ async def test_a_refused_leg_offer_is_told_to_its_sender(w: World) -> None:
 
 
 async def test_a_recording_that_breaks_is_told_and_the_call_goes_on(w: World) -> None:
-    from server.domain.media import RecordingFailed
-
     await w.ready("ana")
     call = await w.call()
     await w.accept(call, "ana")
