@@ -96,7 +96,8 @@ export class Leg {
     const ours = view.generation === this.#top && (this.#current !== null || this.#next !== null);
     const broken = view.state === 'wanted' || view.state === 'lost';
     this.#top = view.generation;
-    this.#viewLost = broken;
+    // While a replacement is under way the old connection is dead, even if the browser has not noticed.
+    if (broken || this.#next === null) this.#viewLost = broken;
     if ((!ours || broken) && !this.#timers.has('retry')) this.#anchor();
     this.#tell();
   }

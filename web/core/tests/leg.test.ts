@@ -77,6 +77,7 @@ describe('a leg', () => {
     view(1, 'lost'); // a repeated view starts no second attempt
     await clock.pass(0);
     expect(peers).toHaveLength(2);
+    view(2, 'opening');
     expect(leg.status.get()).toBe('recovering');
     answer(2);
     await clock.pass(0);
