@@ -2,8 +2,8 @@
 
 One document whose `$defs` hold every client message, view, push and ack of `protocol.py`. What a client sends
 is described as it is validated (a field with a default may be left out); what the server sends, as it is
-serialised (every field is there). Named literals, such as `LegState`, are lifted into `$defs` of their own, since
-pydantic writes them out at each use.
+serialised (every field is there). Named literals, such as `LegState`, are lifted into `$defs` of their own,
+since pydantic writes them out at each use.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ class _Generator(GenerateJsonSchema):
 
 def wire_schema() -> dict[str, Any]:
     """The JSON Schema document (draft 2020-12), deterministic for a given protocol.py."""
-    sent: list[tuple[Any, Any]] = [
-        (model, "validation") for union in FROM_CLIENT.values() for model in _members(union)
-    ]
+    sent: list[tuple[Any, Any]] = [(model, "validation") for union in FROM_CLIENT.values() for model in _members(union)]
     received: list[tuple[Any, Any]] = [(model, "serialization") for model in FROM_SERVER]
     _, document = models_json_schema(
         [*dict.fromkeys(sent), *received], ref_template="#/$defs/{model}", schema_generator=_Generator

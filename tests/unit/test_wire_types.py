@@ -1,4 +1,4 @@
-"""`web/core/src/wire.ts` is made from `server/signaling/protocol.py`; a change of one without the other fails here."""
+"""`web/core/src/wire.ts` is made from `server/signaling/protocol.py`: changing one without the other fails here."""
 
 from __future__ import annotations
 
