@@ -57,18 +57,7 @@ class Caller:
 
     async def begin(self) -> None:
         """Ask for a session and call. Raises CallFailed."""
-        try:
-            async with (
-                asyncio.timeout(REQUEST_S),
-                aiohttp.ClientSession() as http,
-                http.post(f"{self._url}/api/v1/sessions", json={"key": self._key}) as response,
-            ):
-                created = await response.json()
-                if response.status != 201:
-                    raise CallFailed(f"{created['error']['code']}: {created['error']['message']}")
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise CallFailed(f"{self._url} does not answer ({error}); is `patchbay serve` running?") from None
-        self._token = created["token"]
+        self._token = await self.ask_for_session()
         self._socket.on("m", self._message, namespace="/customer")
         self._socket.on("p", self._ping, namespace="/customer")
         self._socket.on("connect", self._connected, namespace="/customer")
@@ -82,6 +71,21 @@ class Caller:
         sdp = await self._new_peer()
         answer = await self._send("call.request", {"name": self._name, "sdp": sdp})
         await self._take(answer["call"])
+
+    async def ask_for_session(self) -> str:
+        """The token of a new session. Raises CallFailed."""
+        try:
+            async with (
+                asyncio.timeout(REQUEST_S),
+                aiohttp.ClientSession() as http,
+                http.post(f"{self._url}/api/v1/sessions", json={"key": self._key}) as response,
+            ):
+                created = await response.json()
+                if response.status != 201:
+                    raise CallFailed(f"{created['error']['code']}: {created['error']['message']}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise CallFailed(f"{self._url} does not answer ({error}); is `patchbay serve` running?") from None
+        return str(created["token"])
 
     async def hang_up(self) -> None:
         if not self.ended.is_set():
