@@ -50,6 +50,10 @@ types: $(STAMPS)/test ## mypy --strict
 wire-types: $(STAMPS)/run $(STAMPS)/modules ## Write the TypeScript of the wire messages from the Python ones
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(WITH_NODE) npm --prefix web run types
 
+.PHONY: states
+states: $(STAMPS)/run ## Draw docs/states.md from the state machines' tables
+	$(BIN)/python -c 'from server.domain.diagram import states_page; print(states_page(), end="")' > docs/states.md
+
 .PHONY: migrate
 migrate: $(STAMPS)/run ## Bring the database to this version's schema
 	$(BIN)/patchbay migrate

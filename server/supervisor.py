@@ -146,6 +146,7 @@ def media_arguments(config: Config, folder: Path, worker_id: str) -> list[str]:
         "--spool",
         str(spool_dir(config)),
     ]
+    arguments += ["--log-level", config.log_level, *(["--log-json"] if config.log_json else [])]
     if config.media_bind:
         arguments += ["--bind", ",".join(config.media_bind)]
     if config.media_announce:

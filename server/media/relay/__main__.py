@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import ipaddress
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,16 +17,17 @@ import ifaddr
 import structlog
 import uvloop
 
+from server import log as logs
 from server.media.relay.aiortc_seam import Binding
 from server.media.relay.control import ControlServer
 from server.media.relay.udp_ports import PortRange
 from server.media.relay.worker import Worker, WorkerSettings
+from server.process import die_with_parent
 
 log = structlog.get_logger(__name__)
 
 DEFAULT_CAPACITY = 150  # legs; a recorded call between two browsers costs 8 to 12 ms of CPU a second
 GOODBYE_S = 0.7  # at most, for the last reports to be acknowledged
-_PR_SET_PDEATHSIG = 1
 
 
 def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSettings, Path]:
@@ -41,7 +40,10 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSettings, Path]:
     parser.add_argument("--announce", default="", help="addresses that candidates show instead (NAT, containers)")
     parser.add_argument("--ports", default="", help="UDP port range LOW-HIGH; default: any")
     parser.add_argument("--capacity", type=int, default=DEFAULT_CAPACITY, help="legs it is meant to carry")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--log-json", action="store_true", default=None, help="default: JSON unless a terminal reads")
     given = parser.parse_args(arguments)
+    logs.configure(given.log_level, given.log_json)
     try:
         bindings = make_bindings(_addresses(given.bind), _addresses(given.announce))
         settings = WorkerSettings(given.id, given.spool, bindings, PortRange.parse(given.ports), given.capacity)
@@ -73,16 +75,6 @@ def _host_addresses() -> list[str]:
     found = [ip.ip for adapter in ifaddr.get_adapters() for ip in adapter.ips if isinstance(ip.ip, str)]
     usable = [ip for ip in found if not ipaddress.IPv4Address(ip).is_link_local]
     return sorted(dict.fromkeys([*usable, "127.0.0.1"]), key=lambda ip: ipaddress.IPv4Address(ip).is_loopback)
-
-
-def die_with_parent() -> None:
-    """Ask for SIGTERM when the parent dies (Linux; elsewhere the supervisor's signals must do)."""
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before we asked
-        raise SystemExit(0)
 
 
 async def run(settings: WorkerSettings, path: Path) -> None:
