@@ -9,7 +9,17 @@ from typing import Literal
 
 from playwright.async_api import Browser, Page
 
-from tests.helpers.browser import AGENT_HZ, CUSTOMER_HZ, chromium, go_ready, hears, log_in, start_call, widget_frame
+from tests.helpers.browser import (
+    AGENT_HZ,
+    CUSTOMER_HZ,
+    agent_state,
+    chromium,
+    go_ready,
+    hears,
+    log_in,
+    start_call,
+    widget_frame,
+)
 from tests.helpers.system import PASSWORD, ROOT, System, system
 
 OUT = ROOT / "docs" / "screenshots"
@@ -63,6 +73,9 @@ async def one_call(patchbay: System, customers: Browser, agents: Browser, theme:
     await agent.get_by_test_id("history-row").first.get_by_role("link").click()
     await agent.get_by_test_id("player-play").wait_for(timeout=30_000)
     await take(agent, f"agent-recording-{theme}")
+    await agent.get_by_test_id("state-menu").click()
+    await agent.get_by_test_id("set-offline").click()
+    await agent_state(agent, "offline")
     await agent.context.close()
     await shop.context.close()
 
@@ -89,6 +102,7 @@ async def both_windows(patchbay: System, customers: Browser, agents: Browser) ->
     await start_call(frame, "Li Wei")
     await agent.get_by_test_id("offer-accept").click()
     await asyncio.gather(hears(agent, CUSTOMER_HZ), hears(frame, AGENT_HZ))
+    await agent.wait_for_function("() => document.querySelector('[data-testid=call-timer]').dataset.seconds >= 3")
     left, right = await shop.screenshot(), await agent.screenshot()
     board = await window(agents, "light", 1840, 680)
     await board.set_content(
@@ -103,6 +117,8 @@ async def both_windows(patchbay: System, customers: Browser, agents: Browser) ->
     await take(board, "call")
     await frame.get_by_test_id("hang-up").click()
     await frame.get_by_test_id("call-ended").wait_for()
+    for page in (agent, shop, board):
+        await page.context.close()
 
 
 async def main() -> None:

@@ -7,6 +7,7 @@ import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 from playwright.async_api import Browser, Frame, Page, async_playwright
@@ -101,7 +102,7 @@ async def log_in(page: Page, url: str, login: str, password: str, path: str = "/
     await page.get_by_test_id("login-name").fill(login)
     await page.get_by_test_id("login-password").fill(password)
     await page.get_by_test_id("login-submit").click()
-    await page.wait_for_url(f"**{path}*")
+    await page.wait_for_url(lambda at: urlsplit(at).path.startswith(path))
 
 
 async def agent_page(browser: Browser, url: str, login: str, password: str) -> Page:
