@@ -23,11 +23,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 WIRE_VERSION = 1
 MAX_SDP_BYTES = 65536
 MAX_NOTES_CHARS = 10_000
+MAX_SEQ = 2**53  # what JavaScript counts exactly; SQLite's integers end at 2**63
+MAX_FAULT_CHARS = 200  # of an error's text: it may name what was sent, which may be large
 
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_\-]+$")]
 Ms = Annotated[int, Field(description="UTC epoch milliseconds, server clock")]
 Sdp = Annotated[str, Field(min_length=1, max_length=MAX_SDP_BYTES)]
 Text = Annotated[str, Field(max_length=200)]
+Name = Annotated[str, Field(max_length=100)]
 
 
 class Wire(BaseModel):
@@ -145,7 +148,7 @@ class CallRequest(Wire):
     name: Text = ""
     locale: Annotated[str, Field(max_length=35)] = "en"
     page_url: Annotated[str, Field(max_length=2000)] = ""
-    context: Annotated[dict[str, Text], Field(max_length=20)] = {}
+    context: Annotated[dict[Name, Text], Field(max_length=20)] = {}
     consent_version: Annotated[str, Field(max_length=40)] = ""
     sdp: Sdp | None = None
 
@@ -160,7 +163,7 @@ class LegOffer(Wire):
 
 
 class StreamFetch(Wire):
-    after: Annotated[int, Field(ge=0)]
+    after: Annotated[int, Field(ge=0, le=MAX_SEQ)]
 
 
 class SetState(Wire):
@@ -459,5 +462,5 @@ def _parse(adapter: TypeAdapter[Any], data: object) -> Any:
         if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
             raise BadMessage("unknown_type", "unknown message type") from None
         sdp = first["loc"] and first["loc"][-1] == "sdp" and first["type"] == "string_too_long"
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"])[:MAX_FAULT_CHARS]
         raise BadMessage("sdp_too_large" if sdp else "bad_message", f"{where}: {first['msg']}") from None

@@ -25,6 +25,7 @@ from server.services.sessions import SessionService
 from server.services.tokens import CustomerToken, CustomerTokens, TokenError
 from server.signaling import protocol as wire
 from server.signaling.hub import Hub, Tab, envelope
+from server.signaling.socket_guard import Allowance, guard
 from server.signaling.views import agent_view, call_view, contact_view
 
 log = structlog.get_logger()
@@ -48,30 +49,46 @@ class SocketDeps:
     tokens: CustomerTokens
 
 
-class _Bucket:
-    """A token bucket: `allow` is False when the socket talks too fast."""
-
-    def __init__(self) -> None:
-        self._tokens = BURST
-        self._at = asyncio.get_running_loop().time()
-
-    def allow(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        self._tokens = min(BURST, self._tokens + (now - self._at) * PER_SECOND)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
 class _Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socketio ships no types
     """What both namespaces share: the envelope, errors, limits, the stream."""
 
-    def __init__(self, namespace: str, deps: SocketDeps) -> None:
+    def __init__(self, namespace: str, deps: SocketDeps, parse: Callable[[object], Any]) -> None:
         super().__init__(namespace)
         self._deps = deps
-        self._buckets: dict[str, _Bucket] = {}
+        self._parse = parse
+        self._allowances: dict[str, Allowance] = {}
+
+    async def trigger_event(self, event: str, *args: Any) -> Any:
+        """What the library calls for everything that happens: a connection, its end, or an event of the client's."""
+        if event == "connect":
+            return await self._connect(*args)
+        if event == "disconnect":
+            return await self.on_disconnect(*args)
+        sid, *sent = args
+        if event != "m":
+            return _error("unknown_type", "the only event is m")
+        return await self._handle(sid, sent[0] if len(sent) == 1 else None)
+
+    async def _connect(self, sid: str, *args: Any) -> None:
+        """Raises ConnectionRefusedError, whose text is a code: without one the client would wait for its time-out."""
+        try:
+            await self.on_connect(sid, *args)
+        except socketio.exceptions.ConnectionRefusedError:
+            raise
+        except Exception as error:
+            code = "storage_unavailable" if isinstance(error, StorageUnavailable) else "internal"
+            log.exception("socket_connect_failed", namespace=self.namespace, code=code)
+            try:
+                await self.on_disconnect(sid)
+            except Exception:
+                log.exception("socket_disconnect_failed", namespace=self.namespace)
+            raise socketio.exceptions.ConnectionRefusedError(code) from None
+
+    async def on_connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
+        raise NotImplementedError
+
+    async def on_disconnect(self, sid: str, reason: str = "") -> None:
+        raise NotImplementedError
 
     async def _send(self, event: str, data: Any, sid: str, callback: Callable[..., None] | None) -> None:
         await self.emit(event, data, to=sid, callback=callback)
@@ -86,15 +103,15 @@ class _Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socke
     ) -> None:
         head = (await self._deps.store.stream(person_id, 2**62)).head
         tab = Tab(sid, person_id, tenant, self._send, self.disconnect, alive, still_allowed)
-        self._buckets[sid] = _Bucket()
+        self._allowances[sid] = Allowance(BURST, PER_SECOND)
         await self._deps.hub.attach(tab, head)
 
-    async def _handle(self, sid: str, parse: Callable[[object], Any], data: object) -> dict[str, Any]:
-        bucket = self._buckets.get(sid)
-        if bucket is None or not bucket.allow():
+    async def _handle(self, sid: str, data: object) -> dict[str, Any]:
+        allowance = self._allowances.get(sid)
+        if allowance is None or not allowance.take():
             return _error("rate_limited", "too many messages; slow down")
         try:
-            message = parse(data)
+            message = self._parse(data)
             async with asyncio.timeout(HANDLE_S):
                 body = await self._answer(sid, message)
         except wire.BadMessage as bad:
@@ -129,7 +146,7 @@ class CustomerNamespace(_Namespace):
     """`/customer`: one socket a session, opened by the token that POST /sessions gave."""
 
     def __init__(self, deps: SocketDeps) -> None:
-        super().__init__(CUSTOMER_NAMESPACE, deps)
+        super().__init__(CUSTOMER_NAMESPACE, deps, wire.parse_customer)
         self._grants: dict[str, CustomerToken] = {}
 
     async def on_connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
@@ -150,12 +167,9 @@ class CustomerNamespace(_Namespace):
 
     async def on_disconnect(self, sid: str, reason: str = "") -> None:
         grant = self._grants.pop(sid, None)
-        self._buckets.pop(sid, None)
+        self._allowances.pop(sid, None)
         if grant is not None:
             await self._deps.hub.detach(grant.session_id, sid)
-
-    async def on_m(self, sid: str, data: object = None) -> dict[str, Any]:
-        return await self._handle(sid, wire.parse_customer, data)
 
     async def _answer(self, sid: str, message: Any) -> BaseModel | Mapping[str, Any]:
         grant, deps = self._grants[sid], self._deps
@@ -187,7 +201,7 @@ class AgentNamespace(_Namespace):
     """`/agent`: one socket an agent, opened by the login cookie."""
 
     def __init__(self, deps: SocketDeps) -> None:
-        super().__init__(AGENT_NAMESPACE, deps)
+        super().__init__(AGENT_NAMESPACE, deps, wire.parse_agent)
         self._users: dict[str, AuthedUser] = {}
 
     async def on_connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
@@ -211,12 +225,9 @@ class AgentNamespace(_Namespace):
 
     async def on_disconnect(self, sid: str, reason: str = "") -> None:
         user = self._users.pop(sid, None)
-        self._buckets.pop(sid, None)
+        self._allowances.pop(sid, None)
         if user is not None and await self._deps.hub.detach(user.user_id, sid):
             await self._deps.agents.went_dead(user.tenant, user.user_id)
-
-    async def on_m(self, sid: str, data: object = None) -> dict[str, Any]:
-        return await self._handle(sid, wire.parse_agent, data)
 
     async def _answer(self, sid: str, message: Any) -> BaseModel | Mapping[str, Any]:
         user, deps = self._users[sid], self._deps
@@ -289,6 +300,7 @@ def build_socket_server(deps: SocketDeps) -> socketio.AsyncServer:
         ping_timeout=5,
         namespaces=[AGENT_NAMESPACE, CUSTOMER_NAMESPACE],
     )
+    guard(sio)
     sio.register_namespace(AgentNamespace(deps))
     sio.register_namespace(CustomerNamespace(deps))
     return sio
