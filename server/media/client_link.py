@@ -3,7 +3,7 @@
 Reports of one session reach the listener one after the other; sessions do not wait for each other.
 Acknowledgements are cumulative, so a report is acknowledged once it and all before it were taken. A report
 that the listener can't take is tried again with back-off; after POISON_TRIES it is logged and skipped, since
-one bad report must not hold up the worker's buffer for ever.
+one bad report must not hold up the worker's buffer for ever. While the database is away every report waits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import structlog
 
 from server.domain.media import MediaReport
 from server.media import worker_protocol as wire
-from server.services.ports import MediaError, MediaListener, WorkerInfo
+from server.services.ports import MediaError, MediaListener, StorageUnavailable, WorkerInfo
 
 log = structlog.get_logger(__name__)
 
@@ -297,13 +297,16 @@ class WorkerLink:
 
     async def _insist(self, call: Callable[[], Awaitable[None]], what: str) -> None:
         """Call the listener until it succeeds, POISON_TRIES times at most."""
-        wait_s = BACKOFF_S[0]
-        for _ in range(POISON_TRIES):
+        wait_s, tries = BACKOFF_S[0], 0
+        while tries < POISON_TRIES:
             try:
                 await call()
                 return
+            except StorageUnavailable as error:  # no fault of the report: it waits for the database
+                log.warning("listener_waits", worker=self.worker_id, what=what, error=str(error))
             except Exception:  # a boundary: the listener's fault is logged, and tried again
                 log.warning("listener_failed", worker=self.worker_id, what=what, exc_info=True)
+                tries += 1
             await asyncio.sleep(wait_s)
             wait_s = min(BACKOFF_S[1], wait_s * 2)
         log.error("listener_gave_up", worker=self.worker_id, what=what, tries=POISON_TRIES)

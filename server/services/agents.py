@@ -12,7 +12,7 @@ from server.domain.directory import AuthedUser
 from server.domain.machine import Refused, Stale
 from server.domain.session import Session
 from server.services.admin_ports import Directory
-from server.services.ports import StepStore
+from server.services.ports import StepStore, StorageUnavailable
 from server.services.sessions import SessionService
 from server.services.stepper import Stepper
 
@@ -54,8 +54,10 @@ class AgentService:
             await self._stepper.apply_agent(tenant, user_id, ag.WentDead())
         except (Stale, Refused):
             return
+        except StorageUnavailable as error:
+            log.warning("agent_dead_postponed", user_id=user_id, error=str(error))
         if user_id not in self._vanishing:
-            self._vanishing[user_id] = self._group.create_task(self._vanish(user_id), name=f"vanish {user_id}")
+            self._vanishing[user_id] = self._group.create_task(self._vanish(tenant, user_id), name=f"vanish {user_id}")
 
     async def all_dead(self) -> None:
         """After a start: no tab is connected to this process yet."""
@@ -90,15 +92,24 @@ class AgentService:
                 found.append((session, contact.segment_id))
         return found
 
-    async def _vanish(self, user_id: str) -> None:
-        await asyncio.sleep(VANISH_S)
+    async def _vanish(self, tenant: str, user_id: str) -> None:
+        """Withdraw what rings, unless the tab is back by then (that cancels this task)."""
+        while True:
+            await asyncio.sleep(VANISH_S)
+            try:
+                await self._stepper.apply_agent(tenant, user_id, ag.WentDead())
+            except (Stale, Refused):
+                pass  # as a rule: it was said when it happened
+            except StorageUnavailable:
+                continue
+            except Exception:  # a boundary: a timer's failure is its own
+                log.exception("vanish_failed", user_id=user_id)
+            break
         self._vanishing.pop(user_id, None)
-        agent = await self._store.agent(user_id)
-        if agent is None or agent.live:
-            return
-        for contact in agent.contacts:
-            if contact.state is ContactState.RINGING:
-                try:
+        try:
+            agent = await self._store.agent(user_id)
+            for contact in agent.contacts if agent is not None and not agent.live else ():
+                if contact.state is ContactState.RINGING:
                     await self._sessions.vanish(contact.session_id, contact.segment_id, user_id)
-                except Exception:
-                    log.exception("vanish_failed", session_id=contact.session_id)
+        except Exception:
+            log.exception("vanish_failed", user_id=user_id)

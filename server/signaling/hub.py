@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from server.services.ports import Clock, Commit, StreamMessage
+from server.services.ports import Clock, Commit, StorageUnavailable, StreamMessage
 
 log = structlog.get_logger()
 PING_S = 2.0
@@ -129,6 +129,7 @@ class Hub:
             raise
         except Exception:
             log.exception("tab_failed", person_id=tab.person_id)
+            await tab.disconnect(tab.sid)  # it comes back with a fresh start; else nobody would serve it any more
 
     async def _sender(self, tab: Tab) -> None:
         while True:
@@ -141,16 +142,22 @@ class Hub:
             ping = {"head": self._heads.get(tab.person_id, 0), "now": self._clock.now_ms()}
             await tab.emit("p", ping, tab.sid, lambda *answer: self._answered(tab))
             await asyncio.sleep(PING_S)
-            if tab.unanswered >= DEAD_AFTER and tab.live:
-                tab.live = False
-                await tab.alive(False)
-            elif tab.unanswered == 0 and not tab.live:
-                tab.live = True
-                await tab.alive(True)
             checks += 1
-            if checks % 15 == 0 and not await tab.still_allowed():
-                await tab.disconnect(tab.sid)
-                return
+            try:
+                await self._judge(tab)
+                if checks % 15 == 0 and not await tab.still_allowed():
+                    await tab.disconnect(tab.sid)
+                    return
+            except StorageUnavailable as error:
+                log.warning("tab_check_postponed", person_id=tab.person_id, error=str(error))
+
+    async def _judge(self, tab: Tab) -> None:
+        if tab.unanswered >= DEAD_AFTER and tab.live:
+            await tab.alive(False)
+            tab.live = False
+        elif tab.unanswered == 0 and not tab.live:
+            await tab.alive(True)
+            tab.live = True
 
     def _answered(self, tab: Tab) -> None:
         tab.unanswered = 0

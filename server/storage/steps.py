@@ -196,7 +196,8 @@ class SqliteSteps:
                     yield
                 except BaseException:
                     # Shielded: a cancelled caller must not leave the transaction open for the next one.
-                    await asyncio.shield(self._writer.execute("ROLLBACK"))
+                    if self._writer.in_transaction:  # a full disk makes SQLite roll back by itself
+                        await asyncio.shield(self._writer.execute("ROLLBACK"))
                     raise
                 await self._writer.execute("COMMIT")
             except sqlite3.IntegrityError as error:  # the same insert by another step: load again
@@ -283,7 +284,10 @@ class SqliteSteps:
             await self._writer.executemany(statement, rows)
 
     async def _all(self, query: str, values: tuple[object, ...]) -> list[sqlite3.Row]:
-        return list(await self._reader.execute_fetchall(query, values))
+        try:
+            return list(await self._reader.execute_fetchall(query, values))
+        except sqlite3.OperationalError as error:
+            raise StorageUnavailable(str(error)) from error
 
 
 def _changed(before: Iterable[T], after: Iterable[T]) -> list[T]:
