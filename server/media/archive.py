@@ -12,7 +12,8 @@ Theory of operation. A part's length is the time from its header to its END reco
 the last record of either side); paused spans are cut out. Within a stream, packets are spaced by their RTP
 timestamps, which are exact; the stream as a whole is placed by arrival. It is placed anew when the SSRC
 changes and when timestamps and arrival drift apart by more than 200 ms. Gaps are filled with packets of
-silence, nothing is transcoded, and both sides come out equally long.
+silence, nothing is transcoded, and both sides come out equally long. So is the time between two parts, when the
+worker had died and nobody could write: the talk went on, and the recording is as long as the talk.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from server.media.ogg import RATE, SILENCE_STEP, OggOpusWriter, packet_samples, 
 
 DRIFT_SAMPLES = RATE // 5  # 200 ms: more than network jitter, less than an ear notices between two speakers
 PEAKS = 800
+LONGEST_GAP_NS = 120 * 1_000_000_000  # a call waits 60 s for a worker; more is a clock that lies
 
 
 class ArchiveError(Exception):
@@ -99,6 +101,19 @@ def spans_of(segment: Segment, end_ns: int, at: int) -> list[_Span]:
             at = spans[-1].end
         begin = end_ns if resumed is None else resumed
     return spans
+
+
+def unwritten_ns(before: Segment, after: Segment) -> int:
+    """The time between two segments, when the talk went on unrecorded; 0 when it was paused.
+
+    By the monotonic clock that the processes of one machine share; after a restart of the machine, or on another one,
+    by the wall clock."""
+    if before.pauses and before.pauses[-1][1] is None:
+        return 0
+    gap_ns = int(after.header["mono_ns"]) - int(before.header["mono_ns"]) - before.end_ns
+    if gap_ns < 0:
+        gap_ns = int(after.header["wall_ns"]) - int(before.header["wall_ns"]) - before.end_ns
+    return gap_ns if 0 < gap_ns <= LONGEST_GAP_NS else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +207,13 @@ def archive(parts: Sequence[PartFiles], customer_out: Path, agent_out: Path) -> 
     serial = zlib.crc32(str(customer_out.name).encode())
     writers = OggOpusWriter(serial), OggOpusWriter(serial ^ 1)
     end = 0
+    before: Segment | None = None
     for customer, agent in pairs:
-        end_ns = max(customer.end_ns, agent.end_ns)
-        spans = spans_of(max(customer, agent, key=lambda s: s.end_ns), end_ns, end)
+        longer = max(customer, agent, key=lambda s: s.end_ns)
+        if before is not None:
+            end += _samples(unwritten_ns(before, longer))
+        spans = spans_of(longer, longer.end_ns, end)
+        before = longer
         for writer, segment in zip(writers, (customer, agent), strict=True):
             write_side(writer, spans, segment.packets)
         end = spans[-1].end if spans else end

@@ -135,21 +135,41 @@ def test_a_new_stream_is_placed_by_its_arrival(tmp_path: Path) -> None:
     assert abs(spectrum_peak(span(left, 2100, 2900)) - 600) < 5
 
 
-def test_parts_follow_each_other_and_a_killed_one_counts_to_its_last_record(tmp_path: Path) -> None:
+def test_the_time_between_parts_is_silence_and_a_killed_one_counts_to_its_last_record(tmp_path: Path) -> None:
     first, second = files(tmp_path, 1), files(tmp_path, 2)
     killed, lost = Side(first.customer), Side(first.agent)
     killed.tone(440, 0, 50)
     killed.mark(capture.TICK, 1500)
     killed.writer.flush()
     lost.writer.flush()
-    third, fourth = Side(second.customer, 9000), Side(second.agent, 9000)
+    third, fourth = Side(second.customer, 4000), Side(second.agent, 4000)
     fourth.tone(880, 0, 50)
     for side in (third, fourth):
         side.end(1000)
     result, left, right = run(tmp_path, first, second)
-    assert (result.duration_ms, result.parts, result.complete) == (2500, 2, False)
+    assert (result.duration_ms, result.parts, result.complete) == (5000, 2, False)
     assert len(left) == len(right)
-    assert abs(spectrum_peak(span(right, 1600, 2400)) - 880) < 5
+    assert level_dbfs(span(left, 1600, 3900)) < -70
+    assert level_dbfs(span(right, 1600, 3900)) < -70
+    assert abs(spectrum_peak(span(right, 4100, 4900)) - 880) < 5
+
+
+@pytest.mark.parametrize(("start_ms", "paused", "duration_ms"), [(4000, True, 2000), (900_000_000, False, 2000)])
+def test_time_between_parts_that_does_not_count(tmp_path: Path, start_ms: int, paused: bool, duration_ms: int) -> None:
+    """Paused when the worker died; or so long that no call can have been waiting for a worker."""
+    for number, start in ((1, 0), (2, start_ms)):
+        part = files(tmp_path, number)
+        for path in (part.customer, part.agent):
+            side = Side(path, start)
+            side.tone(440, 0, 50)
+            if paused and number == 1:
+                side.mark(capture.PAUSE, 1000)
+                side.mark(capture.TICK, 1500)
+                side.writer.flush()
+            else:
+                side.end(1000)
+    result, _, _ = run(tmp_path, files(tmp_path, 1), files(tmp_path, 2))
+    assert result.duration_ms == duration_ms
 
 
 def test_a_missing_side_is_silence(tmp_path: Path) -> None:
