@@ -22,13 +22,15 @@ class LegState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Leg:
     """`since` is when the state began (ms); `down_since` when the leg was last audible, None while it is up
-    or was never up. `was_up` tells a leg that never worked from one that was lost."""
+    or was never up. `was_up` tells a leg that never worked from one that was lost. `up_generation` is the one that was
+    audible last: it carries the sound until a newer one does."""
 
     id: str
     since: int
     generation: int = 0
     state: LegState = LegState.WANTED
     was_up: bool = False
+    up_generation: int = 0
     down_since: int | None = None
     quiet: bool = False
 
@@ -49,13 +51,21 @@ def offered(leg: Leg, generation: int, now: int) -> Leg:
 
 
 def up(leg: Leg, now: int) -> Leg:
-    return replace(leg, state=LegState.UP, since=now, was_up=True, down_since=None, quiet=False)
+    return replace(
+        leg, state=LegState.UP, since=now, was_up=True, up_generation=leg.generation, down_since=None, quiet=False
+    )
 
 
 def down(leg: Leg, now: int) -> Leg:
     """The newest peer connection is gone, or could not be opened."""
     since = leg.down_since if leg.down_since is not None else now
     return replace(leg, state=LegState.LOST, since=now, down_since=since, quiet=False)
+
+
+def refused(leg: Leg, now: int) -> Leg:
+    """The newest offer can't be served. A leg that is up goes back to the generation that is: else the worker's word
+    that this one is lost would count as old news, and the leg would stay up for ever."""
+    return replace(leg, generation=leg.up_generation or leg.generation) if leg.is_up else down(leg, now)
 
 
 def closed(leg: Leg, now: int) -> Leg:

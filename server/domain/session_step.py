@@ -69,7 +69,7 @@ def leg_answered(s: Session, e: ev.LegAnswered, now: int) -> Session:
 
 def leg_refused(s: Session, e: ev.LegRefused, now: int) -> Session:
     leg = _current(s, e.leg_id, e.generation, e.epoch)
-    return s.with_leg(legs.down(leg, now) if not leg.is_up else leg)
+    return s.with_leg(legs.refused(leg, now))
 
 
 def leg_up(s: Session, e: ev.LegWentUp, now: int) -> Session:
