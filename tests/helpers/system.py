@@ -116,9 +116,16 @@ class System:
 
 @asynccontextmanager
 async def system(
-    folder: Path, *, arguments: Sequence[str] = ("serve", "--demo"), workers: int = 2, **settings: str
+    folder: Path,
+    *,
+    arguments: Sequence[str] = ("serve", "--demo"),
+    workers: int = 2,
+    module: str = "server",
+    wrapper: Sequence[str] = (),
+    **settings: str,
 ) -> AsyncIterator[System]:
-    """Started, ready, and stopped afterwards. `settings` are PATCHBAY_* values by lower-case name."""
+    """Started, ready, and stopped afterwards. `settings` are PATCHBAY_* values by lower-case name; `module` is run in
+    place of the product to have it misbehave; `wrapper` is a command that runs the rest of its arguments."""
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PATCHBAY_")}
     values = {
@@ -129,7 +136,7 @@ async def system(
     log = folder / "patchbay.log"
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "server", *arguments, cwd=ROOT, env=environment, stdout=output, stderr=output,
+            *wrapper, sys.executable, "-m", module, *arguments, cwd=ROOT, env=environment, stdout=output, stderr=output,
             stdin=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
     started = System(f"http://127.0.0.1:{port}", folder / "data", process, log, environment)
