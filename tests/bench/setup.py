@@ -79,7 +79,8 @@ async def heard_again(page: Page | Frame, since_ms: float) -> float:
             const until = heard[i + 1]?.[0] ?? now;
             if (!on && until >= since && until - Math.max(at, since) > gap) back = until;
           });
-          return now - back > steady && heard.some(([at]) => at > since + steady / 2) ? back : null;
+          // The far side may still be hearing what was sent before: a silence gets a second to begin.
+          return now - Math.max(back, since + 1000) > steady ? back : null;
         }""",
         arg=[since_ms, GAP_MS, STEADY_MS],
         timeout=30_000,
