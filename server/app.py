@@ -7,9 +7,9 @@ import fcntl
 import os
 import signal
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -48,7 +48,9 @@ from server.supervisor import spool_dir, worker_ids, worker_socket
 log = structlog.get_logger()
 STATIC_DIR = Path(__file__).parent / "static"
 PASSWORD_THREADS = 2  # argon2id takes a core for 50 ms; more threads would starve the loop
-GOODBYE_S = 1.0
+GOODBYE_S = 0.5  # all sockets together; browsers take some milliseconds
+REQUESTS_S = 0.2  # for requests under way, and as long again once they are cancelled: a stop is to be quick
+SAY_GOODBYE: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("say_goodbye")
 
 
 class CannotStart(Exception):
@@ -129,7 +131,6 @@ async def control_app(config: Config, sockets_dir: Path) -> AsyncIterator[tuple[
                 running = group.create_task(core.run(), name="core")
                 lag = group.create_task(metrics.watch_loop(), name="loop lag")
                 yield app, core
-                await core.hub.close()
                 for task in (running, lag):
                     task.cancel()
                 await engine.stop()
@@ -193,7 +194,17 @@ def _attach_sockets(app: web.Application, core: Core, adapters: Adapters, deps: 
         return await deps.auth.user_for_cookie(request.headers.get("Cookie"))
 
     sockets = SocketDeps(adapters.store, core.sessions, core.agents, core.hub, adapters.clock, user_of, deps.tokens)
-    build_socket_server(sockets).attach(app, socketio_path=SOCKET_PATH.strip("/"))
+    server = build_socket_server(sockets)
+    server.attach(app, socketio_path=SOCKET_PATH.strip("/"))
+
+    async def say_goodbye() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await core.hub.close()
+                while any(not socket.closed for socket in server.eio.sockets.values()):  # noqa: ASYNC110  # no event tells
+                    await asyncio.sleep(0.01)
+
+    app[SAY_GOODBYE] = say_goodbye
 
 
 async def serve_control(config: Config, sockets_dir: Path) -> None:
@@ -204,7 +215,7 @@ async def serve_control(config: Config, sockets_dir: Path) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with control_app(config, sockets_dir) as (app, _):
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=GOODBYE_S)
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=REQUESTS_S)
             await runner.setup()
             try:
                 site = web.TCPSite(runner, config.host, config.port, ssl_context=_tls(config), backlog=1024)
@@ -215,6 +226,9 @@ async def serve_control(config: Config, sockets_dir: Path) -> None:
                     raise CannotStart(f"{taken}; free it, or give PATCHBAY_HOST and PATCHBAY_PORT") from None
                 log.info("control_ready", url=config.own_url)
                 await stop.wait()
+                # While aiohttp still reads: its clean-up is deaf to a browser's closing, and waits for it in vain.
+                await site.stop()
+                await app[SAY_GOODBYE]()
             finally:
                 await runner.cleanup()
 

@@ -92,8 +92,7 @@ class Caller:
             await self._send("call.hang_up", {})
 
     async def close(self) -> None:
-        if self._socket.connected:
-            await self._socket.disconnect()
+        await self._socket.shutdown()  # `disconnect` would leave a reconnection running
         if self.peer is not None:
             await self.peer.close()
 

@@ -126,8 +126,7 @@ class ScriptedAgent:
         await self.until(lambda: bool(self.agent), "the snapshot")
 
     async def close(self) -> None:
-        if self._socket.connected:
-            await self._socket.disconnect()
+        await self._socket.shutdown()  # `disconnect` would leave a reconnection running
         for task in self._tasks:
             task.cancel()
         if self._tasks:
