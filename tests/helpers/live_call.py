@@ -46,6 +46,17 @@ class LiveCall:
             keeps_hearing(self.agent, CUSTOMER_HZ, seconds), keeps_hearing(self.widget, AGENT_HZ, seconds)
         )
 
+    async def mark_sound(self) -> None:
+        """What is heard now is the old sound: `both_hear_anew` waits for another stream's."""
+        for side in (self.agent, self.widget):
+            await side.evaluate("() => { window.__oldStream = window.__patchbay.remoteStream(); }")
+
+    async def both_hear_anew(self, timeout_s: float = 15.0) -> None:
+        anew = "() => { const now = window.__patchbay.remoteStream(); return now && now !== window.__oldStream; }"
+        for side, hz in ((self.agent, CUSTOMER_HZ), (self.widget, AGENT_HZ)):
+            await side.wait_for_function(anew, timeout=timeout_s * 1000, polling=20)
+            await hears(side, hz, timeout_s)
+
     async def reload_agent(self) -> float:
         """Reload the console; seconds until both hear each other again."""
         began = time.monotonic()
