@@ -6,7 +6,6 @@ import errno
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -129,7 +128,6 @@ def test_a_full_disk_is_told_once_and_what_was_written_stays(tmp_path: Path) -> 
     assert 1 < len(segment.packets) < 11
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_real_full_device(tmp_path: Path) -> None:
     failures: list[str] = []
     record(tmp_path, lambda path: capture.open_file(Path("/dev/full")), failures)

@@ -10,18 +10,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from playwright.async_api import async_playwright
 
 from server.domain.media import LegDown, LegUp, OpenLeg
 from server.media.peer import RATE, sine
+from tests.helpers.browser import CHROMIUM
 from tests.helpers.rtc_peer import running
 
-playwright = pytest.importorskip("playwright.async_api")
-CHROMIUM = Path("/usr/bin/chromium")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="no Chromium here"),
-]
+pytestmark = pytest.mark.browser
 
 PAGE = """<!doctype html><meta charset=utf-8><title>peer</title><script>
 let pc, analyser, context;
@@ -86,9 +82,9 @@ async def page(tmp_path: Path) -> AsyncIterator[Any]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    async with playwright.async_playwright() as tool:
+    async with async_playwright() as tool:
         browser = await tool.chromium.launch(
-            executable_path=str(CHROMIUM),
+            executable_path=CHROMIUM,
             args=[
                 "--no-sandbox",
                 "--use-fake-ui-for-media-stream",

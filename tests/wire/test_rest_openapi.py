@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -59,7 +60,6 @@ async def test_the_document_is_whole(world: World) -> None:
 
 
 async def test_the_document_against_the_schema_of_json_schema(world: World) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
     document = await (await world.browser()).get("/api/v1/openapi.json")
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
