@@ -45,16 +45,26 @@ async def serve(config: Config, given: argparse.Namespace) -> int:
     """Run everything, or one part."""
     if given.role == "control":
         folder = given.run_dir or supervisor.run_dir(config)[0]
+        reasons: list[str] = []
         try:
             await app.serve_control(config, folder)
-        except app.CannotStart as reason:
-            raise CommandFailed(str(reason), EXIT_CONFIG) from None
+        except* (app.CannotStart, migrations.MigrationError) as group:  # some are raised among the node's tasks
+            reasons = [str(reason) for reason in _leaves(group)]
+        if reasons:
+            raise CommandFailed("; ".join(reasons), EXIT_CONFIG)
         return 0
     await migrate(config, given)
     await seed(config, given)
     print(f"Patchbay answers at {config.own_url} (Ctrl-C stops it)", flush=True)
     arguments = ["--config", str(given.config)] if given.config else []
     return await supervisor.serve(config, [*arguments, "serve"])
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for one in group.exceptions:
+        found += _leaves(one) if isinstance(one, BaseExceptionGroup) else [one]
+    return found
 
 
 async def migrate(config: Config, given: argparse.Namespace) -> int:
@@ -201,7 +211,7 @@ async def _setup(config: Config) -> AsyncIterator[_SetUp]:
     """The set-up services over the database, which must have this version's schema."""
     try:
         await app.check_schema(config)
-    except app.CannotStart as reason:
+    except (app.CannotStart, migrations.MigrationError) as reason:
         raise CommandFailed(str(reason), EXIT_CONFIG) from None
     engine = create_engine(config.database_url)
     with ThreadPoolExecutor(1, "argon2") as thread:

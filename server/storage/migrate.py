@@ -41,16 +41,20 @@ async def upgrade(url: str) -> str:
     try:
         async with asyncio.timeout(UPGRADE_TIMEOUT_S), engine.connect() as connection:
             return await connection.run_sync(_upgrade)
+    except sa.exc.DBAPIError as error:
+        raise _unusable(error) from None
     finally:
         await engine.dispose()
 
 
 async def current(url: str) -> str | None:
-    """The revision of a database, None when it has no schema yet."""
+    """The revision of a database, None when it has no schema yet. Raises MigrationError."""
     engine = create_engine(url)
     try:
         async with engine.connect() as connection:
             return await connection.run_sync(_revision)
+    except sa.exc.DBAPIError as error:
+        raise _unusable(error) from None
     finally:
         await engine.dispose()
 
@@ -60,6 +64,10 @@ def newest() -> str:
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None
     return head
+
+
+def _unusable(error: sa.exc.DBAPIError) -> MigrationError:
+    return MigrationError(f"The database can't be used: {error.orig}. Check PATCHBAY_DATABASE_URL and its disk.")
 
 
 def _upgrade(connection: sa.Connection) -> str:

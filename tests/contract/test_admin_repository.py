@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import stat
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from server import cli_admin
 from server.clock import ManualClock
-from server.config import Config
 from server.domain.administration import BreakReason, Disposition, EntryPointRecord, Queue, Skill, SkillLevel, User
 from server.domain.directory import DEFAULT_TENANT, Role
 from server.services.admin_ports import Duplicate
-from server.services.refusals import Refused
-from server.services.seed import DEMO_KEYS
 from server.storage.admin_repository import StoredAdmin
 from server.storage.directory import CACHE_MS, StoredDirectory
 from server.storage.engine import create_engine
@@ -162,52 +157,3 @@ async def test_a_change_during_a_read_is_not_lost(engine: AsyncEngine) -> None:
     await directory.on_admin_change(T, "queue", "que_q")
     await reading
     assert len(await directory.queues(T)) == 1
-
-
-async def test_seeding_and_users_from_the_command_line(tmp_path: Path) -> None:
-    config = Config(data_dir=tmp_path / "data", database_url=f"sqlite+aiosqlite:///{tmp_path}/data/p.db")
-    assert await cli_admin.seed(config, demo=False) is None
-    assert await cli_admin.user_list(config) == ()  # nobody with a password that others know
-    demo = await cli_admin.seed(config, demo=True)
-    assert demo is not None
-    assert demo.created == ("admin", "sam", "ana", "bo", "chen")
-    assert demo.password is not None
-    assert len(demo.password) >= 16
-    file = config.data_dir / "demo-password"
-    assert (file.read_text().strip(), stat.S_IMODE(file.stat().st_mode)) == (demo.password, 0o600)
-    again = await cli_admin.seed(config, demo=True)
-    assert again == replace(demo, created=())
-    made_up = await cli_admin.user_add(config, "Dana", "Dana", Role.ADMIN, None)
-    assert made_up
-    with pytest.raises(Refused, match="login_taken"):
-        await cli_admin.user_add(config, "dana", "Dana", Role.AGENT, None)
-    with pytest.raises(Refused, match="invalid"):
-        await cli_admin.user_add(config, "no spaces", "Dana", Role.AGENT, None)
-    await cli_admin.user_set_active(config, "admin", False)
-    with pytest.raises(Refused, match="last_admin"):
-        await cli_admin.user_set_active(config, "dana", False)
-    assert await cli_admin.user_reset_password(config, "DANA") != made_up
-
-
-async def test_the_demo_reaches_every_agent(tmp_path: Path) -> None:
-    config = Config(
-        data_dir=tmp_path / "data",
-        database_url=f"sqlite+aiosqlite:///{tmp_path}/data/p.db",
-        demo_password="a shared secret",
-    )
-    await cli_admin.seed(config, demo=True)
-    assert not (config.data_dir / "demo-password").exists()
-    engine = create_engine(config.database_url)
-    directory = StoredDirectory(engine, ManualClock())
-    served: dict[str, set[str]] = {}
-    for name, key in DEMO_KEYS.items():
-        entry = await directory.entry_point_by_key(key)
-        assert entry is not None
-        assert entry.allowed_sites == ("http://localhost:8080", "http://127.0.0.1:8080")
-        queue = await directory.queue(T, entry.queue_id)
-        assert queue is not None
-        served[name] = {agent.name for agent in await directory.agents(T) if queue.serves(agent)}
-    assert served == {"Sales": {"Ana Duarte", "Bo Lindqvist"}, "Support": {"Bo Lindqvist", "陈静"}}
-    assert len(await directory.disposition_ids(T)) >= 3
-    assert len(await directory.break_reason_ids(T)) >= 3
-    await engine.dispose()
