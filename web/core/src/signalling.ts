@@ -43,7 +43,7 @@ export interface SignallingOptions<N extends Namespace> {
 const SILENCE_MS = 5000; // two pings are missing
 const SNAPSHOT_MS = 6000;
 const FIRST_RETRY_MS = 500; // drawn evenly from 0 to this: a thousand agents whose node died come back spread
-const LONGEST_RETRY_MS = 5000;
+const LONGEST_RETRY_MS = 2500; // a killed node is back in 2 s: waiting for long after that would be our own doing
 const STALE_ROUNDS = 3; // snapshots older than the stream, one after the other: then the stream itself has shrunk
 const FETCH_ROUNDS = 20; // fetches in a row without catching up, before a snapshot is asked instead
 const RETRIED_REFUSALS = new Set(['rate_limited', 'overloaded', 'draining', 'unavailable', 'Unable to connect']);
