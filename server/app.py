@@ -71,7 +71,7 @@ class NodeReadiness:
                 await self._store.next_deadline()
         except Exception as error:
             found.append(f"the database does not answer ({type(error).__name__})")
-        if not self._engine.workers():
+        if not self._engine.connected():
             found.append("no media worker is connected; they are started by `patchbay serve`")
         return found
 
@@ -193,7 +193,9 @@ def _attach_sockets(app: web.Application, core: Core, adapters: Adapters, deps: 
     async def user_of(request: web.Request) -> AuthedUser | None:
         return await deps.auth.user_for_cookie(request.headers.get("Cookie"))
 
-    sockets = SocketDeps(adapters.store, core.sessions, core.agents, core.hub, adapters.clock, user_of, deps.tokens)
+    sockets = SocketDeps(
+        adapters.store, core.sessions, core.agents, core.presence, core.hub, adapters.clock, user_of, deps.tokens
+    )
     server = build_socket_server(sockets)
     server.attach(app, socketio_path=SOCKET_PATH.strip("/"))
 

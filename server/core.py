@@ -20,6 +20,7 @@ from server.services.deadline_sweep import DeadlineSweep
 from server.services.dispatch import Dispatcher
 from server.services.media_link import MediaLink
 from server.services.ports import Archiver, Clock, MediaEngine, RouterStore, StepStore
+from server.services.presence import IsLive, Presence
 from server.services.recordings import RecordingService
 from server.services.sessions import SessionService
 from server.services.stepper import Stepper
@@ -49,34 +50,36 @@ class Adapters:
 class Core:
     """Services, router and hub of one control node; `group` is the parent of every task they start."""
 
-    def __init__(self, adapters: Adapters, group: asyncio.TaskGroup) -> None:
+    def __init__(self, adapters: Adapters, group: asyncio.TaskGroup, is_live: IsLive | None = None) -> None:
+        """`is_live`: who tells whether an agent's tab lives; by default the hub."""
         a = adapters
         self._adapters = a
         self.stepper = Stepper(a.store, WirePresenter(), a.clock)
         self.link = MediaLink(a.store, self.stepper, a.engine, a.clock)
         self.sessions = SessionService(a.store, self.stepper, a.directory, self.link)
-        self.agents = AgentService(a.store, self.stepper, a.directory, self.sessions, group)
+        self.agents = AgentService(a.store, self.stepper, a.directory)
         self.recordings = RecordingService(a.store, self.stepper, a.archiver, a.history, group)
         self.dispatcher = Dispatcher(a.store, self.stepper, a.engine, group)
         self.sweep = DeadlineSweep(a.store, self.stepper, a.clock)
         self.router = Router(a.router_store, a.store, a.directory, a.clock, self._assign)
         self.hub = Hub(a.clock, group)
+        self.presence = Presence(a.store, self.stepper, self.sessions, a.clock, is_live or self.hub.is_live)
         self.live_views = LiveViews(self.hub)
         self.router.on_look = self.live_views.on_look
         # Orders leave first, then people are told: audio is what a caller waits for.
-        for listener in (self.dispatcher, self.hub, self.router, self.sweep, self.recordings):
+        for listener in (self.dispatcher, self.hub, self.router, self.presence, self.sweep, self.recordings):
             self.stepper.listen(listener)
 
     async def start(self) -> None:
         """Take up what an earlier process left, and connect the media workers."""
-        await self.agents.all_dead()
+        await self.presence.start()
         await self.router.rebuild()
         await self._adapters.engine.start(self.link)
         await self.dispatcher.resume()
 
     async def run(self) -> None:
         """Everything that goes on for ever. A loop that fails is logged and begun again; the others go on."""
-        runs = (self.router.run, self.sweep.run, self.link.run, self.recordings.run, self._prune)
+        runs = (self.router.run, self.sweep.run, self.presence.run, self.link.run, self.recordings.run, self._prune)
         await asyncio.gather(*(_keep(run) for run in runs))
 
     async def _assign(self, session_id: str, offer: AgentOffered) -> Session:

@@ -40,11 +40,9 @@ def deadlines(s: Session) -> frozenset[Deadline]:
         return frozenset(due)
     if s.state is SessionState.ARRIVING:
         due.append(Deadline("arrival", s.id, s.created_at + ARRIVAL_MS))
-    elif not s.customer_leg.is_up:
-        leg = s.customer_leg
-        grace = TALK_GRACE_MS if s.state is SessionState.CONNECTED else QUEUE_GRACE_MS
-        since = leg.down_since if leg.down_since is not None else leg.since
-        due.append(Deadline("customer_grace", leg.id, since + grace))
+    customer = _customer_grace(s)
+    if customer is not None:
+        due.append(customer)
     if s.unplaced_since is not None:
         due.append(Deadline("placement", s.id, s.unplaced_since + PLACEMENT_MS))
     owner = s.owner
@@ -52,10 +50,23 @@ def deadlines(s: Session) -> frozenset[Deadline]:
         if owner.state is SegmentState.OFFERED:
             due.append(Deadline("offer", owner.id, owner.offer_deadline_at))
         elif owner.state is SegmentState.CONNECTING and owner.accepted_at is not None:
-            due.append(Deadline("connect", owner.id, owner.accepted_at + CONNECT_MS))
+            began = max(owner.accepted_at, s.placed_at)  # a new placement is a new set-up
+            due.append(Deadline("connect", owner.id, began + CONNECT_MS))
         elif owner.leg.down_since is not None:
-            due.append(Deadline("agent_grace", owner.leg.id, owner.leg.down_since + TALK_GRACE_MS))
+            # With both away the customer's grace decides first: there is nobody to put back into the queue.
+            after_customer = customer.at + 1 if customer is not None else 0
+            at = max(owner.leg.down_since + TALK_GRACE_MS, after_customer)
+            due.append(Deadline("agent_grace", owner.leg.id, at))
     return frozenset(due)
+
+
+def _customer_grace(s: Session) -> Deadline | None:
+    """How long a customer who can't be heard keeps the place or the call; None while nothing runs."""
+    leg = s.customer_leg
+    if s.state is SessionState.ARRIVING or leg.is_up:
+        return None
+    grace = TALK_GRACE_MS if s.state is SessionState.CONNECTED else QUEUE_GRACE_MS
+    return Deadline("customer_grace", leg.id, (leg.down_since if leg.down_since is not None else leg.since) + grace)
 
 
 def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
@@ -83,7 +94,8 @@ def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
                 return release_agent(s, owner, SegmentEnd.WITHDRAWN, now)
             if not owner.leg.is_up:
                 return release_agent(s, owner, SegmentEnd.NO_MEDIA, now)
-            lost = EndReason.CUSTOMER_LOST if s.customer_leg.was_up else EndReason.NO_MEDIA
-            return end_session(s, lost, now)
+            if s.customer_leg.was_up:  # a reload, say: the customer's own grace decides
+                return release_agent(s, owner, SegmentEnd.WITHDRAWN, now)
+            return end_session(s, EndReason.NO_MEDIA, now)
         case _:
             raise Stale("stale_deadline")

@@ -21,7 +21,14 @@ def states_page() -> str:
 def _sessions() -> str:
     events = sorted({event.__name__ for _, event in TRANSITIONS})
     states = list(session.SessionState)
-    lines = ["## Session", "", _waits(session.SessionState), "", "Which rule takes which event (– : late, counted, no change):", ""]
+    lines = [
+        "## Session",
+        "",
+        _waits(session.SessionState),
+        "",
+        "Which rule takes which event (– : late, counted, no change):",
+        "",
+    ]
     lines.append("| event | " + " | ".join(states) + " |")
     lines.append("| --- |" + " --- |" * len(states))
     by_name = {(state, event.__name__): rule for (state, event), rule in TRANSITIONS.items()}

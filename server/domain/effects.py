@@ -7,6 +7,7 @@ from __future__ import annotations
 from server.domain import agent as ag
 from server.domain.endings import SegmentEnd
 from server.domain.events import Event, LegOffered
+from server.domain.leg import LegState
 from server.domain.media import (
     ApplyPlan,
     MediaOrder,
@@ -91,6 +92,6 @@ def agent_events(before: Session | None, after: Session) -> list[tuple[str, ag.A
 
 
 def routable(s: Session) -> bool:
-    """Waits for an agent, and its customer is there to be connected."""
-    leg = s.customer_leg
-    return s.visit is not None and s.owner is None and not s.ended and leg.state.value in ("opening", "up")
+    """Waits for an agent, its customer is there to be connected, and a worker holds it."""
+    there = s.customer_leg.state in (LegState.OPENING, LegState.UP) and s.worker_id is not None
+    return s.visit is not None and s.owner is None and not s.ended and there

@@ -22,15 +22,19 @@ class LegState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Leg:
     """`since` is when the state began (ms); `down_since` when the leg was last audible, None while it is up
-    or was never up. `was_up` tells a leg that never worked from one that was lost. `up_generation` is the one that was
-    audible last: it carries the sound until a newer one does."""
+    or was never up. `was_up` tells a leg that never worked from one that was lost.
+
+    `generation` is the newest that the participant offered and never falls; `taken` is the newest that the worker
+    took, the one its words are about: an offer that it refuses must not turn them into old news. `pending`: the newest
+    offer has neither been taken nor refused."""
 
     id: str
     since: int
     generation: int = 0
+    taken: int = 0
+    pending: bool = False
     state: LegState = LegState.WANTED
     was_up: bool = False
-    up_generation: int = 0
     down_since: int | None = None
     quiet: bool = False
 
@@ -47,25 +51,36 @@ class Leg:
 def offered(leg: Leg, generation: int, now: int) -> Leg:
     """The participant sent an SDP offer. While an older generation is up the leg stays up (re-anchor)."""
     state = LegState.UP if leg.is_up else LegState.OPENING
-    return replace(leg, generation=generation, state=state, since=now if state is not leg.state else leg.since)
+    since = now if state is not leg.state else leg.since
+    return replace(leg, generation=generation, pending=True, state=state, since=since)
 
 
-def up(leg: Leg, now: int) -> Leg:
-    return replace(
-        leg, state=LegState.UP, since=now, was_up=True, up_generation=leg.generation, down_since=None, quiet=False
-    )
+def answered(leg: Leg, generation: int) -> Leg:
+    """The worker took this generation."""
+    return replace(leg, taken=generation, pending=leg.pending and generation != leg.generation)
+
+
+def up(leg: Leg, generation: int, now: int) -> Leg:
+    leg = answered(leg, generation)
+    return replace(leg, state=LegState.UP, since=now, was_up=True, down_since=None, quiet=False)
 
 
 def down(leg: Leg, now: int) -> Leg:
-    """The newest peer connection is gone, or could not be opened."""
+    """The peer connection is gone. With a newer offer on its way the leg is opening, else its owner must offer."""
     since = leg.down_since if leg.down_since is not None else now
-    return replace(leg, state=LegState.LOST, since=now, down_since=since, quiet=False)
+    state = LegState.OPENING if leg.pending else LegState.LOST
+    return replace(leg, state=state, since=now, down_since=since, quiet=False)
 
 
 def refused(leg: Leg, now: int) -> Leg:
-    """The newest offer can't be served. A leg that is up goes back to the generation that is: else the worker's word
-    that this one is lost would count as old news, and the leg would stay up for ever."""
-    return replace(leg, generation=leg.up_generation or leg.generation) if leg.is_up else down(leg, now)
+    """The newest offer can't be served. A leg that is up goes on with the generation that is."""
+    leg = replace(leg, pending=False)
+    return leg if leg.is_up else down(leg, now)
+
+
+def lost(leg: Leg, now: int) -> Leg:
+    """Its worker is gone, and with it whatever was offered."""
+    return down(replace(leg, pending=False), now)
 
 
 def closed(leg: Leg, now: int) -> Leg:

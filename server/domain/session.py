@@ -43,8 +43,8 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """All times are UTC epoch milliseconds. `epoch` counts placements and never falls; `worker_id` is None
-    while no worker holds the session (since `unplaced_since`)."""
+    """All times are UTC epoch milliseconds. `epoch` counts placements and never falls; `placed_at` is when the newest
+    began; `worker_id` is None while no worker holds the session (since `unplaced_since`)."""
 
     id: str
     tenant: str
@@ -58,6 +58,7 @@ class Session:
     customer_leg: Leg
     worker_id: str | None
     epoch: int
+    placed_at: int
     unplaced_since: int | None = None
     priority: int = 5
     visits: tuple[QueueVisit, ...] = ()

@@ -45,6 +45,7 @@ def arrive(event: ev.CallArrived, now: int) -> Session:
         customer_leg=Leg(derived_id(event.session_id, "leg", 0), since=now),
         worker_id=event.worker_id,
         epoch=1 if event.worker_id else 0,
+        placed_at=now,
         unplaced_since=None if event.worker_id else now,
     )
 
@@ -63,18 +64,20 @@ def leg_offered(s: Session, e: ev.LegOffered, now: int) -> Session:
 
 
 def leg_answered(s: Session, e: ev.LegAnswered, now: int) -> Session:
-    _current(s, e.leg_id, e.generation, e.epoch)
-    return s
+    leg = _reported(s, e.leg_id, e.generation, e.epoch)
+    return s.with_leg(legs.answered(leg, e.generation))
 
 
 def leg_refused(s: Session, e: ev.LegRefused, now: int) -> Session:
-    leg = _current(s, e.leg_id, e.generation, e.epoch)
+    leg = _reported(s, e.leg_id, e.generation, e.epoch)
+    if e.generation != leg.generation:
+        raise Stale("stale_generation")
     return s.with_leg(legs.refused(leg, now))
 
 
 def leg_up(s: Session, e: ev.LegWentUp, now: int) -> Session:
-    leg = _current(s, e.leg_id, e.generation, e.epoch)
-    s = s.with_leg(legs.up(leg, now))
+    leg = _reported(s, e.leg_id, e.generation, e.epoch)
+    s = s.with_leg(legs.up(leg, e.generation, now))
     owner = s.owner
     if owner is None or owner.state is not SegmentState.CONNECTING:
         return s
@@ -84,12 +87,12 @@ def leg_up(s: Session, e: ev.LegWentUp, now: int) -> Session:
 
 
 def leg_down(s: Session, e: ev.LegWentDown, now: int) -> Session:
-    leg = _current(s, e.leg_id, e.generation, e.epoch)
-    return s.with_leg(legs.down(leg, now))
+    leg = _reported(s, e.leg_id, e.generation, e.epoch)
+    return s.with_leg(legs.down(legs.answered(leg, e.generation), now))
 
 
 def leg_quiet(s: Session, e: ev.LegFellQuiet, now: int) -> Session:
-    leg = _current(s, e.leg_id, e.generation, e.epoch)
+    leg = _reported(s, e.leg_id, e.generation, e.epoch)
     if leg.quiet == e.quiet:
         raise Stale("no_change")
     return s.with_leg(replace(leg, quiet=e.quiet))
@@ -198,10 +201,10 @@ def lose_worker(s: Session, e: ev.WorkerLost, now: int) -> Session:
             raise Stale("no_change")
         return s
     for leg in _live_legs(s):
-        s = s.with_leg(legs.down(leg, now) if leg.state is not LegState.WANTED else leg)
+        s = s.with_leg(legs.lost(leg, now) if leg.state is not LegState.WANTED else leg)
     if e.replacement is None:
         return replace(s, worker_id=None, unplaced_since=now)
-    return _place(s, e.replacement)
+    return _place(s, e.replacement, now)
 
 
 def place(s: Session, e: ev.Placed, now: int) -> Session:
@@ -209,8 +212,8 @@ def place(s: Session, e: ev.Placed, now: int) -> Session:
         raise Stale("no_change")
     for leg in _live_legs(s):  # what was offered meanwhile went nowhere: its sender must offer again
         if leg.state is LegState.OPENING:
-            s = s.with_leg(legs.down(leg, now))
-    return _place(s, e.worker_id)
+            s = s.with_leg(legs.lost(leg, now))
+    return _place(s, e.worker_id, now)
 
 
 def part_closed(s: Session, e: ev.RecordingPartClosed, now: int) -> Session:
@@ -357,10 +360,10 @@ def _begin_talk(s: Session, owner: Segment, now: int) -> Session:
     return replace(s, state=SessionState.CONNECTED, talk_started_at=first)
 
 
-def _place(s: Session, worker_id: str) -> Session:
+def _place(s: Session, worker_id: str, now: int) -> Session:
     for recording in s.recordings:
         s = s.with_recording(recordings.move(recording, worker_id))
-    return replace(s, worker_id=worker_id, epoch=s.epoch + 1, unplaced_since=None)
+    return replace(s, worker_id=worker_id, epoch=s.epoch + 1, placed_at=now, unplaced_since=None)
 
 
 def _live_legs(s: Session) -> list[Leg]:
@@ -381,14 +384,16 @@ def _open_leg(s: Session, leg_id: str) -> Leg:
     return leg
 
 
-def _current(s: Session, leg_id: str, generation: int, epoch: int) -> Leg:
-    """The leg that a worker's word is about, if that word is of the newest placement and generation."""
+def _reported(s: Session, leg_id: str, generation: int, epoch: int) -> Leg:
+    """The leg that a worker's word is about, if the word is of this placement and not about an older generation.
+
+    One that was offered and not yet answered counts: the worker's report may overtake its answer."""
     leg = s.leg(leg_id)
     if leg is None or leg.state is LegState.CLOSED:
         raise Stale("contact_over")
     if epoch != s.epoch or s.worker_id is None:
         raise Stale("stale_epoch")
-    if generation != leg.generation:
+    if not leg.taken <= generation <= leg.generation:
         raise Stale("stale_generation")
     return leg
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import structlog
 
@@ -16,7 +17,7 @@ from server.domain.agent import Agent
 from server.domain.effects import routable
 from server.domain.events import AgentOffered
 from server.domain.machine import Refused, Stale
-from server.domain.router_state import Claim, FreeAgent, RoutingView, WaitingSession
+from server.domain.router_state import Claim, FreeAgent, RouterState, RoutingView, WaitingSession
 from server.domain.session import Session
 from server.ids import new_id
 from server.routing.policy import Match, choose
@@ -34,6 +35,7 @@ log = structlog.get_logger()
 TICK_S = 1.0
 REBUILD_S = 30.0
 CLAIM_MS = 5_000  # many times the length of a step; a node that died with a claim delays a session this long
+BENCH_MS = 30_000  # a session whose assignment failed for a cause of ours
 MAX_ROUNDS = 50  # of choosing in one look: a bound against two rows that disagree for ever
 
 Assign = Callable[[str, AgentOffered], Awaitable[Session]]
@@ -54,6 +56,7 @@ class Router:
         self._changes: asyncio.Queue[Session | Agent] = asyncio.Queue()  # bounded by the commits of one look
         self._tenants: set[str] = set()
         self._rebuilt_at = 0.0
+        self._benched: dict[str, int] = {}  # session id -> until when it is left alone
         self._ready_queues: dict[str, frozenset[str]] = {}
         self.on_look: Callable[[RoutingView], None] = lambda view: None
 
@@ -123,20 +126,27 @@ class Router:
         queues = {q.queue_id: q for q in await self._directory.queues(tenant)}
         profiles = {p.user_id: p for p in await self._directory.agents(tenant)}
         for _ in range(MAX_ROUNDS):
-            state = await self._store.state(tenant, self._clock.now_ms())
+            state = self._without_benched(await self._store.state(tenant, self._clock.now_ms()))
             matches = choose(state, queues, profiles, self._clock.now_ms())
             if not matches:
                 break
+            benched = len(self._benched)
             results = [await self._try(tenant, match) for match in matches]
             while not self._changes.empty():
                 await self._take_in(self._changes.get_nowait())
             if not any(results):  # rows and index disagree: the database is right
                 await self.rebuild()
-                break
+                if len(self._benched) == benched:
+                    break
         state = await self._store.state(tenant, self._clock.now_ms())
         free = [profiles[a.agent_id] for a in state.free if a.agent_id in profiles]
         self._ready_queues[tenant] = frozenset(q.queue_id for q in queues.values() if any(q.serves(p) for p in free))
         self.on_look(RoutingView(tenant, state, tuple(queues.values()), tuple(profiles.values())))
+
+    def _without_benched(self, state: RouterState) -> RouterState:
+        now = self._clock.now_ms()
+        self._benched = {session_id: until for session_id, until in self._benched.items() if until > now}
+        return replace(state, waiting=tuple(w for w in state.waiting if w.session_id not in self._benched))
 
     async def _try(self, tenant: str, match: Match) -> bool:
         now = self._clock.now_ms()
@@ -147,6 +157,12 @@ class Router:
             await self._assign(match.session_id, AgentOffered(match.agent_id, match.agent_name, match.why))
         except (Stale, Refused, Conflict) as reason:
             log.info("assignment_refused", session_id=match.session_id, agent_id=match.agent_id, reason=str(reason))
+            return False
+        except StorageUnavailable:
+            raise
+        except Exception:  # one session's failure is its own: the others are routed meanwhile
+            log.exception("assignment_failed", session_id=match.session_id, agent_id=match.agent_id)
+            self._benched[match.session_id] = now + BENCH_MS
             return False
         finally:
             await self._store.release(tenant, claim.request_id)

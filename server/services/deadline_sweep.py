@@ -15,6 +15,8 @@ from server.services.stepper import Stepper
 
 log = structlog.get_logger()
 SWEEP_S = 0.5
+PAGE = 200
+AFTER_FAULT_MS = 30_000
 
 
 class DeadlineSweep:
@@ -23,6 +25,7 @@ class DeadlineSweep:
         self._stepper = stepper
         self._clock = clock
         self._woken = asyncio.Event()
+        self._failed: dict[DueDeadline, int] = {}  # until when it is left alone
 
     def on_commit(self, commit: Commit) -> None:
         self._woken.set()
@@ -31,15 +34,15 @@ class DeadlineSweep:
         """Sweep for ever: at the next deadline, and at least every SWEEP_S."""
         while True:
             self._woken.clear()
+            wait_s = SWEEP_S
             try:
-                await self.sweep()
+                taken = await self.sweep()
                 next_at = await self._store.next_deadline()
+                # A deadline that is due and can't take effect waits like everything else: no spinning on it.
+                if next_at is not None and (taken or next_at > self._clock.now_ms()):
+                    wait_s = min(SWEEP_S, max(0.005, (next_at - self._clock.now_ms()) / 1000))
             except StorageUnavailable as error:
                 log.error("deadline_sweep_failed", error=str(error))
-                next_at = None
-            wait_s = SWEEP_S
-            if next_at is not None:
-                wait_s = min(SWEEP_S, max(0.005, (next_at - self._clock.now_ms()) / 1000))
             try:
                 async with asyncio.timeout(wait_s):
                     await self._woken.wait()
@@ -47,9 +50,14 @@ class DeadlineSweep:
                 pass
 
     async def sweep(self) -> int:
-        """Post every deadline that is due; returns how many took effect."""
+        """Post every deadline that is due; returns how many took effect. One that failed is left alone for a while, and
+        hides no newer one."""
+        now = self._clock.now_ms()
+        self._failed = {due: until for due, until in self._failed.items() if until > now}
         taken = 0
-        for due in await self._store.due(self._clock.now_ms()):
+        for due in await self._store.due(now, limit=PAGE + len(self._failed)):
+            if due in self._failed:
+                continue
             try:
                 await self._post(due)
                 taken += 1
@@ -59,6 +67,7 @@ class DeadlineSweep:
                 raise
             except Exception:  # one broken row must not stop everybody's deadlines
                 log.exception("deadline_failed", owner_id=due.owner_id, kind=due.deadline.kind)
+                self._failed[due] = now + AFTER_FAULT_MS
         return taken
 
     async def _post(self, due: DueDeadline) -> None:

@@ -12,13 +12,12 @@ import structlog
 
 from server.domain.events import LegAnswered, LegRefused
 from server.domain.media import OpenLeg
-from server.services.ports import Commit, MediaEngine, MediaError, OutboxRow, StepStore, StorageUnavailable
+from server.services.ports import Commit, MediaEngine, MediaError, OutboxRow, StepStore
 from server.services.stepper import Stepper
 
 log = structlog.get_logger()
 RETRY_S = 0.25  # a worker that does not answer is restarting, or about to be declared lost
 AFTER_FAULT_S = 1.0
-STORAGE_RETRY_S = 1.0  # a full disk is not emptied in less
 OVERTAKEN = frozenset({"stale_epoch", "stale_order"})
 UNREACHABLE = frozenset({"worker_gone", "worker_timeout"})
 
@@ -75,21 +74,6 @@ class Dispatcher:
         except Exception:  # the rows stay, so nothing is lost; a database that is away comes back
             log.exception("dispatch_failed", session_id=session_id)
             await asyncio.sleep(AFTER_FAULT_S)
-            return True
-        return bool(rows) or session_id in self._again
-
-    async def _look(self, session_id: str) -> bool:
-        """Carry out what lies there; False when there was nothing."""
-        self._again.discard(session_id)
-        try:
-            rows = await self._store.outbox(session_id)
-            for row in rows:
-                if not await self._carry_out(row):
-                    await asyncio.sleep(RETRY_S)
-                    break
-        except StorageUnavailable as error:  # the rows are still there: what was carried out gives its result again
-            log.error("dispatch_postponed", session_id=session_id, error=str(error))
-            await asyncio.sleep(STORAGE_RETRY_S)
             return True
         return bool(rows) or session_id in self._again
 

@@ -22,6 +22,7 @@ from server.services.stepper import Stepper
 log = structlog.get_logger()
 RECONCILE_S = 5.0
 ORPHAN_S = 30.0  # longer than a leg's set-up, so that an open order whose answer is on its way is left alone
+ABSENT_MS = 10_000  # a worker restarts in about a second; one that was removed from the settings never comes back
 SETTLED_MS = 5_000  # a leg that came up this recently may be missing in a list that is older
 
 
@@ -33,6 +34,7 @@ class MediaLink:
         self._stepper = stepper
         self._engine = engine
         self._clock = clock
+        self._absent: dict[str, int] = {}  # worker id -> since when this process misses it
 
     def place(self) -> str | None:
         """The worker for a new session: the least loaded one; None while no worker is connected."""
@@ -50,10 +52,8 @@ class MediaLink:
 
     async def on_worker_up(self, info: WorkerInfo) -> None:
         log.info("worker_up", worker_id=info.worker_id, incarnation=info.incarnation, load=info.load)
-        for session in await self._store.open_sessions():
-            if session.worker_id is None and not session.ended:
-                await self._post(session.id, ev.Placed(info.worker_id))
         await self.reconcile(info.worker_id)
+        await self._rescue({worker.worker_id for worker in self._engine.connected()} | {info.worker_id})
 
     async def on_worker_down(self, worker_id: str, incarnation: str) -> None:
         log.warning("worker_down", worker_id=worker_id, incarnation=incarnation)
@@ -69,11 +69,31 @@ class MediaLink:
         """Compare rows and workers for ever."""
         while True:
             await asyncio.sleep(RECONCILE_S)
-            for worker in self._engine.workers():
-                try:
-                    await self.reconcile(worker.worker_id)
-                except Exception:
-                    log.exception("reconcile_failed", worker_id=worker.worker_id)
+            await self.look()
+
+    async def look(self) -> None:
+        """Make every connected worker and the rows agree, and find a place for the sessions that have none."""
+        connected = {worker.worker_id for worker in self._engine.connected()}
+        for worker_id in connected:
+            try:
+                await self.reconcile(worker_id)
+            except Exception:
+                log.exception("reconcile_failed", worker_id=worker_id)
+        await self._rescue(connected)
+
+    async def _rescue(self, connected: set[str]) -> None:
+        """Place what no worker holds: since none had room, or since its worker stays away."""
+        now = self._clock.now_ms()
+        self._absent = {worker_id: since for worker_id, since in self._absent.items() if worker_id not in connected}
+        for session in await self._store.open_sessions():
+            if session.worker_id is None:
+                worker_id = self.place()
+                if worker_id is not None and not session.ended:
+                    await self._post(session.id, ev.Placed(worker_id))
+            elif session.worker_id not in connected:
+                since = self._absent.setdefault(session.worker_id, now)
+                if now - since >= ABSENT_MS:
+                    await self._post(session.id, ev.WorkerLost(session.worker_id, self._other(session.worker_id)))
 
     async def reconcile(self, worker_id: str) -> None:
         """Make one worker and the rows agree."""

@@ -104,7 +104,11 @@ class MediaEngine(Protocol):
     """Drives media workers. Real: server/media/client.py. Twin: server/media/memory.py."""
 
     def workers(self) -> Sequence[WorkerInfo]:
-        """The connected workers that take new sessions, least loaded first."""
+        """The connected workers that take new sessions (room left, not draining), least loaded first."""
+        ...
+
+    def connected(self) -> Sequence[WorkerInfo]:
+        """Every worker that has said hello on the connection it has now, full and draining ones too."""
         ...
 
     async def order(self, worker_id: str, stamp: OrderStamp, order: MediaOrder) -> OrderResult:

@@ -27,14 +27,15 @@ Emit = Callable[[str, Any, str, Callable[..., None] | None], Awaitable[None]]
 
 @dataclass(slots=True, eq=False)
 class Tab:
-    """One connected socket. `emit(event, data, sid, callback)` sends on it; `heard` and `lost` tell its liveness."""
+    """One connected socket. `emit(event, data, sid, callback)` sends on it; `liveness_changed` is called after `live`
+    changed; `still_allowed` asks again whether the login holds."""
 
     sid: str
     person_id: str
     tenant: str
     emit: Emit
     disconnect: Callable[[str], Awaitable[None]]
-    alive: Callable[[bool], Awaitable[None]]
+    liveness_changed: Callable[[], Awaitable[None]]
     still_allowed: Callable[[], Awaitable[bool]]
     queue: asyncio.Queue[dict[str, Any]] = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
     unacked: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)  # segment id -> (due, envelope)
@@ -42,6 +43,10 @@ class Tab:
     live: bool = True
     last_live: dict[str, Any] = field(default_factory=dict)  # newest passing value by type
     task: asyncio.Task[None] | None = None
+
+
+class _Over(Exception):
+    """Ends a tab's task group: it may not stay."""
 
 
 class Hub:
@@ -85,6 +90,11 @@ class Hub:
     def persons(self, tenant: str) -> list[str]:
         return [tab.person_id for tab in self._tabs.values() if tab.tenant == tenant]
 
+    def is_live(self, person_id: str) -> bool:
+        """The person's tab is connected and answers pings."""
+        tab = self._tabs.get(person_id)
+        return tab is not None and tab.live
+
     async def attach(self, tab: Tab, head: int) -> None:
         """The newest tab of a person takes over; an older one is told so and disconnected."""
         older = self._tabs.get(tab.person_id)
@@ -113,7 +123,7 @@ class Hub:
             await tab.disconnect(tab.sid)
 
     async def _stop(self, tab: Tab) -> None:
-        if tab.task is not None and tab.task is not asyncio.current_task():
+        if tab.task is not None:
             tab.task.cancel()
 
     def _put(self, tab: Tab, message: dict[str, Any]) -> None:
@@ -123,13 +133,22 @@ class Hub:
             log.warning("tab_queue_full", person_id=tab.person_id)
 
     async def _serve(self, tab: Tab) -> None:
+        """Serve one tab until it is stopped, may not stay any longer, or a fault ends it."""
         try:
-            await asyncio.gather(self._sender(tab), self._pinger(tab), self._reminder(tab))
-        except asyncio.CancelledError:
-            raise
-        except Exception:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._sender(tab))
+                tasks.create_task(self._reminder(tab))
+                await self._pinger(tab)
+                raise _Over
+        except* _Over:
+            pass
+        except* Exception:
             log.exception("tab_failed", person_id=tab.person_id)
-            await tab.disconnect(tab.sid)  # it comes back with a fresh start; else nobody would serve it any more
+        tab.task = None  # from here on `detach` must not cancel us: it runs within our own call
+        try:
+            await tab.disconnect(tab.sid)  # a tab that failed comes back with a fresh start
+        except Exception:
+            log.exception("tab_disconnect_failed", person_id=tab.person_id)
 
     async def _sender(self, tab: Tab) -> None:
         while True:
@@ -146,18 +165,15 @@ class Hub:
             try:
                 await self._judge(tab)
                 if checks % 15 == 0 and not await tab.still_allowed():
-                    await tab.disconnect(tab.sid)
                     return
             except StorageUnavailable as error:
                 log.warning("tab_check_postponed", person_id=tab.person_id, error=str(error))
 
     async def _judge(self, tab: Tab) -> None:
-        if tab.unanswered >= DEAD_AFTER and tab.live:
-            await tab.alive(False)
-            tab.live = False
-        elif tab.unanswered == 0 and not tab.live:
-            await tab.alive(True)
-            tab.live = True
+        live = tab.unanswered < DEAD_AFTER
+        if live != tab.live:
+            tab.live = live
+            await tab.liveness_changed()
 
     def _answered(self, tab: Tab) -> None:
         tab.unanswered = 0

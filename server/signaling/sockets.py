@@ -21,6 +21,7 @@ from server.domain.events import Customer
 from server.domain.machine import Refused, Stale
 from server.services.agents import AgentService
 from server.services.ports import Clock, Conflict, StepStore, StorageUnavailable
+from server.services.presence import Presence
 from server.services.sessions import SessionService
 from server.services.tokens import CustomerToken, CustomerTokens, TokenError
 from server.signaling import protocol as wire
@@ -43,6 +44,7 @@ class SocketDeps:
     store: StepStore
     sessions: SessionService
     agents: AgentService
+    presence: Presence
     hub: Hub
     clock: Clock
     user_of: UserOf
@@ -98,11 +100,11 @@ class _Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socke
         sid: str,
         tenant: str,
         person_id: str,
-        alive: Callable[[bool], Awaitable[None]],
+        liveness_changed: Callable[[], Awaitable[None]],
         still_allowed: Callable[[], Awaitable[bool]],
     ) -> None:
         head = (await self._deps.store.stream(person_id, 2**62)).head
-        tab = Tab(sid, person_id, tenant, self._send, self.disconnect, alive, still_allowed)
+        tab = Tab(sid, person_id, tenant, self._send, self.disconnect, liveness_changed, still_allowed)
         self._allowances[sid] = Allowance(BURST, PER_SECOND)
         await self._deps.hub.attach(tab, head)
 
@@ -157,13 +159,13 @@ class CustomerNamespace(_Namespace):
             raise socketio.exceptions.ConnectionRefusedError(error.code) from None
         self._grants[sid] = grant
 
-        async def alive(live: bool) -> None:
+        async def changed() -> None:
             """A customer's leg tells whether they are there; the socket does not."""
 
         async def still_allowed() -> bool:
             return True
 
-        await self._attach(sid, grant.tenant, grant.session_id, alive, still_allowed)
+        await self._attach(sid, grant.tenant, grant.session_id, changed, still_allowed)
 
     async def on_disconnect(self, sid: str, reason: str = "") -> None:
         grant = self._grants.pop(sid, None)
@@ -211,23 +213,20 @@ class AgentNamespace(_Namespace):
             raise socketio.exceptions.ConnectionRefusedError("not_logged_in")
         self._users[sid] = user
 
-        async def alive(live: bool) -> None:
-            if live:
-                await self._deps.agents.came_live(user)
-            else:
-                await self._deps.agents.went_dead(user.tenant, user.user_id)
+        async def changed() -> None:
+            await self._deps.presence.settle(user.tenant, user.user_id)
 
         async def still_allowed() -> bool:
             return await self._deps.user_of(request) is not None
 
-        await self._attach(sid, user.tenant, user.user_id, alive, still_allowed)
-        await self._deps.agents.came_live(user)
+        await self._attach(sid, user.tenant, user.user_id, changed, still_allowed)
+        await changed()
 
     async def on_disconnect(self, sid: str, reason: str = "") -> None:
         user = self._users.pop(sid, None)
         self._allowances.pop(sid, None)
         if user is not None and await self._deps.hub.detach(user.user_id, sid):
-            await self._deps.agents.went_dead(user.tenant, user.user_id)
+            await self._deps.presence.settle(user.tenant, user.user_id)
 
     async def _answer(self, sid: str, message: Any) -> BaseModel | Mapping[str, Any]:
         user, deps = self._users[sid], self._deps

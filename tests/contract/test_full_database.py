@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from server.domain.media import MediaOrder, OpenLeg
-from server.services import agents, dispatch
+from server.services import dispatch
 from server.services.ports import OrderResult, OrderStamp, Push, Save, StorageUnavailable
 from server.storage.steps import SqliteSteps
 from tests.contract.test_step_store import advanced, arrive
@@ -116,7 +115,7 @@ async def test_an_order_whose_answer_can_not_be_saved_is_carried_out_again(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk fills up between the order's row and the worker's answer: the customer gets the answer later."""
-    monkeypatch.setattr(dispatch, "STORAGE_RETRY_S", 0.02)
+    monkeypatch.setattr(dispatch, "AFTER_FAULT_S", 0.02)
     given: list[OrderStamp] = []
     order = w.engine.order
 
@@ -135,22 +134,18 @@ async def test_an_order_whose_answer_can_not_be_saved_is_carried_out_again(
     assert await w.rows("SELECT COUNT(*) FROM outbox") == [(0,)]
 
 
-async def test_a_desk_that_goes_meanwhile_is_known_to_be_gone_afterwards(
-    w: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(agents, "VANISH_S", 0.02)
+async def test_a_desk_that_goes_meanwhile_is_known_to_be_gone_afterwards(w: World) -> None:
     await w.ready("ana")
     call = await w.call()
     assert await w.offered_to(call) == "ana"
     async with full(w.store, "read-only"):
-        await w.core.agents.went_dead("default", "usr_ana")
-        await asyncio.sleep(0.1)
+        await w.tab("ana", live=False)
         ana = await w.store.agent("usr_ana")
         assert ana is not None
         assert ana.live
-    async with asyncio.timeout(5):
-        while await w.offered_to(call) == "ana":  # noqa: ASYNC110  # the timer is the product's
-            await asyncio.sleep(0.02)
+    await w.settle()
     ana = await w.store.agent("usr_ana")
     assert ana is not None
     assert not ana.live
+    await w.after(3)
+    assert await w.offered_to(call) is None

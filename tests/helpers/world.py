@@ -99,13 +99,20 @@ class TwinArchiver:
 
 class World:
     def __init__(
-        self, core: Core, store: SqliteSteps, engine: MemoryEngine, clock: ManualClock, directory: FixedDirectory
+        self,
+        core: Core,
+        store: SqliteSteps,
+        engine: MemoryEngine,
+        clock: ManualClock,
+        directory: FixedDirectory,
+        live: set[str],
     ) -> None:
         self.core = core
         self.store = store
         self.engine = engine
         self.clock = clock
         self.directory = directory
+        self.live = live
 
     # --- actors ---
 
@@ -114,10 +121,15 @@ class World:
 
     async def ready(self, *names: str) -> None:
         for name in names:
-            await self.core.agents.came_live(self.user(name))
+            await self.tab(name, live=True)
             await self.core.agents.choose(self.user(name), "ready", None)
             self.clock.advance(0.001)  # a definite order of idleness
         await self.settle()
+
+    async def tab(self, name: str, *, live: bool) -> None:
+        """The agent's tab connects, or is gone."""
+        (self.live.add if live else self.live.discard)(f"usr_{name}")
+        await self.core.presence.settle(TENANT, f"usr_{name}")
 
     async def call(self, *, up: bool = True, entry: str = "ept_sales") -> CustomerToken:
         token = CustomerToken(TENANT, new_id("ses"), entry, self.clock.now_ms() + 10**9)
@@ -161,6 +173,7 @@ class World:
         async with asyncio.timeout(SETTLE_S):
             while True:
                 before = await self._counts()
+                await core.presence.look()
                 await core.sweep.sweep()
                 await core.router.look()
                 while core.dispatcher.busy or core.recordings.busy or self.engine._reporting:  # noqa: ASYNC110
@@ -238,9 +251,10 @@ async def world(folder: Path, workers: Sequence[str] = ("media-1", "media-2")) -
     try:
         async with asyncio.TaskGroup() as group:
             adapters = Adapters(store, MemoryRouterStore(), engine, directory, NoHistory(), TwinArchiver(), clock)
-            core = Core(adapters, group)
+            live: set[str] = set()
+            core = Core(adapters, group, live.__contains__)
             await core.start()
-            yield World(core, store, engine, clock, directory)
+            yield World(core, store, engine, clock, directory, live)
             await engine.stop()
             for task in group._tasks:
                 task.cancel()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from server.domain.events import AgentOffered
 from server.domain.machine import Refused, Stale
-from server.domain.media import RecordingFailed, Route, Source
+from server.domain.media import LegDown, LegUp, RecordingFailed, Route, Source
+from server.domain.session import Session
 from tests.helpers.world import World, world
 
 
@@ -144,7 +147,7 @@ async def test_a_lost_agent_gives_the_customer_back_first_in_line(w: World) -> N
     await w.accept(call, "ana")
     other = await w.call()
     await w.leg_down(call, "ana")
-    await w.core.agents.went_dead("default", "usr_ana")
+    await w.tab("ana", live=False)
     await w.after(59)
     assert (await w.session(call)).state == "connected"
     await w.after(1)
@@ -231,7 +234,7 @@ async def test_a_call_that_came_before_any_worker_is_offered_again_by_its_caller
 
 async def test_a_dead_tab_gets_no_offer(w: World) -> None:
     await w.ready("ana", "bo")
-    await w.core.agents.went_dead("default", "usr_ana")
+    await w.tab("ana", live=False)
     await w.settle()
     call = await w.call()
     assert await w.offered_to(call) == "bo"
@@ -310,8 +313,9 @@ async def test_an_earlier_process_left_work_and_the_next_one_does_it(tmp_path: P
         agent = await second.store.agent("usr_ana")
         assert agent is not None
         assert not agent.live
-        await second.after(21)
-        assert (await second.session(call)).segments[0].end_reason == "missed"
+        await second.after(4)
+        ended = (await second.session(call)).segments[0].end_reason
+        assert ended == "withdrawn", "nobody is blamed for an offer in an empty chair"
 
 
 async def test_somebody_elses_contact_can_not_be_touched(w: World) -> None:
@@ -326,3 +330,123 @@ async def test_somebody_elses_contact_can_not_be_touched(w: World) -> None:
     ):
         with pytest.raises(Refused, match="not_your_contact"):
             await attempt
+
+
+async def test_a_storm_of_reconnections_leaves_everybody_live(w: World) -> None:
+    names = [f"storm{number}" for number in range(100)]
+    for name in names:
+        await w.tab(name, live=True)
+    gone = [asyncio.create_task(w.tab(name, live=False)) for name in names]
+    back = [asyncio.create_task(w.tab(name, live=True)) for name in names]
+    await asyncio.gather(*gone, *back)
+    assert all(agent.live for agent in await w.store.agents())
+
+
+async def test_an_offer_in_an_empty_chair_is_withdrawn_without_blame(w: World) -> None:
+    await w.ready("ana", "bo")
+    call = await w.call()
+    await w.tab("ana", live=False)
+    await w.after(2.9)
+    assert await w.offered_to(call) == "ana", "a reload takes about a second"
+    await w.after(0.1)
+    assert await w.offered_to(call) == "bo"
+    assert await w.agent_state("ana") == "ready"
+
+
+async def test_a_refused_reanchor_hides_no_later_loss(w: World) -> None:
+    call = await w.call()
+    leg = (await w.session(call)).customer_leg.id
+    await w.core.sessions.customer_leg(call, leg, 2, "v=0")
+    await w.settle()
+    w.engine.fail_next("no_ports")
+    await w.core.sessions.customer_leg(call, leg, 3, "v=0")
+    await w.settle()
+    session = await w.session(call)
+    assert session.worker_id is not None
+    await w.engine.report(session.worker_id, session.id, LegUp(leg, 2))
+    await w.engine.report(session.worker_id, session.id, LegDown(leg, 2, "dtls_closed"))
+    await w.after(30)
+    assert (await w.session(call)).ended
+
+
+async def test_a_worker_that_never_comes_back_loses_its_calls(tmp_path: Path) -> None:
+    async with world(tmp_path) as first:
+        await first.ready("ana")
+        call = await first.call()
+        await first.accept(call, "ana")
+        lost = (await first.session(call)).worker_id
+    remaining = [name for name in ("media-1", "media-2") if name != lost]
+    async with world(tmp_path, remaining) as second:
+        second.clock.advance(5)
+        await second.core.link.look()
+        assert (await second.session(call)).worker_id == lost, "it may be restarting"
+        second.clock.advance(11)
+        await second.core.link.look()
+        assert (await second.session(call)).worker_id == remaining[0]
+
+
+async def test_a_call_that_found_no_room_is_placed_when_there_is_some(w: World) -> None:
+    await w.ready("ana")
+    for name in ("media-1", "media-2"):
+        await w.engine.drain(name)
+    call = await w.call(up=False)
+    assert (await w.session(call)).worker_id is None
+    assert await w.offered_to(call) is None, "nobody is rung for a call that can't connect"
+    await w.engine.revive("media-1")
+    await w.core.link.look()
+    await w.settle()
+    assert (await w.session(call)).worker_id == "media-1"
+
+
+async def test_a_customer_who_reloads_while_connecting_keeps_the_place(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    await w.accept(call, "ana", up=False)
+    await w.leg_down(call, "customer")
+    await w.leg_up(call, "ana")
+    await w.after(15)
+    session = await w.session(call)
+    assert (session.state, session.segments[0].end_reason) == ("queued", "withdrawn")
+    assert await w.agent_state("ana") == "ready"
+    await w.after(15)
+    assert (await w.session(call)).end_reason == "customer_lost"
+
+
+async def test_a_worker_that_dies_while_connecting_is_not_the_agents_fault(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    await w.accept(call, "ana", up=False)
+    await w.after(14)
+    worker = (await w.session(call)).worker_id
+    assert worker is not None
+    await w.engine.kill(worker)
+    await w.after(1)
+    assert await w.agent_state("ana") == "on_contact", "the set-up began anew with the placement"
+
+
+async def test_both_sides_lost_at_once_end_the_call_and_invent_no_wait(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    await w.accept(call, "ana")
+    await w.leg_down(call, "ana")
+    await w.after(20)
+    await w.leg_down(call, "customer")
+    await w.after(59)
+    assert (await w.session(call)).state == "connected", "each side has its whole grace"
+    await w.after(1)
+    assert (await w.session(call)).end_reason == "customer_lost"
+    assert await w.rows("SELECT outcome FROM queue_visit") == [("answered",)]
+
+
+async def test_one_session_that_can_not_be_routed_stops_nobody_else(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = await w.call(), await w.call()
+    assign = w.core.router._assign
+
+    async def broken(session_id: str, offer: AgentOffered) -> Session:
+        if session_id == first.session_id:
+            raise ValueError("a row that nobody can step")
+        return await assign(session_id, offer)
+
+    monkeypatch.setattr(w.core.router, "_assign", broken)
+    await w.ready("ana")
+    assert await w.offered_to(second) == "ana"
