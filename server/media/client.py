@@ -52,9 +52,13 @@ class WorkersClient:
 
     def workers(self) -> Sequence[WorkerInfo]:
         """Connected workers with room that are not draining, by their share of capacity in use."""
-        infos = [link.info for link in self._links.values() if link.info is not None]
-        usable = [info for info in infos if not info.draining and info.load < info.capacity]
+        usable = [info for info in self.connected() if not info.draining and info.load < info.capacity]
         return sorted(usable, key=lambda info: (info.load / max(1, info.capacity), info.worker_id))
+
+    def connected(self) -> Sequence[WorkerInfo]:
+        """Workers that have said hello on their present connection, by id: none right after `start`."""
+        infos = [link.info for link in self._links.values() if link.info is not None]
+        return sorted(infos, key=lambda info: info.worker_id)
 
     async def order(self, worker_id: str, stamp: OrderStamp, order: MediaOrder) -> OrderResult:
         """Carry out one order. Raises MediaError, worker_timeout after ORDER_TIMEOUT_S."""

@@ -60,10 +60,13 @@ class _TwinWorker:
 class MemoryEngine:
     """MediaEngine without media. `check_sdp`: refuse bad offers as the worker does (off: any text will do)."""
 
-    def __init__(self, worker_ids: Sequence[str] = ("media-1",), check_sdp: bool = False) -> None:
+    def __init__(
+        self, worker_ids: Sequence[str] = ("media-1",), check_sdp: bool = False, capacity: int = CAPACITY
+    ) -> None:
         self._incarnations = itertools.count(1)
         self._workers = {worker_id: self._fresh() for worker_id in worker_ids}
         self._check_sdp = check_sdp
+        self._capacity = capacity
         self._failures: deque[str] = deque()
         self._listener: MediaListener | None = None
         self._reporting: set[asyncio.Task[None]] = set()
@@ -83,9 +86,14 @@ class MemoryEngine:
             await asyncio.wait(self._reporting)
 
     def workers(self) -> Sequence[WorkerInfo]:
-        infos = [self._info(worker_id) for worker_id, worker in self._workers.items() if worker.alive]
-        usable = [info for info in infos if not info.draining and info.load < info.capacity]
+        usable = [info for info in self.connected() if not info.draining and info.load < info.capacity]
         return sorted(usable, key=lambda info: (info.load, info.worker_id))
+
+    def connected(self) -> Sequence[WorkerInfo]:
+        """The live workers by id; none before `start` or after `stop`."""
+        if self._listener is None:
+            return []
+        return [self._info(worker_id) for worker_id, worker in sorted(self._workers.items()) if worker.alive]
 
     async def order(self, worker_id: str, stamp: OrderStamp, order: MediaOrder) -> OrderResult:
         worker = self._worker(worker_id)
@@ -215,7 +223,7 @@ class MemoryEngine:
     def _info(self, worker_id: str) -> WorkerInfo:
         worker = self._workers[worker_id]
         load = sum(len(session.legs) for session in worker.sessions.values())
-        return WorkerInfo(worker_id, worker.incarnation, load, CAPACITY, worker.draining)
+        return WorkerInfo(worker_id, worker.incarnation, load, self._capacity, worker.draining)
 
     def _worker(self, worker_id: str) -> _TwinWorker:
         worker = self._workers.get(worker_id)

@@ -24,9 +24,10 @@ from server.domain.media import (
 )
 from server.media.memory import MemoryEngine
 from server.services.ports import MediaEngine, MediaError, OrderResult, OrderStamp
-from tests.helpers.rtc_peer import Listener, Rig, running
+from tests.helpers.rtc_peer import Listener, Rig, eventually, running
 
 W = "media-1"
+CAPACITY = 3
 PLAN = ApplyPlan(MediaPlan((Route("a", Source.QUEUE_MUSIC), Route("b", "a"))))
 
 
@@ -48,11 +49,16 @@ class Bench(Protocol):
 
     async def restart(self) -> None: ...
 
+    async def drain(self) -> None: ...
+
 
 @dataclass
 class TwinBench:
     engine: MemoryEngine
     listener: Listener
+
+    async def drain(self) -> None:
+        await self.engine.drain(W)
 
     async def offer(self) -> str:
         return "v=0 an offer"
@@ -74,6 +80,9 @@ class RealBench:
         self.engine = rig.engine
         self.listener = rig.listener
 
+    async def drain(self) -> None:
+        await self.rig.engine.drain(W)
+
     async def offer(self) -> str:
         return await self.rig.peer(440).offer()
 
@@ -92,12 +101,12 @@ class RealBench:
 @pytest.fixture(params=["twin", "real"])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     if request.param == "twin":
-        engine, listener = MemoryEngine([W]), Listener()
+        engine, listener = MemoryEngine([W], capacity=CAPACITY), Listener()
         await engine.start(listener)
         yield TwinBench(engine, listener)
         await engine.stop()
         return
-    async with running(tmp_path) as rig:
+    async with running(tmp_path, "--bind", "127.0.0.1", "--capacity", str(CAPACITY)) as rig:
         yield RealBench(rig)
 
 
@@ -236,6 +245,27 @@ async def test_a_worker_that_died_knows_nothing(bench: Bench) -> None:
     assert bench.listener.ups[1].incarnation != before
     assert list(await bench.engine.list_legs(W)) == []
     await give(bench, 1, PLAN, epoch=2)
+
+
+async def test_connected_names_full_and_draining_workers_too(bench: Bench) -> None:
+    for version in range(1, CAPACITY + 1):
+        await give(bench, version, OpenLeg(f"leg{version}", 1, await bench.offer()))
+    assert bench.engine.workers() == [], "full: no new session"
+    assert [(info.worker_id, info.load) for info in bench.engine.connected()] == [(W, CAPACITY)]
+    await give(bench, CAPACITY + 1, ReleaseSession())
+    await bench.drain()
+    await eventually(lambda: bench.engine.connected()[0].draining)
+    assert bench.engine.workers() == []
+    assert [info.worker_id for info in bench.engine.connected()] == [W]
+
+
+async def test_connected_is_true_before_the_start_and_after_the_end(bench: Bench) -> None:
+    await bench.engine.stop()
+    assert bench.engine.connected() == []
+    ups = len(bench.listener.ups)
+    await bench.engine.start(bench.listener)
+    await bench.listener.until(lambda: len(bench.listener.ups) > ups)
+    assert [info.worker_id for info in bench.engine.connected()] == [W]
 
 
 async def test_an_unknown_worker(bench: Bench) -> None:
