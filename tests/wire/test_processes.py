@@ -79,9 +79,7 @@ async def test_ctrl_c_in_a_call_stops_everything(tmp_path: Path) -> None:
         assert took_s <= STOP_S
         assert not alive(processes)
         assert patchbay.process.returncode == 0
-        log = patchbay.log.read_text()
-        assert "part_killed" not in log, "a part did not stop by itself"
-        assert "Traceback" not in log
+        assert "Traceback" not in patchbay.log.read_text()
 
 
 async def test_a_killed_supervisor_takes_every_part_with_it(tmp_path: Path) -> None:
