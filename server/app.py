@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import signal
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,7 @@ from server.supervisor import spool_dir, worker_ids, worker_socket
 
 log = structlog.get_logger()
 STATIC_DIR = Path(__file__).parent / "static"
+BACKLOG = 1024  # an office that reconnects at once
 PASSWORD_THREADS = 2  # argon2id takes a core for 50 ms; more threads would starve the loop
 GOODBYE_S = 0.5  # all sockets together; browsers take some milliseconds
 REQUESTS_S = 0.2  # for requests under way, and as long again once they are cancelled: a stop is to be quick
@@ -210,29 +212,40 @@ def _attach_sockets(app: web.Application, core: Core, adapters: Adapters, deps: 
 
 
 async def serve_control(config: Config, sockets_dir: Path) -> None:
-    """Serve as a control node until SIGTERM or SIGINT. Raises CannotStart."""
+    """Serve as a control node until SIGTERM or SIGINT. Raises CannotStart, before anything runs."""
     with only_node(config):
         await check_schema(config)
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with control_app(config, sockets_dir) as (app, _):
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=REQUESTS_S)
-            await runner.setup()
-            try:
-                site = web.TCPSite(runner, config.host, config.port, ssl_context=_tls(config), backlog=1024)
+        tls = _tls(config)
+        with bound(config) as listener:
+            stop = asyncio.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            async with control_app(config, sockets_dir) as (app, _):
+                runner = web.AppRunner(app, access_log=None, shutdown_timeout=REQUESTS_S)
+                await runner.setup()
                 try:
+                    site = web.SockSite(runner, listener, ssl_context=tls, backlog=BACKLOG)
                     await site.start()
-                except OSError as error:
-                    taken = f"{config.host}:{config.port} can't be listened on ({error.strerror})"
-                    raise CannotStart(f"{taken}; free it, or give PATCHBAY_HOST and PATCHBAY_PORT") from None
-                log.info("control_ready", url=config.own_url)
-                await stop.wait()
-                # While aiohttp still reads: its clean-up is deaf to a browser's closing, and waits for it in vain.
-                await site.stop()
-                await app[SAY_GOODBYE]()
-            finally:
-                await runner.cleanup()
+                    log.info("control_ready", url=config.own_url)
+                    await stop.wait()
+                    # While aiohttp still reads: its clean-up is deaf to a browser's closing, and waits for it in vain.
+                    await site.stop()
+                    await app[SAY_GOODBYE]()
+                finally:
+                    await runner.cleanup()
+
+
+@contextmanager
+def bound(config: Config) -> Iterator[socket.socket]:
+    """A socket that holds the address and does not listen yet. Raises CannotStart."""
+    with socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((config.host, config.port))
+        except OSError as error:
+            taken = f"{config.host}:{config.port} can't be listened on ({error.strerror or error})"
+            raise CannotStart(f"{taken}; free it, or give PATCHBAY_HOST and PATCHBAY_PORT") from None
+        yield listener
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:

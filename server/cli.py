@@ -53,6 +53,11 @@ async def serve(config: Config, given: argparse.Namespace) -> int:
         if reasons:
             raise CommandFailed("; ".join(reasons), EXIT_CONFIG)
         return 0
+    try:
+        with app.bound(config):
+            pass  # said here, a taken port is one clear line; the control node binds it for good
+    except app.CannotStart as reason:
+        raise CommandFailed(str(reason), EXIT_CONFIG) from None
     await migrate(config, given)
     await seed(config, given)
     print(f"Patchbay answers at {config.own_url} (Ctrl-C stops it)", flush=True)

@@ -56,7 +56,7 @@ class Core:
         self._adapters = a
         self.stepper = Stepper(a.store, WirePresenter(), a.clock)
         self.link = MediaLink(a.store, self.stepper, a.engine, a.clock)
-        self.sessions = SessionService(a.store, self.stepper, a.directory, self.link)
+        self.sessions = SessionService(a.store, self.stepper, a.directory, self.link, a.clock)
         self.agents = AgentService(a.store, self.stepper, a.directory)
         self.recordings = RecordingService(a.store, self.stepper, a.archiver, a.history, group)
         self.dispatcher = Dispatcher(a.store, self.stepper, a.engine, group)

@@ -57,7 +57,7 @@ class Supervisor:
 
     async def _keep(self, part: Part) -> None:
         """Run one part, again and again, until the supervisor stops."""
-        wait_s = FIRST_RESTART_S
+        wait_s, first = FIRST_RESTART_S, True
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             began = loop.time()
@@ -65,13 +65,17 @@ class Supervisor:
                 *part.command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
             )
             self._processes[part.name] = process
+            if self._stopping.is_set():  # while it was being started
+                await self._stop(part.name, process, wait=True)
+                return
             status = await process.wait()
             if self._stopping.is_set():
                 return
-            if status == EXIT_CONFIG:
+            if status == EXIT_CONFIG and first:  # later, live calls are worth more than a clean exit
                 self._failed = status
                 self._stopping.set()
                 return
+            first = False
             if loop.time() - began > HEALTHY_S:
                 wait_s = FIRST_RESTART_S
             log.warning("part_ended", part=part.name, status=status, restart_in_s=wait_s)

@@ -61,6 +61,13 @@ class LocalArchiver:
         path = self._path(recording, side)
         return path if path.is_file() else None
 
+    async def left_parts(self) -> Sequence[RecordingRef]:
+        def look() -> list[RecordingRef]:
+            folders = [folder for folder in self._spool.glob("*/*/*") if folder.is_dir()]
+            return [RecordingRef(folder.parts[-3], folder.parts[-2], folder.parts[-1]) for folder in folders]
+
+        return await asyncio.to_thread(look)
+
     async def discard_parts(self, recording: RecordingRef) -> None:
         folder = part_files(
             self._spool, recording.tenant, recording.session_id, recording.recording_id, 1

@@ -369,6 +369,10 @@ class Archiver(Protocol):
         """The file of customer, agent or stereo, where it exists."""
         ...
 
+    async def left_parts(self) -> Sequence[RecordingRef]:
+        """The recordings whose captured parts still lie in the spool."""
+        ...
+
     async def discard_parts(self, recording: RecordingRef) -> None:
         """The archive is safe: forget what it was made of."""
         ...

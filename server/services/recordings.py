@@ -7,6 +7,7 @@ process left. A job that fails for a passing cause is tried again at the next ti
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import structlog
 
@@ -20,6 +21,9 @@ from server.services.stepper import Stepper
 
 log = structlog.get_logger()
 TICK_S = 30.0
+SWEEP_TICKS = 2880  # a day
+CRASHES = frozenset({"internal", "timeout"})
+MAX_CRASHES = 5
 RENDER_WAIT_S = 0.5  # most renderings of short calls are done by then: no second request is needed
 CONTENT_TYPE = "audio/ogg"
 
@@ -37,6 +41,7 @@ class RecordingService:
         self._group = group
         self._archiving: set[str] = set()
         self._rendering: dict[str, asyncio.Task[None]] = {}
+        self._crashes: dict[str, int] = {}  # recording id -> archive jobs of it that crashed or never ended
 
     @property
     def busy(self) -> bool:
@@ -48,8 +53,10 @@ class RecordingService:
             self._start_jobs(save.after)
 
     async def run(self) -> None:
-        """Find what waits for its archive, for ever."""
-        while True:
+        """Find what waits for its archive, for ever; sweep the spool at the start and once in a while."""
+        for tick in itertools.count():
+            if tick % SWEEP_TICKS == 0:
+                await self.sweep_spool()
             for session in await self._store.open_sessions():
                 self._start_jobs(session)
             await asyncio.sleep(TICK_S)
@@ -69,7 +76,7 @@ class RecordingService:
                 event = RecordingArchived(recording.id, done.duration_ms, done.archive)
             except ArchiveFault as fault:
                 log.error("archive_failed", session_id=session.id, recording_id=recording.id, code=fault.code)
-                if fault.passing:
+                if fault.passing and not self._hopeless(recording.id, fault.code):
                     return
                 event = ArchiveFailed(recording.id, recording.broken or fault.code)
             try:
@@ -82,6 +89,23 @@ class RecordingService:
             log.exception("archive_job_failed", session_id=session.id, recording_id=recording.id)
         finally:
             self._archiving.discard(recording.id)
+
+    def _hopeless(self, recording_id: str, code: str) -> bool:
+        """A full disk may be emptied some day; a job that crashes each time is a fault that no wait will mend."""
+        if code not in CRASHES:
+            return False
+        self._crashes[recording_id] = self._crashes.get(recording_id, 0) + 1
+        return self._crashes[recording_id] >= MAX_CRASHES
+
+    async def sweep_spool(self) -> int:
+        """Forget captured parts whose archive is safe: a process may die between the two. Returns how many."""
+        swept = 0
+        for ref in await self._archiver.left_parts():
+            row = await self._history.recording(ref.tenant, ref.recording_id)
+            if row is not None and row.state == RecordingState.READY:
+                await self._archiver.discard_parts(ref)
+                swept += 1
+        return swept
 
     # --- RecordingFiles ---
 

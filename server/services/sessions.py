@@ -8,17 +8,21 @@ from server.domain.machine import Refused, Stale
 from server.domain.session import Session, derived_id
 from server.services.admin_ports import Directory
 from server.services.media_link import MediaLink
-from server.services.ports import StepStore
+from server.services.ports import Clock, StepStore
+from server.services.rate_limits import Rate, RateLimit
 from server.services.stepper import Stepper
 from server.services.tokens import CustomerToken
 
+LEG_OFFERS = Rate(burst=20, period_s=20)  # of one leg; each takes a port for a while. A reload a second stays below
+
 
 class SessionService:
-    def __init__(self, store: StepStore, stepper: Stepper, directory: Directory, link: MediaLink) -> None:
+    def __init__(self, store: StepStore, stepper: Stepper, directory: Directory, link: MediaLink, clock: Clock) -> None:
         self._store = store
         self._stepper = stepper
         self._directory = directory
         self._link = link
+        self._leg_offers = RateLimit(LEG_OFFERS, clock)
 
     # --- customers ---
 
@@ -54,7 +58,7 @@ class SessionService:
         """Raises Refused(unknown_leg) for a leg that is not the customer's own."""
         if leg_id != derived_id(grant.session_id, "leg", 0) or await self._store.session(grant.session_id) is None:
             raise Refused("unknown_leg")
-        await self._stepper.apply(grant.session_id, ev.LegOffered(leg_id, generation, sdp))
+        await self._offer_leg(grant.session_id, ev.LegOffered(leg_id, generation, sdp))
 
     # --- agents ---
 
@@ -85,7 +89,7 @@ class SessionService:
             raise Refused("not_your_contact")
         if not any(s.leg.id == leg_id and s.agent_id == user.user_id for s in session.segments):
             raise Refused("not_your_contact")
-        await self._stepper.apply(session_id, ev.LegOffered(leg_id, generation, sdp))
+        await self._offer_leg(session_id, ev.LegOffered(leg_id, generation, sdp))
 
     async def save_notes(
         self, user: AuthedUser, session_id: str, segment_id: str, notes: str, disposition_id: str | None
@@ -110,6 +114,11 @@ class SessionService:
             return
 
     # --- shared ---
+
+    async def _offer_leg(self, session_id: str, offer: ev.LegOffered) -> None:
+        if self._leg_offers.take(offer.leg_id):
+            raise Refused("rate_limited")
+        await self._stepper.apply(session_id, offer)
 
     async def _own(self, user: AuthedUser, session_id: str, segment_id: str) -> Session:
         session = await self._store.session(session_id)

@@ -2,7 +2,8 @@
 
 Each tab has a bounded queue and one sender, so its messages keep their order and a slow tab delays nobody. A
 message that finds the queue full is dropped: the tab sees the gap (by the next seq, or by the head in the next
-ping) and fetches. Nothing here is the truth; the person's stream in the database is.
+ping) and fetches. What lies in the library's own buffer of a socket that reads nothing is bounded by its ping
+time-out, 15 s, after which the socket is closed. Nothing here is the truth; the person's stream in the database is.
 """
 
 from __future__ import annotations

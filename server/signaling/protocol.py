@@ -379,9 +379,7 @@ class Superseded(Wire):
     type: Literal["superseded"] = "superseded"
 
 
-CustomerPush = Annotated[
-    CallChanged | LegAnswer | LegRefused | QueuePosition | Superseded, Field(discriminator="type")
-]
+CustomerPush = Annotated[CallChanged | LegAnswer | LegRefused | QueuePosition | Superseded, Field(discriminator="type")]
 AgentPush = Annotated[
     AgentChanged | OfferMade | ContactChanged | LegAnswer | LegRefused | QueuesChanged | Superseded,
     Field(discriminator="type"),

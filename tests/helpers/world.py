@@ -93,6 +93,9 @@ class TwinArchiver:
     def file(self, recording: RecordingRef, side: str) -> Path | None:
         return None
 
+    async def left_parts(self) -> Sequence[RecordingRef]:
+        return ()
+
     async def discard_parts(self, recording: RecordingRef) -> None:
         return None
 
