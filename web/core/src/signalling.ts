@@ -46,7 +46,15 @@ const FIRST_RETRY_MS = 500; // drawn evenly from 0 to this: a thousand agents wh
 const LONGEST_RETRY_MS = 2500; // a killed node is back in 2 s: waiting for long after that would be our own doing
 const STALE_ROUNDS = 3; // snapshots older than the stream, one after the other: then the stream itself has shrunk
 const FETCH_ROUNDS = 20; // fetches in a row without catching up, before a snapshot is asked instead
-const RETRIED_REFUSALS = new Set(['rate_limited', 'overloaded', 'draining', 'unavailable', 'Unable to connect']);
+const RETRIED_REFUSALS = new Set([
+  'rate_limited',
+  'overloaded',
+  'draining',
+  'unavailable',
+  'storage_unavailable',
+  'internal',
+  'Unable to connect',
+]);
 
 export class Signalling<N extends Namespace> {
   readonly state: Readable<ConnectionState>;

@@ -228,8 +228,12 @@ describe('the line', () => {
     const { signalling, server, clock } = line();
     server.refuse = 'rate_limited';
     signalling.start();
-    await clock.pass(3000);
-    expect(server.opened).toBeGreaterThan(1);
+    for (const code of ['rate_limited', 'storage_unavailable', 'internal']) {
+      const before = server.opened;
+      server.refuse = code;
+      await clock.pass(6000);
+      expect(server.opened, code).toBeGreaterThan(before + 1);
+    }
     server.refuse = 'token_expired';
     await clock.pass(6000);
     expect(signalling.state.get()).toEqual({ name: 'refused', code: 'token_expired' });
