@@ -20,6 +20,7 @@ from server.process import EXIT_CONFIG, die_with_parent
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status: 0 done, 1 failed, 2 wrong usage, 78 wrong settings."""
     given = _parser().parse_args(arguments)
+    os.umask(0o077)  # the database, recordings and keys are this user's alone
     try:
         config = load(os.environ, given.config)
         make_data_dir(config)
@@ -68,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     seed.set_defaults(run=cli.seed)
 
     user = commands.add_parser("user", help="add a user, or give one a new password")
-    user.add_argument("action", choices=("add", "password"))
-    user.add_argument("login")
+    user.add_argument("action", choices=("add", "password"), help="add: a new user; password: a new password for one")
+    user.add_argument("login", help="what the person signs in with")
     user.add_argument("--name", help="shown to colleagues and customers (default: the login)")
     user.add_argument("--role", dest="user_role", choices=("admin", "supervisor", "agent"), default="agent")
     user.add_argument("--ask", action="store_true", help="ask for the password (default: a generated one is printed)")

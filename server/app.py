@@ -31,6 +31,7 @@ from server.metrics import Metrics
 from server.routing.memory_store import MemoryRouterStore
 from server.services.admin import AdminService, ChangeLog
 from server.services.auth import AuthService
+from server.services.call_log import CallLog
 from server.services.passwords import Passwords
 from server.services.ports import Clock
 from server.services.tokens import CustomerTokens, load_or_create_key
@@ -126,6 +127,7 @@ async def control_app(config: Config, sockets_dir: Path) -> AsyncIterator[tuple[
                 core = Core(adapters, group)
                 metrics = Metrics(registry)
                 core.stepper.listen(metrics)
+                core.stepper.listen(CallLog())
                 deps = _web_deps(config, core, adapters, database, threads, registry)
                 app = build_web(deps)
                 _attach_sockets(app, core, adapters, deps)
@@ -215,7 +217,7 @@ async def serve_control(config: Config, sockets_dir: Path) -> None:
     """Serve as a control node until SIGTERM or SIGINT. Raises CannotStart, before anything runs."""
     with only_node(config):
         await check_schema(config)
-        tls = _tls(config)
+        tls = tls_context(config)
         with bound(config) as listener:
             stop = asyncio.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -227,6 +229,7 @@ async def serve_control(config: Config, sockets_dir: Path) -> None:
                     site = web.SockSite(runner, listener, ssl_context=tls, backlog=BACKLOG)
                     await site.start()
                     log.info("control_ready", url=config.own_url)
+                    print(f"Patchbay answers at {config.own_url} (Ctrl-C stops it)", flush=True)
                     await stop.wait()
                     # While aiohttp still reads: its clean-up is deaf to a browser's closing, and waits for it in vain.
                     await site.stop()
@@ -248,12 +251,14 @@ def bound(config: Config) -> Iterator[socket.socket]:
         yield listener
 
 
-def _tls(config: Config) -> ssl.SSLContext | None:
+def tls_context(config: Config) -> ssl.SSLContext | None:
+    """The certificate of the settings, None without one. Raises CannotStart."""
     if config.tls_cert is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(config.tls_cert, config.tls_key)
-    except ssl.SSLError as error:
-        raise CannotStart(f"PATCHBAY_TLS_CERT and PATCHBAY_TLS_KEY don't fit together: {error.reason}") from None
+    except (ssl.SSLError, OSError) as error:
+        reason = getattr(error, "reason", None) or "no certificate and its key in them"
+        raise CannotStart(f"PATCHBAY_TLS_CERT and PATCHBAY_TLS_KEY can't be used: {reason}") from None
     return context

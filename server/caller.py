@@ -84,7 +84,10 @@ class Caller:
                 if response.status != 201:
                     raise CallFailed(f"{created['error']['code']}: {created['error']['message']}")
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise CallFailed(f"{self._url} does not answer ({error}); is `patchbay serve` running?") from None
+            raise CallFailed(
+                f"{self._url} does not answer ({error}); is `patchbay serve` running there? "
+                "PATCHBAY_PORT and --url say where"
+            ) from None
         return str(created["token"])
 
     async def hang_up(self) -> None:

@@ -60,7 +60,7 @@ async def serve(config: Config, given: argparse.Namespace) -> int:
         raise CommandFailed(str(reason), EXIT_CONFIG) from None
     await migrate(config, given)
     await seed(config, given)
-    print(f"Patchbay answers at {config.own_url} (Ctrl-C stops it)", flush=True)
+    print("starting …", flush=True)
     arguments = ["--config", str(given.config)] if given.config else []
     return await supervisor.serve(config, [*arguments, "serve"])
 
@@ -88,6 +88,9 @@ async def seed(config: Config, given: argparse.Namespace) -> int:
     async with _setup(config) as setup:
         if not given.demo:
             await setup.seed.base()
+            async with setup.repository.reading() as transaction:
+                if not await transaction.active_admins(DEFAULT_TENANT):
+                    print("there is no admin yet; make one: patchbay user add LOGIN --role admin", flush=True)
             return 0
         demo = await setup.seed.demo(config.data_dir, config.demo_password, (config.own_url,))
     password = demo.password or f"(set before; see {config.data_dir / DEMO_PASSWORD_FILE} or `patchbay user password`)"
@@ -114,7 +117,7 @@ async def user(config: Config, given: argparse.Namespace) -> int:
                     raise CommandFailed(f"there is no user {given.login}")
                 made_up = await setup.users.reset_password(SYSTEM, known.id, password)
         except Refused as refusal:
-            raise CommandFailed(f"{refusal.code}: {refusal.message}") from None
+            raise CommandFailed(refusal.message) from None
     print(f"{given.login}: " + ("done" if password else f"the password is {made_up}"), flush=True)
     return 0
 
@@ -139,6 +142,9 @@ async def testcall(config: Config, given: argparse.Namespace) -> int:
         raise CommandFailed(str(failure)) from None
     finally:
         await caller.close()
+    if not caller.view.get("talk_started_at"):
+        print("nobody answered", flush=True)
+        return 1
     return 0
 
 
@@ -173,6 +179,11 @@ async def _findings(config: Config) -> list[Finding]:
     small = f"{free >> 20} MiB free" if free < FREE_DISK_BYTES else None
     found.append(("disk", small, "free some space: recordings stop when the disk is full"))
     local = config.host in ("127.0.0.1", "::1", "localhost")
+    try:
+        app.tls_context(config)
+    except app.CannotStart as reason:
+        found.append(("TLS", str(reason), "give a certificate chain and the key that belongs to it"))
+        return found
     plain = None if local or config.tls or config.trusted_proxies else "browsers on other hosts get no microphone"
     found.append(("TLS", plain, "set PATCHBAY_TLS_CERT and PATCHBAY_TLS_KEY, or see deploy/haproxy"))
     return found

@@ -249,7 +249,7 @@ class Config:
     @property
     def own_url(self) -> str:
         """Where this server is reached, as far as its settings tell."""
-        host = "localhost" if self.host in ("0.0.0.0", "::", "127.0.0.1", "::1") else self.host
+        host = "localhost" if self.host in ("0.0.0.0", "::") else self.host
         host = f"[{host}]" if ":" in host else host
         return self.public_url or f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 

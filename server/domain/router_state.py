@@ -9,12 +9,14 @@ from server.domain.directory import AgentProfile, QueueConfig
 
 @dataclass(frozen=True, slots=True)
 class WaitingSession:
-    """A queued session as the router sees it. `order_key` sorts within a queue."""
+    """A queued session as the router sees it. `order_key` sorts within a queue. `held`: it counts in the queue and is
+    not to be offered now: it rings already, or its customer is reconnecting."""
 
     session_id: str
     queue_id: str
     order_key: tuple[int, int, str]
     rejected_by: tuple[tuple[str, int], ...] = ()  # (agent id, when)
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

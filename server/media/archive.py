@@ -4,8 +4,8 @@
     python -m server.media.archive stereo  --customer C --agent A --out FILE(.opus or .wav)
 
 Either prints one JSON object: {"ok": true, …} or {"ok": false, "code", "message"}, exit status 0 or 1.
-Codes: no_capture (nothing readable, or no time), codec_unsupported (not Opus), bad_audio, disk_full,
-io_error, internal.
+Codes: no_capture (nothing readable, or no time), codec_unsupported (packets, but none of them Opus),
+bad_audio, disk_full, io_error, internal.
 Control nodes use `server.media.archive_jobs.ArchiveJobs`.
 
 Theory of operation. A part's length is the time from its header to its END record (for a killed worker: to
@@ -14,22 +14,27 @@ timestamps, which are exact; the stream as a whole is placed by arrival. It is p
 changes and when timestamps and arrival drift apart by more than 200 ms. Gaps are filled with packets of
 silence, nothing is transcoded, and both sides come out equally long. So is the time between two parts, when the
 worker had died and nobody could write: the talk went on, and the recording is as long as the talk.
+
+Packets of another codec are left out, and the recording is then not `complete`. Captures are mapped and read
+as they are written out, so that memory does not grow with the length of a call.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import hashlib
+import heapq
 import json
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from server.media.capture import CapturedPacket, PartFiles, Segment, read_capture
+from server.media.capture import CapturedPacket, PartFiles, Segment, map_file, read_capture
 from server.media.ogg import RATE, SILENCE_STEP, OggOpusWriter, packet_samples, silence
 
 DRIFT_SAMPLES = RATE // 5  # 200 ms: more than network jitter, less than an ear notices between two speakers
@@ -58,13 +63,14 @@ class ArchivedFile:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveResult:
-    """A finished recording. `parts`: how many part files were readable; `complete`: all of them were, and
-    each was closed in good order."""
+    """A finished recording. `parts`: how many part files were readable; `complete`: all of them were, each was
+    closed in good order, and no packet was left out; `skipped`: packets left out, for they are not Opus."""
 
     duration_ms: int
     codec: str
     parts: int
     complete: bool
+    skipped: int
     started_wall_ns: int
     customer: ArchivedFile
     agent: ArchivedFile
@@ -116,24 +122,41 @@ def unwritten_ns(before: Segment, after: Segment) -> int:
     return gap_ns if 0 < gap_ns <= LONGEST_GAP_NS else 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Tally:
+    """Packets of one side."""
+
+    placed: int = 0
+    skipped: int = 0  # of another codec
+
+
+@dataclass(order=True, slots=True)
 class _Placed:
     at: int
-    payload: bytes
+    order: int  # of arrival
+    end: int = field(compare=False)  # of its span
+    payload: bytes = field(compare=False)
 
 
-def place(packets: Iterable[CapturedPacket], span: _Span) -> list[_Placed]:
-    """Where each packet of a span sounds, in samples from the start of the recording.
-
-    Raises ArchiveError(codec_unsupported)."""
-    placed: list[_Placed] = []
+def place(packets: Iterable[CapturedPacket], spans: Iterable[_Span], tally: Tally) -> Iterator[_Placed]:
+    """Where each packet sounds, in samples from the start of the recording, and in this order within a span."""
+    ahead = iter(spans)
+    span = next(ahead, None)
+    waiting: list[_Placed] = []  # a heap; a packet sounds at most DRIFT_SAMPLES before the newest arrival
     ssrc: int | None = None
     newest = anchor = 0
     for packet in packets:
-        if not span.from_ns <= packet.at_ns < span.to_ns:
+        while span is not None and packet.at_ns >= span.to_ns:
+            while waiting:
+                yield heapq.heappop(waiting)
+            span, ssrc, newest = next(ahead, None), None, 0
+        if span is None:
+            return
+        if packet.at_ns < span.from_ns:
             continue
         if packet.codec != "opus" or packet.clock_rate != RATE:
-            raise ArchiveError("codec_unsupported", f"the recording holds {packet.codec!r}; only Opus is archived")
+            tally.skipped += 1
+            continue
         arrival = span.at + _samples(packet.at_ns - span.from_ns)
         step = (packet.timestamp - newest + (1 << 31)) % (1 << 32) - (1 << 31)  # unwrap
         stamp = newest + step
@@ -142,9 +165,12 @@ def place(packets: Iterable[CapturedPacket], span: _Span) -> list[_Placed]:
             anchor = arrival - stamp
             newest = stamp
         newest = max(newest, stamp)
-        placed.append(_Placed(anchor + stamp, packet.payload))
-    placed.sort(key=lambda item: item.at)
-    return placed
+        tally.placed += 1
+        heapq.heappush(waiting, _Placed(anchor + stamp, tally.placed, span.end, packet.payload))
+        while waiting[0].at < arrival - DRIFT_SAMPLES:
+            yield heapq.heappop(waiting)
+    while waiting:
+        yield heapq.heappop(waiting)
 
 
 def _fill(writer: OggOpusWriter, until: int) -> None:
@@ -152,17 +178,17 @@ def _fill(writer: OggOpusWriter, until: int) -> None:
         writer.add(packet)
 
 
-def write_side(writer: OggOpusWriter, spans: Sequence[_Span], packets: Sequence[CapturedPacket]) -> None:
+def write_side(writer: OggOpusWriter, spans: Sequence[_Span], packets: Iterable[CapturedPacket], tally: Tally) -> None:
     """Lay one side's packets on the timeline, silence in between."""
-    for span in spans:
-        for item in place(packets, span):
-            length = packet_samples(item.payload)
-            behind = writer.samples - item.at
-            if not length or behind >= length or item.at >= span.end:
-                continue  # malformed, a duplicate, or a whole packet too late
-            _fill(writer, item.at)
-            writer.add(item.payload)
-        _fill(writer, span.end)
+    for item in place(packets, spans, tally):
+        length = packet_samples(item.payload)
+        behind = writer.samples - item.at
+        if not length or behind >= length or item.at >= item.end:
+            continue  # malformed, a duplicate, or a whole packet too late
+        _fill(writer, item.at)
+        writer.add(item.payload)
+    if spans:
+        _fill(writer, spans[-1].end)
 
 
 # --- the job -----------------------------------------------------------------------------------------
@@ -178,7 +204,7 @@ def _read_part(files: PartFiles) -> _Part:
     sides: list[list[Segment]] = []
     for path in (files.customer, files.agent):
         try:
-            sides.append(read_capture(path.read_bytes()))
+            sides.append(read_capture(map_file(path)))
         except FileNotFoundError:
             sides.append([])
     return _Part(*sides)
@@ -195,7 +221,7 @@ def _pairs(part: _Part) -> list[tuple[Segment, Segment]]:
 
 
 def _empty(partner: Segment) -> Segment:
-    return Segment(partner.header, [], list(partner.pauses), partner.end_ns, False)
+    return Segment(partner.header, list(partner.pauses), partner.end_ns)
 
 
 def archive(parts: Sequence[PartFiles], customer_out: Path, agent_out: Path) -> ArchiveResult:
@@ -205,56 +231,84 @@ def archive(parts: Sequence[PartFiles], customer_out: Path, agent_out: Path) -> 
     if not pairs:
         raise ArchiveError("no_capture", "none of the capture files holds anything readable")
     serial = zlib.crc32(str(customer_out.name).encode())
-    writers = OggOpusWriter(serial), OggOpusWriter(serial ^ 1)
-    end = 0
-    before: Segment | None = None
-    for customer, agent in pairs:
-        longer = max(customer, agent, key=lambda s: s.end_ns)
-        if before is not None:
-            end += _samples(unwritten_ns(before, longer))
-        spans = spans_of(longer, longer.end_ns, end)
-        before = longer
-        for writer, segment in zip(writers, (customer, agent), strict=True):
-            write_side(writer, spans, segment.packets)
-        end = spans[-1].end if spans else end
-    if end < SILENCE_STEP:
-        raise ArchiveError("no_capture", "the capture files hold no recorded time")
-    files = []
-    for writer, path in zip(writers, (customer_out, agent_out), strict=True):
-        _fill(writer, end + SILENCE_STEP - 1)  # at least the length; the last page trims to it
-        data = writer.finish(end)
-        write_atomically(path, data)
-        files.append(ArchivedFile(str(path), hashlib.sha256(data).hexdigest(), len(data), peaks_of(path)))
-    complete = all(found) and all(c.complete and a.complete for c, a in pairs)
+    tallies = Tally(), Tally()
+    with _Output(customer_out) as left, _Output(agent_out) as right:
+        writers = OggOpusWriter(serial, left.write), OggOpusWriter(serial ^ 1, right.write)
+        end = _write_pairs(pairs, writers, tallies)
+        skipped = sum(tally.skipped for tally in tallies)
+        if skipped and not any(tally.placed for tally in tallies):
+            raise ArchiveError("codec_unsupported", f"none of {skipped} packets is Opus, and only Opus is archived")
+        if end < SILENCE_STEP:
+            raise ArchiveError("no_capture", "the capture files hold no recorded time")
+        for writer in writers:
+            _fill(writer, end + SILENCE_STEP - 1)  # at least the length; the last page trims to it
+            writer.finish(end)
+        files = [output.finish() for output in (left, right)]
+    complete = not skipped and all(found) and all(c.complete and a.complete for c, a in pairs)
     return ArchiveResult(
         duration_ms=round(end * 1000 / RATE),
         codec="opus",
         parts=sum(1 for part in found if part),
         complete=complete,
+        skipped=skipped,
         started_wall_ns=int(pairs[0][0].header["wall_ns"]),
         customer=files[0],
         agent=files[1],
     )
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside the target, sync, rename: the path never shows half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _write_pairs(
+    pairs: Sequence[tuple[Segment, Segment]], writers: Sequence[OggOpusWriter], tallies: Sequence[Tally]
+) -> int:
+    """Lay all segments on the timeline; returns its length in samples."""
+    end = 0
+    before: Segment | None = None
+    for pair in pairs:
+        longer = max(pair, key=lambda s: s.end_ns)
+        if before is not None:
+            end += _samples(unwritten_ns(before, longer))
+        spans = spans_of(longer, longer.end_ns, end)
+        before = longer
+        for writer, segment, tally in zip(writers, pair, tallies, strict=True):
+            write_side(writer, spans, segment.stream(), tally)
+        end = spans[-1].end if spans else end
+    return end
+
+
+class _Output:
+    """A file written beside its place, synced, and renamed by `finish`: the path never shows half a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by __exit__
+        self._hash = hashlib.sha256()
+
+    def __enter__(self) -> _Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # what can't be flushed is thrown away below
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def write(self, data: bytes) -> None:
+        self._hash.update(data)
+        self._file.write(data)
+
+    def finish(self) -> ArchivedFile:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        size = self._file.tell()
+        peaks = peaks_of(self._temporary)
+        self._temporary.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return ArchivedFile(str(self._path), self._hash.hexdigest(), size, peaks)
 
 
 def peaks_of(path: Path) -> list[int]:

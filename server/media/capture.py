@@ -20,10 +20,11 @@ The reader stops at the first record that is cut off or whose CRC is wrong, and 
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -140,19 +141,46 @@ class CapturedPacket:
     payload: bytes
 
 
+Source = bytes | mmap.mmap
+
+
 @dataclass(slots=True)
 class Segment:
     """One run of a part. `end_ns` since its start: of the END record, or of the last readable one."""
 
     header: dict[str, Any]
-    packets: list[CapturedPacket] = field(default_factory=list)
     pauses: list[tuple[int, int | None]] = field(default_factory=list)  # (from, to) in ns; None: to the end
     end_ns: int = 0
     complete: bool = False
+    _data: Source = b""
+    _records_at: int = 0
+
+    def stream(self) -> Iterator[CapturedPacket]:
+        """The packets as they came, read anew each time: an hour of them is not held in memory."""
+        data, stream = self._data, None
+        for kind, at_ns, at, end in _records(data, self._records_at):
+            if kind == PACKET and stream is not None and end - at >= _PACKET.size:
+                sequence, stamp = _PACKET.unpack_from(data, at)
+                yield CapturedPacket(at_ns, *stream, sequence, stamp, data[at + _PACKET.size : end])
+            elif kind == STREAM and end - at >= _STREAM.size:
+                ssrc, clock = _STREAM.unpack_from(data, at)
+                stream = (ssrc, clock, data[at + _STREAM.size : end].decode(errors="replace"))
+
+    @property
+    def packets(self) -> list[CapturedPacket]:
+        return list(self.stream())
 
 
-def read_capture(data: bytes) -> list[Segment]:
-    """All segments that can be read. Never raises, whatever the bytes."""
+def map_file(path: Path) -> Source:
+    """A file's bytes without reading it whole. Raises OSError."""
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return b""
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def read_capture(data: Source) -> list[Segment]:
+    """All segments that can be read; they keep `data` for their packets. Never raises, whatever the bytes."""
     segments: list[Segment] = []
     at = data.find(MAGIC)
     while at >= 0:
@@ -163,7 +191,7 @@ def read_capture(data: bytes) -> list[Segment]:
     return segments
 
 
-def _read_segment(data: bytes, at: int) -> tuple[Segment | None, int]:
+def _read_segment(data: Source, at: int) -> tuple[Segment | None, int]:
     if at + 2 > len(data):
         return None, at
     (size,) = _LENGTH.unpack_from(data, at)
@@ -175,28 +203,27 @@ def _read_segment(data: bytes, at: int) -> tuple[Segment | None, int]:
     if not isinstance(header, dict) or not isinstance(header.get("wall_ns"), int) or "mono_ns" not in header:
         return None, at
     at += size
-    segment = Segment(header)
-    stream: tuple[int, int, str] | None = None
-    while at + _RECORD.size + _CRC.size <= len(data):
-        kind, at_ns, length = _RECORD.unpack_from(data, at)
-        body_at = at + _RECORD.size
-        end = body_at + length
-        if end + 4 > len(data) or _CRC.unpack_from(data, end)[0] != zlib.crc32(data[at:end]):
-            break
-        at = end + 4
+    segment = Segment(header, _data=data, _records_at=at)
+    for kind, at_ns, _, end in _records(data, at):
+        at = end + _CRC.size
         segment.end_ns = max(segment.end_ns, at_ns)
-        if kind == PACKET and stream is not None and length >= _PACKET.size:
-            sequence, stamp = _PACKET.unpack_from(data, body_at)
-            payload = data[body_at + _PACKET.size : end]
-            segment.packets.append(CapturedPacket(at_ns, *stream, sequence, stamp, payload))
-        elif kind == STREAM and length >= _STREAM.size:
-            ssrc, clock = _STREAM.unpack_from(data, body_at)
-            stream = (ssrc, clock, data[body_at + _STREAM.size : end].decode(errors="replace"))
-        elif kind == PAUSE:
+        if kind == PAUSE:
             segment.pauses.append((at_ns, None))
         elif kind == RESUME and segment.pauses and segment.pauses[-1][1] is None:
             segment.pauses[-1] = (segment.pauses[-1][0], at_ns)
         elif kind == END:
             segment.complete = True
-            break
     return segment, at
+
+
+def _records(data: Source, at: int) -> Iterator[tuple[int, int, int, int]]:
+    """Kind, time, and where the body begins and ends, of each good record of a segment."""
+    kind = 0
+    while kind != END and at + _RECORD.size + _CRC.size <= len(data):
+        kind, at_ns, length = _RECORD.unpack_from(data, at)
+        body_at = at + _RECORD.size
+        end = body_at + length
+        if end + _CRC.size > len(data) or _CRC.unpack_from(data, end)[0] != zlib.crc32(data[at:end]):
+            return
+        at = end + _CRC.size
+        yield kind, at_ns, body_at, end

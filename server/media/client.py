@@ -5,7 +5,8 @@
 
 A broken connection is made again at once, then with a back-off of 50 ms to 1 s; orders under way are sent
 again with their stamp, which makes them safe to repeat. When the socket refuses (ENOENT, ECONNREFUSED) the
-process is gone, and the listener hears of it within milliseconds. See client_link.py for one worker.
+process is gone, and the listener hears of it within milliseconds; a process that hangs is given up after
+HUNG_S. See client_link.py for one worker. A failure in one worker's link is logged and the link begun anew.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import structlog
 
 from server.domain.media import MediaOrder, OpenLeg
 from server.media import worker_protocol as wire
@@ -26,29 +29,32 @@ from server.services.ports import (
     WorkerLeg,
 )
 
+log = structlog.get_logger(__name__)
+
+RESTART_S = 1.0  # a link that failed waits so long: a lasting fault costs one log entry a second
+
 
 class WorkersClient:
     """MediaEngine over UNIX sockets. `sockets`: worker id → path; a worker may come up later."""
 
     def __init__(self, sockets: Mapping[str, Path]) -> None:
         self._links = {worker_id: WorkerLink(worker_id, path) for worker_id, path in sockets.items()}
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, listener: MediaListener) -> None:
         """Begin connecting; returns at once. Workers show up by `on_worker_up`."""
-        self._task = asyncio.create_task(self._run(listener), name="media-workers")
+        self._tasks = [
+            asyncio.create_task(_keep(link, listener), name=f"media worker {worker_id}")
+            for worker_id, link in self._links.items()
+        ]
 
     async def stop(self) -> None:
         """Drop the connections. Workers keep their calls, and unacknowledged reports for the next client."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
-
-    async def _run(self, listener: MediaListener) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for link in self._links.values():
-                tasks.create_task(link.run(listener))
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def workers(self) -> Sequence[WorkerInfo]:
         """Connected workers with room that are not draining, by their share of capacity in use."""
@@ -84,3 +90,13 @@ class WorkersClient:
         if link is None:
             raise MediaError("worker_gone", f"no worker {worker_id!r} is configured")
         return link
+
+
+async def _keep(link: WorkerLink, listener: MediaListener) -> None:
+    """Run a link until cancelled, again after any failure: one worker's fault is not the others'."""
+    while True:
+        try:
+            await link.run(listener)
+        except Exception:  # a boundary, as said above
+            log.exception("media_link_failed", worker=link.worker_id)
+        await asyncio.sleep(RESTART_S)

@@ -4,6 +4,9 @@ Reports of one session reach the listener one after the other; sessions do not w
 Acknowledgements are cumulative, so a report is acknowledged once it and all before it were taken. A report
 that the listener can't take is tried again with back-off; after POISON_TRIES it is logged and skipped, since
 one bad report must not hold up the worker's buffer for ever. While the database is away every report waits.
+
+A worker sends telemetry once a second on every connection. One that was up and of which nothing was heard for
+HUNG_S, over this connection or a new one, counts as lost like one that died; if it wakes up, it comes up again.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ ORDER_TIMEOUT_S = 5.0  # a set-up takes 10 ms; a worker that stalls so long is a
 CONNECT_TIMEOUT_S = 2.0
 HELLO_TIMEOUT_S = 2.0
 HEARTBEAT_S = 5.0
+HUNG_S = 10.0  # more than a full disk or a swapping machine takes; a caller would hang up soon after
+WATCH_S = 0.5
+CLOSE_TIMEOUT_S = 0.5  # for the other side's goodbye
 BACKOFF_S = (0.05, 1.0)
 POISON_TRIES = 20
 _GONE = {errno.ENOENT, errno.ECONNREFUSED}
@@ -86,12 +92,14 @@ class WorkerLink:
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._gone = False
         self._known: str | None = None  # the incarnation that the listener believes to be up
+        self._silent_s = 0.0  # since something came from it
         self._changed = asyncio.Event()
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._ids = itertools.count(1)
         self._inbox = _Inbox("")
         self._queues: dict[tuple[str, str], deque[_Report]] = {}
-        self._notices: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        self._notices: deque[Callable[[], Awaitable[None]]] = deque()
+        self._noticed = asyncio.Event()
         self._listener: MediaListener
         self._tasks: asyncio.TaskGroup
 
@@ -121,7 +129,7 @@ class WorkerLink:
             if self._socket is not None:
                 return self._socket
             if self._gone:
-                raise MediaError("worker_gone", f"{self.worker_id} is not running")
+                raise MediaError("worker_gone", f"{self.worker_id} is not running, or hangs")
             await self._changed.wait()
 
     async def _ask(
@@ -147,12 +155,17 @@ class WorkerLink:
     # --- the connection ---
 
     async def run(self, listener: MediaListener) -> None:
-        """Connect, read, and connect again, until cancelled."""
+        """Connect, read, and connect again, until cancelled. May be called again after it failed: reports that
+        were not acknowledged come once more, notices that the listener has not taken are kept."""
         self._listener = listener
+        self._inbox = _Inbox("")
+        self._queues.clear()
+        self._silent_s = 0.0
         wait_s = 0.0
         connector = aiohttp.UnixConnector(path=str(self._path))
         async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._notify())
+            self._tasks.create_task(self._watch())
             while True:
                 await asyncio.sleep(wait_s)
                 try:
@@ -172,6 +185,7 @@ class WorkerLink:
             socket = await http.ws_connect(
                 "http://worker" + wire.CONTROL_PATH,
                 heartbeat=HEARTBEAT_S,
+                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
                 max_msg_size=wire.MAX_MESSAGE_BYTES,
             )
         try:
@@ -186,6 +200,7 @@ class WorkerLink:
             async for frame in socket:
                 if frame.type is not aiohttp.WSMsgType.TEXT:
                     break
+                self._silent_s = 0.0
                 self._handle(*wire.decode(frame.data))
         finally:
             self._drop(socket)
@@ -197,8 +212,9 @@ class WorkerLink:
         if self._inbox.incarnation != info.incarnation:
             self._inbox = _Inbox(info.incarnation)
         self._known, self.info, self._gone, self._socket = info.incarnation, info, False, socket
+        self._silent_s = 0.0
         self._wake()
-        self._notices.put_nowait(lambda: self._listener.on_worker_up(info))
+        self._notice(lambda: self._listener.on_worker_up(info))
 
     def _drop(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         if self._socket is socket:
@@ -218,17 +234,38 @@ class WorkerLink:
         incarnation, self._known = self._known, None
         if incarnation is not None:
             down = incarnation
-            self._notices.put_nowait(lambda: self._listener.on_worker_down(self.worker_id, down))
+            self._notice(lambda: self._listener.on_worker_down(self.worker_id, down))
+
+    async def _watch(self) -> None:
+        """Give up a worker that hangs. Counted in ticks: a stall of our own is not held against the worker."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            self._silent_s += WATCH_S
+            if self._known is None or self._silent_s < HUNG_S:
+                continue
+            log.error("worker_hangs", worker=self.worker_id, incarnation=self._known, silent_s=self._silent_s)
+            socket = self._socket
+            self._note_gone()
+            if socket is not None:
+                self._drop(socket)
+                await socket.close()  # ends `_connected`, which waits for a message
 
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def _notice(self, notice: Callable[[], Awaitable[None]]) -> None:
+        self._notices.append(notice)
+        self._noticed.set()
+
     async def _notify(self) -> None:
         """Tell the listener of ups and downs, one after the other."""
         while True:
-            notice = await self._notices.get()
-            await self._insist(notice, "worker notice")
+            while self._notices:
+                await self._insist(self._notices[0], "worker notice")
+                self._notices.popleft()
+            self._noticed.clear()
+            await self._noticed.wait()
 
     # --- what comes in ---
 

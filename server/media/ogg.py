@@ -1,10 +1,10 @@
-"""Ogg Opus files from finished Opus packets (RFC 3533, RFC 7845), without a codec. Pure: bytes out."""
+"""Ogg Opus files from finished Opus packets (RFC 3533, RFC 7845), without a codec. Pages go to a sink."""
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 RATE = 48_000  # Opus in Ogg always counts at 48 kHz
 PAGE_PACKETS = 50  # one second of 20 ms packets a page: a cut-off file loses no more
@@ -47,14 +47,15 @@ def silence(samples: int) -> Iterator[bytes]:
 
 
 class OggOpusWriter:
-    """Collects packets into pages; `finish` returns the file.
+    """Collects packets into pages and hands each to `sink`; `finish` ends the file.
 
     `pre_skip` is 0: the packets are cut out of a running stream, and both sides of a call must stay aligned
     to the sample (RFC 7845 section 4.2 speaks of encoders, whose first samples are padding)."""
 
-    def __init__(self, serial: int) -> None:
+    def __init__(self, serial: int, sink: Callable[[bytes], object]) -> None:
         self._serial = serial
-        self._pages: list[bytes] = []
+        self._sink = sink
+        self._pages = 0
         self._packets: list[bytes] = []
         self._held: tuple[list[bytes], int] | None = None
         self.samples = 0
@@ -70,13 +71,12 @@ class OggOpusWriter:
         if len(self._packets) == PAGE_PACKETS or sum(len(p) // 255 + 1 for p in self._packets) > 200:
             self._hold()
 
-    def finish(self, samples: int) -> bytes:
-        """The whole file, cut to this length (RFC 7845 section 4.1: the last granule position trims)."""
+    def finish(self, samples: int) -> None:
+        """End the file, cut to this length (RFC 7845 section 4.1: the last granule position trims)."""
         if self._packets or self._held is None:
             self._hold()
         assert self._held is not None
         self._page(self._held[0], min(self._held[1], samples), _LAST)
-        return b"".join(self._pages)
 
     def _hold(self) -> None:
         """Keep the newest page back, since the last one must say so."""
@@ -87,9 +87,10 @@ class OggOpusWriter:
 
     def _page(self, packets: list[bytes], granule: int, flags: int) -> None:
         lacing = b"".join(b"\xff" * (len(p) // 255) + bytes((len(p) % 255,)) for p in packets)
-        page = struct.pack("<4sBBqIII", b"OggS", 0, flags, granule, self._serial, len(self._pages), 0)
+        page = struct.pack("<4sBBqIII", b"OggS", 0, flags, granule, self._serial, self._pages, 0)
         page += bytes((len(lacing),)) + lacing + b"".join(packets)
-        self._pages.append(page[:22] + struct.pack("<I", checksum(page)) + page[26:])
+        self._pages += 1
+        self._sink(page[:22] + struct.pack("<I", checksum(page)) + page[26:])
 
 
 def checksum(page: bytes) -> int:

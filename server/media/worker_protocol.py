@@ -14,12 +14,13 @@ Every message has `v` (1) and `type`. Unknown fields are ignored, unknown types 
 | worker → client | legs | id, legs [{session_id, leg_id, generation, epoch, age_s}] |
 | client → worker | close_leg | id, session_id, leg_id; the answer is `result` |
 | client → worker | drain | id; the answer is `result`; new sessions go elsewhere, live ones stay |
-| worker → client | telemetry | once a second: load, draining, legs [LegTelemetry] |
+| worker → client | telemetry | once a second, also without legs: load, draining, legs [LegTelemetry] |
 
 Orders: open_leg {leg_id, generation, sdp}, apply_plan {routes [[leg_id, hears]], recording or null},
 release {}. Reports: leg_up, leg_down, leg_quiet, part_closed, recording_failed with the fields of
-`server.domain.media`. Several control connections may be open; the newest gets reports and telemetry,
-and the unacknowledged reports are sent again to each connection that becomes the newest.
+`server.domain.media`. Several control connections may be open; the newest gets the reports and the legs'
+telemetry (the others a telemetry without legs, as a sign of life), and the unacknowledged reports are sent
+again to each connection that becomes the newest.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ class MemoryRouterStore:
         held = of.claims.get(claim.request_id)
         if held is not None:
             return (held.session_id, held.agent_id) == (claim.session_id, claim.agent_id)
-        if claim.session_id not in of.waiting or claim.agent_id not in of.free:
+        session = of.waiting.get(claim.session_id)
+        if session is None or session.held or claim.agent_id not in of.free:
             return False
         if any(c.session_id == claim.session_id or c.agent_id == claim.agent_id for c in of.claims.values()):
             return False

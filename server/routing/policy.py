@@ -39,7 +39,7 @@ def choose(
         if not free:
             break
         queue = queues.get(session.queue_id)
-        if session.session_id in claimed_sessions or queue is None:
+        if session.held or session.session_id in claimed_sessions or queue is None:
             continue
         chosen, reasons = _pick(session, queue, free, profiles, now)
         if chosen is not None:

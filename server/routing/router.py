@@ -106,7 +106,7 @@ class Router:
         sessions, agents = await self._steps.open_sessions(), await self._steps.agents()
         self._tenants |= {s.tenant for s in sessions} | {a.tenant for a in agents}
         for tenant in self._tenants:
-            waiting = [_waiting(s) for s in sessions if s.tenant == tenant and routable(s)]
+            waiting = [_waiting(s) for s in sessions if s.tenant == tenant and s.visit is not None]
             free = [FreeAgent(a.user_id, a.idle_since) for a in agents if a.tenant == tenant and a.available]
             await self._store.replace_all(tenant, waiting, free)
 
@@ -117,7 +117,7 @@ class Router:
                 await self._store.put_free(changed.tenant, FreeAgent(changed.user_id, changed.idle_since))
             else:
                 await self._store.drop_free(changed.tenant, changed.user_id)
-        elif routable(changed):
+        elif changed.visit is not None:
             await self._store.put_waiting(changed.tenant, _waiting(changed))
         else:
             await self._store.drop_waiting(changed.tenant, changed.id)
@@ -171,4 +171,4 @@ class Router:
 
 def _waiting(s: Session) -> WaitingSession:
     rejected = tuple((r.agent_id, r.at) for r in s.rejections)
-    return WaitingSession(s.id, s.queue.queue_id, s.order_key, rejected)
+    return WaitingSession(s.id, s.queue.queue_id, s.order_key, rejected, held=not routable(s))

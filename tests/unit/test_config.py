@@ -17,7 +17,7 @@ def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.data_dir == tmp_path / "data"
     assert config.database_url == f"sqlite+aiosqlite:///{tmp_path}/data/patchbay.db"
     assert config.media_workers >= 1
-    assert config.own_url == "http://localhost:8080"
+    assert config.own_url == "http://127.0.0.1:8080"
 
 
 def test_environment_wins_over_file(tmp_path: Path) -> None:

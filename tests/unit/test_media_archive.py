@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import tracemalloc
 from pathlib import Path
 
 import av
@@ -189,15 +190,64 @@ def test_nothing_readable(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.opus"))
 
 
-def test_g711_gives_a_clear_error(tmp_path: Path) -> None:
+def test_packets_of_another_codec_are_left_out(tmp_path: Path) -> None:
     part = files(tmp_path)
-    side = Side(part.customer)
-    side.tone(440, 0, 5)
-    side.tone(440, 100, 5, codec="pcmu")
-    side.end(1000)
+    customer, agent = Side(part.customer), Side(part.agent)
+    customer.tone(440, 0, 50)
+    customer.tone(440, 1000, 5, ssrc=8, codec="pcmu")
+    customer.tone(600, 2000, 50, ssrc=9)
+    agent.tone(880, 0, 150)
+    for side in (customer, agent):
+        side.end(3000)
+    result, left, right = run(tmp_path, part)
+    assert (result.duration_ms, result.skipped, result.complete) == (3000, 5, False)
+    assert abs(spectrum_peak(span(left, 100, 900)) - 440) < 5
+    assert level_dbfs(span(left, 1100, 1900)) < -70
+    assert abs(spectrum_peak(span(left, 2100, 2900)) - 600) < 5
+    assert abs(spectrum_peak(span(right, 100, 2900)) - 880) < 5
+
+
+def test_a_side_without_any_opus_is_silence(tmp_path: Path) -> None:
+    part = files(tmp_path)
+    customer, agent = Side(part.customer), Side(part.agent)
+    customer.tone(440, 0, 50, codec="pcmu")
+    agent.tone(880, 0, 50)
+    for side in (customer, agent):
+        side.end(1000)
+    result, left, right = run(tmp_path, part)
+    assert (result.skipped, result.complete) == (50, False)
+    assert level_dbfs(left) < -70
+    assert abs(spectrum_peak(right) - 880) < 5
+
+
+def test_no_opus_at_all_gives_a_clear_error(tmp_path: Path) -> None:
+    part = files(tmp_path)
+    for path in (part.customer, part.agent):
+        side = Side(path)
+        side.tone(440, 0, 5, codec="pcmu")
+        side.end(1000)
     with pytest.raises(ArchiveError) as caught:
         run(tmp_path, part)
     assert caught.value.code == "codec_unsupported"
+    assert not list(tmp_path.glob("**/*.opus*")), "nothing is left behind"
+
+
+def test_memory_does_not_grow_with_the_call(tmp_path: Path) -> None:
+    part = files(tmp_path)
+    for path in (part.customer, part.agent):
+        side = Side(path)
+        for second in range(200):
+            side.tone(440, 1000 * second, 50, stamp=RATE * second)
+        side.end(200_000)
+    captured = part.customer.stat().st_size
+    job.archive([part], tmp_path / "warm.opus", tmp_path / "up.opus")
+    tracemalloc.start()
+    result = job.archive([part], tmp_path / "c.opus", tmp_path / "a.opus")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (result.duration_ms, result.complete) == (200_000, True)
+    print(f"{captured} bytes a side, {peak} bytes at most in memory")
+    assert peak < captured
 
 
 @settings(deadline=None, max_examples=60)

@@ -46,7 +46,7 @@ class _Connection:
 
 
 class ControlServer:
-    """Serves one worker to any number of control nodes; the newest gets reports and telemetry."""
+    """Serves one worker to any number of control nodes; the newest gets reports and the legs' telemetry."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -163,12 +163,13 @@ class ControlServer:
             self._connections[-1].send(_report(report))
 
     def _on_telemetry(self, legs: list[LegTelemetry]) -> None:
-        if self._connections:
-            info = self._worker.info()
-            message = wire.encode(
-                "telemetry", load=info.load, draining=info.draining, legs=wire.telemetry_to_json(legs)
+        """Every connection hears the load, and that this process lives; the newest the legs as well."""
+        info = self._worker.info()
+        for connection in self._connections:
+            told = legs if connection is self._connections[-1] else []
+            connection.send(
+                wire.encode("telemetry", load=info.load, draining=info.draining, legs=wire.telemetry_to_json(told))
             )
-            self._connections[-1].send(message)
 
 
 def _report(report: Report) -> str:

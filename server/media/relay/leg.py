@@ -5,7 +5,8 @@
 
 A leg *speaks* through its newest anchor that is up and is *spoken to* there as well; before the first one is
 up, sound goes to the newest connected one, so that a silent microphone hears music. When a newer anchor comes
-up, the older ones close. Only the newest generation is reported on.
+up, the older ones close. Only the newest generation is reported on. Before an anchor is opened, all but the one
+that is spoken to are closed and their ports free again: a leg never holds more than two, however many offers come.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class Anchor:
         self.lost_before = 0
         self.level = rtp.NO_LEVEL
         self._warned = False
+        self._closing: asyncio.Task[None] | None = None
         self._network = network
         self._codecs = {codec.payload_type: codec for codec in offer.codecs}
 
@@ -105,7 +107,7 @@ class Anchor:
         self.rtp_at = now_ns / 1e9
         if packet.level is not None and packet.level & 0x7F < self.level:
             self.level = packet.level & 0x7F
-        if not self.up and self.link.connected:
+        if not self.up and not self.closed and self.link.connected:
             self.leg.anchor_up(self)
         if self.leg.speaking is self:
             self.leg.spread(stream, packet, now_ns)
@@ -137,7 +139,12 @@ class Anchor:
         """Close in the background; harmless when repeated."""
         if not self.closed:
             self.closed = True
-            self._network.tasks.create_task(self._close())
+            self._closing = self._network.tasks.create_task(self._close())
+
+    async def ended(self) -> None:
+        """Wait until a closed anchor's ports are free, CLOSE_TIMEOUT_S at most."""
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
         try:
@@ -160,21 +167,33 @@ class Leg:
         self.recorder: PartRecorder | None = None
         self.opened_at = time.monotonic()
         self.speaking: Anchor | None = None
-        self._down = False  # the newest generation was reported down
+        self._down = True  # no generation yet, or the newest generation was reported down
 
     async def open(self, generation: int, sdp: str, network: Network) -> str:
         """Add an anchor; returns its SDP answer. Raises MediaError."""
         anchor = Anchor(self, generation, parse_offer(sdp), network)
+        await self._make_room()
         try:
             answer = await anchor.open()
         except BaseException:
             anchor.close()
+            if not self._down and all(old.generation != self.generation for old in self.anchors):
+                self._went_down("failed")  # the newest made room for nothing
             raise
         self.generation = generation
         self.opened_at = anchor.opened_at
         self._down = False
         self.anchors.append(anchor)
         return answer
+
+    async def _make_room(self) -> None:
+        kept = self.hearing
+        old = [anchor for anchor in self.anchors if anchor is not kept]
+        self.anchors = [anchor for anchor in self.anchors if anchor is kept]
+        for anchor in old:
+            anchor.close()
+        for anchor in old:
+            await anchor.ended()
 
     @property
     def hearing(self) -> Anchor | None:
@@ -212,9 +231,12 @@ class Leg:
         if self.speaking is anchor:
             self.speaking = None
         if anchor.generation == self.generation and not self._down:
-            self._down = True
-            self.user.report(LegDown(self.leg_id, anchor.generation, reason))
+            self._went_down(reason)
         self.user.rewire()
+
+    def _went_down(self, reason: str) -> None:
+        self._down = True
+        self.user.report(LegDown(self.leg_id, self.generation, reason))
 
     def anchor_quiet(self, anchor: Anchor) -> None:
         if anchor.generation == self.generation:

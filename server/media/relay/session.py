@@ -66,16 +66,14 @@ class RelaySession:
         leg = self.legs.get(leg_id)
         if leg is not None and generation <= leg.generation:
             raise MediaError("stale_generation", f"leg {leg_id} is at generation {leg.generation}")
-        fresh = leg is None
         if leg is None:
             leg = Leg(self.session_id, leg_id, self)
         answer = await leg.open(generation, sdp, self._studio.network)
         if self._closed:  # a higher epoch or a release came by while the sockets opened
             leg.close()
             raise MediaError("stale_epoch", "the session was closed meanwhile")
-        if fresh:
-            leg.recorder = self._recorder
-            self.legs[leg_id] = leg
+        leg.recorder = self._recorder
+        self.legs[leg_id] = leg  # also when it was closed meanwhile: the order is the newer wish
         return answer
 
     def apply(self, plan: MediaPlan) -> None:

@@ -145,7 +145,8 @@ class Worker:
     # --- facts ---
 
     def info(self) -> WorkerInfo:
-        load = sum(len(session.legs) for session in self._sessions.values())
+        # a leg counts by its sockets, and once without any: it may come back
+        load = sum(max(1, len(leg.anchors)) for s in self._sessions.values() for leg in s.legs.values())
         settings = self.settings
         return WorkerInfo(settings.worker_id, self.incarnation, load, settings.capacity, self.draining)
 
