@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from server import app, supervisor
-from server.caller import Caller, CallFailed
 from server.clock import MonotonicClock
 from server.config import Config
 from server.domain.administration import EntryPointRecord
@@ -29,6 +29,9 @@ from server.services.users import NewUser, UserService
 from server.storage import migrate as migrations
 from server.storage.admin_repository import StoredAdmin
 from server.storage.engine import create_engine
+
+if TYPE_CHECKING:
+    from server.caller import Caller
 
 FREE_DISK_BYTES = 1 << 30  # a day of one busy agent's calls is about 100 MB
 
@@ -124,6 +127,8 @@ async def user(config: Config, given: argparse.Namespace) -> int:
 
 async def testcall(config: Config, given: argparse.Namespace) -> int:
     """Call a queue, print what is heard once a second, until somebody hangs up."""
+    from server.caller import Caller, CallFailed  # aiortc and numpy: no other command waits for them
+
     url = given.url or config.own_url
     key = given.key or await _first_key(config)
     caller = Caller(url, key, tone_hz=given.tone, audio=given.file, name=given.name, on_change=_printer())

@@ -1,0 +1,113 @@
+"""The session's rules about legs: offers of participants, words of workers, and what begins when both are audible."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from server.domain import events as ev
+from server.domain import leg as legs
+from server.domain import segment as segments
+from server.domain.endings import VisitOutcome
+from server.domain.leg import Leg, LegState
+from server.domain.machine import Refused, Stale
+from server.domain.queue_visit import QueueVisit
+from server.domain.queue_visit import close as close_visit
+from server.domain.recording import Part, Recording
+from server.domain.segment import Segment, SegmentState
+from server.domain.session import Session, SessionState, derived_id
+
+
+def leg_offered(s: Session, e: ev.LegOffered, now: int) -> Session:
+    leg = _open_leg(s, e.leg_id)
+    if e.generation <= leg.generation:
+        raise Stale("stale_generation")
+    s = s.with_leg(legs.offered(leg, e.generation, now))
+    if s.state is not SessionState.ARRIVING:
+        return s
+    return _enqueue(s, now)
+
+
+def leg_answered(s: Session, e: ev.LegAnswered, now: int) -> Session:
+    leg = _reported(s, e.leg_id, e.generation, e.epoch)
+    return s.with_leg(legs.answered(leg, e.generation))
+
+
+def leg_refused(s: Session, e: ev.LegRefused, now: int) -> Session:
+    leg = _reported(s, e.leg_id, e.generation, e.epoch)
+    if e.generation != leg.generation:
+        raise Stale("stale_generation")
+    return s.with_leg(legs.refused(leg, now))
+
+
+def leg_up(s: Session, e: ev.LegWentUp, now: int) -> Session:
+    leg = _reported(s, e.leg_id, e.generation, e.epoch)
+    s = s.with_leg(legs.up(leg, e.generation, now))
+    owner = s.owner
+    if owner is None or owner.state is not SegmentState.CONNECTING:
+        return s
+    if not (owner.leg.is_up and s.customer_leg.is_up):
+        return s
+    return _begin_talk(s, owner, now)
+
+
+def leg_down(s: Session, e: ev.LegWentDown, now: int) -> Session:
+    leg = _reported(s, e.leg_id, e.generation, e.epoch)
+    return s.with_leg(legs.down(legs.answered(leg, e.generation), now))
+
+
+def leg_quiet(s: Session, e: ev.LegFellQuiet, now: int) -> Session:
+    leg = _reported(s, e.leg_id, e.generation, e.epoch)
+    if leg.quiet == e.quiet:
+        raise Stale("no_change")
+    return s.with_leg(replace(leg, quiet=e.quiet))
+
+
+# --- what they share ---------------------------------------------------------------------------------
+
+
+def _enqueue(s: Session, now: int) -> Session:
+    number = len(s.visits) + 1
+    visit = QueueVisit(derived_id(s.id, "vis", number), s.queue.queue_id, now)
+    return replace(s, state=SessionState.QUEUED, visits=(*s.visits, visit))
+
+
+def _begin_talk(s: Session, owner: Segment, now: int) -> Session:
+    """Both can hear each other: the wait is answered, and the recording begins where the queue wants one."""
+    s = s.with_segment(segments.begin_talk(owner, now))
+    visit = s.visit
+    if visit is not None:
+        closed = close_visit(visit, VisitOutcome.ANSWERED, now)
+        s = replace(s, visits=tuple(closed if v.id == visit.id else v for v in s.visits))
+    if s.queue.record and s.worker_id is not None:
+        number = len(s.recordings) + 1
+        begun = Recording(derived_id(s.id, "rec", number), owner.id, now, (Part(1, s.worker_id),))
+        s = replace(s, recordings=(*s.recordings, begun))
+    first = s.talk_started_at if s.talk_started_at is not None else now
+    return replace(s, state=SessionState.CONNECTED, talk_started_at=first)
+
+
+def _open_leg(s: Session, leg_id: str) -> Leg:
+    """A leg that may carry media now. Raises Stale for one that is over, or whose offer is not accepted yet."""
+    leg = s.leg(leg_id)
+    if leg is None:
+        raise Refused("unknown_leg")
+    owner = s.owner
+    if leg.state is LegState.CLOSED:
+        raise Stale("contact_over")
+    if owner is not None and owner.leg.id == leg_id and owner.state is SegmentState.OFFERED:
+        raise Refused("not_accepted")
+    return leg
+
+
+def _reported(s: Session, leg_id: str, generation: int, epoch: int) -> Leg:
+    """The leg that a worker's word is about, if the word is of this placement and not about an older generation.
+
+    One that was offered and not yet answered counts: the worker's report may overtake its answer."""
+    leg = s.leg(leg_id)
+    if leg is None or leg.state is LegState.CLOSED:
+        raise Stale("contact_over")
+    if epoch != s.epoch or s.worker_id is None:
+        raise Stale("stale_epoch")
+    if not leg.taken <= generation <= leg.generation:
+        raise Stale("stale_generation")
+    return leg
