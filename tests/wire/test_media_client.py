@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,6 +149,123 @@ async def test_a_worker_that_comes_up_later(tmp_path: Path) -> None:
     assert listener.downs == []
     await engine.stop()
     await worker.stop()
+
+
+async def test_a_worker_that_hangs_is_lost_and_comes_back(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        caller = rig.caller()
+        await caller.open("customer", rig.peer(440))
+        await rig.listener.until_report(LegUp("customer", 1))
+        (up,) = rig.listener.ups
+        assert rig.worker.process is not None
+        rig.worker.process.send_signal(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            await rig.listener.until(lambda: bool(rig.listener.downs), client_link.HUNG_S + 5)
+            noticed = time.monotonic() - began
+            print(f"noticed after {noticed:.1f} s")
+            assert noticed > client_link.HUNG_S - 2
+            assert rig.engine.connected() == []
+            began = time.monotonic()
+            with pytest.raises(MediaError) as caught:
+                await rig.engine.list_legs("media-1")
+            assert caught.value.code == "worker_gone"
+            assert time.monotonic() - began < 1, "nobody waits for it"
+            await asyncio.sleep(3)
+        finally:
+            rig.worker.process.send_signal(signal.SIGCONT)
+        await rig.listener.until(lambda: len(rig.listener.ups) > 1)
+        assert rig.listener.ups[1].incarnation == up.incarnation
+        assert rig.listener.downs == [("media-1", up.incarnation)], "once"
+        assert [info.worker_id for info in rig.engine.connected()] == ["media-1"]
+        again = rig.caller(epoch=2)
+        await again.open("customer", rig.peer(880), generation=2)
+        await rig.listener.until(lambda: ("s1", 2, LegUp("customer", 2)) in rig.listener.reports)
+        with pytest.raises(MediaError) as caught:
+            await caller.order(OpenLeg("customer", 3, await rig.peer().offer()))
+        assert caught.value.code == "stale_epoch"
+        assert [(leg.epoch, leg.generation) for leg in await rig.engine.list_legs("media-1")] == [(2, 2)]
+
+
+async def test_an_open_connection_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_link, "HUNG_S", 3.0)
+    async with running(tmp_path) as rig:
+        wire, listener = Wire(rig.worker.socket, tmp_path / "wire.sock"), Listener()
+        async with wire.open():
+            engine = WorkersClient({"media-1": wire.path})
+            await engine.start(listener)
+            assert engine.connected() == [], "nothing is known before the hello"
+            await listener.until(lambda: bool(listener.ups))
+            wire.silent = True
+            await listener.until(lambda: bool(listener.downs))
+            assert engine.connected() == []
+            await asyncio.sleep(client_link.HUNG_S + 1)
+            wire.silent = False
+            await listener.until(lambda: len(listener.ups) > 1)
+            assert len(listener.downs) == 1
+            await engine.stop()
+
+
+async def test_a_quiet_worker_does_not_hang_for_any_of_its_clients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_link, "HUNG_S", 2.0)
+    async with running(tmp_path) as rig:
+        newer, listener = WorkersClient({"media-1": rig.worker.socket}), Listener()
+        await newer.start(listener)
+        await listener.until(lambda: bool(listener.ups))
+        await asyncio.sleep(4)
+        assert rig.listener.downs == listener.downs == [], "telemetry without a leg, also to the older connection"
+        assert len(rig.listener.ups) == len(listener.ups) == 1
+        await newer.stop()
+
+
+async def test_a_link_that_fails_is_begun_anew_and_leaves_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = ["media-1"]
+    welcome = client_link.WorkerLink._welcome
+
+    def fail_once(link: client_link.WorkerLink, *rest: Any) -> None:
+        if link.worker_id in failing:
+            failing.remove(link.worker_id)
+            raise RuntimeError("a fault of ours")
+        welcome(link, *rest)
+
+    other = WorkerProcess(tmp_path, "media-2")
+    await other.start()
+    async with running(tmp_path) as rig:
+        monkeypatch.setattr(client_link.WorkerLink, "_welcome", fail_once)
+        engine = WorkersClient({"media-1": rig.worker.socket, "media-2": other.socket})
+        listener = Listener()
+        await engine.start(listener)
+        await listener.until(lambda: len(listener.ups) == 2)
+        assert not failing
+        assert [info.worker_id for info in engine.connected()] == ["media-1", "media-2"]
+        assert listener.downs == []
+        await engine.stop()
+        assert engine.connected() == []
+        assert not [task for task in asyncio.all_tasks() if "media-2" in task.get_name()], "stop waits for its tasks"
+    await other.stop()
+
+
+async def test_a_report_outlives_a_failed_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = ["once"]
+    taken = client_link._Inbox.taken
+
+    def fail_once(inbox: client_link._Inbox, seq: int) -> int:
+        if faults:
+            faults.pop()
+            raise RuntimeError("a fault of ours")
+        return taken(inbox, seq)
+
+    monkeypatch.setattr(client_link._Inbox, "taken", fail_once)
+    async with running(tmp_path) as rig:
+        await rig.caller().open("a", rig.peer(440))
+        await rig.listener.until(lambda: rig.listener.all().count(LegUp("a", 1)) == 2)
+        await rig.peers[-1].close()
+        await rig.listener.until_report(LegDown("a", 1, "dtls_closed"))
+        assert rig.listener.downs == []
 
 
 PARENT = """

@@ -13,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from server.domain.media import LegDown, LegUp, OpenLeg, ReleaseSession
+from server.domain.media import LegDown, LegUp, MediaReport, OpenLeg, ReleaseSession
 from server.media.client import WorkersClient
+from server.media.peer import Peer
+from server.media.relay.aiortc_seam import Binding, Identity
+from server.media.relay.leg import Leg, Network
+from server.media.relay.udp_ports import PortRange
 from server.services.ports import MediaError
 from tests.helpers.rtc_peer import Caller, Listener, eventually, running
 
@@ -145,6 +149,66 @@ async def test_ports_run_out_and_come_back(tmp_path: Path) -> None:
         await rig.engine.close_leg("media-1", "s1", "a")
         await eventually(lambda: can_bind(low))
         assert (await rig.engine.order("media-1", stamp, OpenLeg("c", 1, offer))).sdp, "not the old answer"
+
+
+async def test_one_leg_cannot_take_all_ports(tmp_path: Path) -> None:
+    low = 22000 + os.getpid() % 200 * 40
+    async with running(tmp_path, "--bind", "127.0.0.1", "--ports", f"{low}-{low + 39}") as rig:
+        caller, _, _ = await rig.call()
+        offer = await rig.peer().offer()
+        for generation in range(2, 202):
+            assert (await caller.order(OpenLeg("customer", generation, offer))).sdp
+        held = {leg.leg_id: leg.generation for leg in await rig.engine.list_legs("media-1")}
+        assert held == {"customer": 201, "agent": 1}
+        bound = sum(not can_bind(port) for port in range(low, low + 40))
+        assert bound == 3, "the agent's, the customer's that speaks, and the newest"
+        await eventually(lambda: rig.engine.connected()[0].load == 3, 3)
+        await rig.peers[1].wait_tone(440)
+        other = rig.caller("s2")
+        await other.open("customer", rig.peer(440))
+        await rig.listener.until_report(LegUp("customer", 1), session="s2")
+        assert not any(isinstance(report, LegDown) for report in rig.listener.all()), "the call went on"
+
+
+class NoPortsLeft(PortRange):
+    """Runs out when the test says so."""
+
+    empty = False
+
+    def bind(self, host: str) -> socket.socket | None:
+        return None if self.empty else super().bind(host)
+
+
+class Reports(list[MediaReport]):
+    """A leg's user that only listens."""
+
+    def report(self, report: MediaReport) -> None:
+        self.append(report)
+
+    def rewire(self) -> None:
+        pass
+
+
+async def test_a_generation_that_made_room_for_nothing_is_reported_down() -> None:
+    reports, ports, peer = Reports(), NoPortsLeft(), Peer(440)
+    offer = await peer.offer()
+    async with asyncio.TaskGroup() as tasks:
+        network = Network((Binding("127.0.0.1", ("127.0.0.1",)),), ports, Identity(), tasks)
+        leg = Leg("s1", "customer", reports)
+        await leg.open(1, offer, network)
+        with pytest.raises(MediaError):
+            await leg.open(2, "v=0 no offer", network)
+        assert (len(leg.anchors), reports) == (1, []), "a bad offer closes nothing"
+        ports.empty = True
+        for _ in range(2):
+            with pytest.raises(MediaError) as caught:
+                await leg.open(2, offer, network)
+            assert caught.value.code == "no_ports"
+        assert reports == [LegDown("customer", 1, "failed")]
+        ports.empty = False
+        await leg.open(2, offer, network)
+        leg.close()
+    await peer.close()
 
 
 async def test_announced_addresses(tmp_path: Path) -> None:
