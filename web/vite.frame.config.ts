@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig, type Plugin } from 'vite';
-import apps from './vite.config';
+import apps from './vite.config.ts';
 
 const OWN = '.vite/frame.json';
 

@@ -16,18 +16,27 @@ _TEXTS = {
     "not_built": ("The web apps are not built", "Run `make run` on the server: it builds them."),
     "unknown_key": ("Unknown widget", "No widget has this key. Copy the embed code again."),
 }
+# Where a person can go from here. None where the page may stand in a widget's frame, or where waiting is what helps.
+_LINKS = {
+    "not_found": (("/", "Home"),),
+    "forbidden": (("/", "Home"), ("/login", "Sign in as somebody else")),
+}
 _PAGE = Markup(
-    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    "<title>{title}</title><h1>{title}</h1><p>{text}</p></html>\n"
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width">\n<meta name="color-scheme" content="light dark">\n'
+    "<title>{title} · Patchbay</title>\n</head>\n<body>\n"
+    "<main>\n<h1>{title}</h1>\n<p>{text}</p>\n</main>\n{links}</body>\n</html>\n"
 )
+_NAV = Markup('<nav aria-label="Ways on">\n<ul>\n{items}</ul>\n</nav>\n')
+_ITEM = Markup('<li><a href="{href}">{label}</a></li>\n')
 
 
 def error_page(status: int, code: str, retry_after_s: int | None = None, text: str | None = None) -> web.Response:
     """A page without scripts or styles, which no site may frame."""
     title, known = _TEXTS.get(code, ("This did not work", "Go back and try again."))
-    response = web.Response(
-        text=_PAGE.format(title=title, text=escape(text or known)), status=status, content_type="text/html"
-    )
+    items = Markup("").join(_ITEM.format(href=href, label=label) for href, label in _LINKS.get(code, ()))
+    page = _PAGE.format(title=title, text=escape(text or known), links=_NAV.format(items=items) if items else "")
+    response = web.Response(text=page, status=status, content_type="text/html")
     response.headers["Content-Security-Policy"] = NO_SCRIPTS
     if retry_after_s is not None:
         response.headers["Retry-After"] = str(retry_after_s)

@@ -45,6 +45,7 @@ export const en = {
   'admin.theirs': 'Somebody else saved this meanwhile. Below is their newer version; your entries were not saved. Change it again and save.',
 
   'consequence.none': 'Nothing is changed yet.',
+  'consequence.skill_new': 'Nothing until a queue asks for this skill or a user has it.',
   'consequence.queue_new': 'Nothing until an entry point sends sessions here.',
   'consequence.queue_name': 'Everybody sees the new name; nothing else changes.',
   'consequence.queue_skills': 'From the next offer on, only agents with these skills are called. Calls that are going on stay as they are.',
@@ -66,7 +67,7 @@ export const en = {
   'field.between': 'A whole number from {min} to {max}.',
   'field.login_pattern': 'Letters, digits and . _ @ + - only, beginning with a letter or digit.',
   'field.too_long': 'This is too long.',
-  'field.not_a_site': '“{site}” is not a site. Write it like https://shop.example.',
+  'field.not_a_site': '“{site}” is not a site. Write it with https:// or http:// and without a path, like https://shop.example.',
   'field.invalid': 'The server does not accept this.',
 
   'users.new': 'New user',
@@ -153,7 +154,7 @@ export const en = {
   'entry.queue': 'Queue',
   'entry.queue_hint': 'Where its calls wait.',
   'entry.sites': 'Allowed sites',
-  'entry.sites_hint': 'One a line, like https://shop.example. Only these sites may show the call button. Empty: none but this server.',
+  'entry.sites_hint': 'One a line, each with https:// or http:// in front, like https://shop.example or http://localhost:8080. Only these sites may show the call button. Empty: none but this server.',
   'entry.sites_none': 'None',
   'entry.embed': 'Embed code',
   'entry.embed_hint': 'Put this line into the pages of the site, before </body>.',
@@ -219,6 +220,7 @@ export const zh: Record<AdminKey, string> = {
   'admin.theirs': '其他人刚刚保存了新版本，如下所示；您填写的内容尚未保存。请重新修改并保存。',
 
   'consequence.none': '尚未修改任何内容。',
+  'consequence.skill_new': '在队列要求此技能或用户具备此技能之前没有影响。',
   'consequence.queue_new': '在接入点指向此队列之前没有影响。',
   'consequence.queue_name': '所有人会看到新名称，其他不变。',
   'consequence.queue_skills': '从下一次派单起，只呼叫具备这些技能的坐席。进行中的通话不受影响。',
@@ -240,7 +242,7 @@ export const zh: Record<AdminKey, string> = {
   'field.between': '请填 {min} 到 {max} 的整数。',
   'field.login_pattern': '只能使用字母、数字和 . _ @ + -，并以字母或数字开头。',
   'field.too_long': '内容过长。',
-  'field.not_a_site': '“{site}”不是网站地址，请写成 https://shop.example 的形式。',
+  'field.not_a_site': '“{site}”不是网站地址。请以 https:// 或 http:// 开头且不带路径，例如 https://shop.example。',
   'field.invalid': '服务器不接受此内容。',
 
   'users.new': '新建用户',
@@ -327,7 +329,7 @@ export const zh: Record<AdminKey, string> = {
   'entry.queue': '队列',
   'entry.queue_hint': '来电在哪里等待。',
   'entry.sites': '允许的网站',
-  'entry.sites_hint': '每行一个，例如 https://shop.example。只有这些网站可以显示通话按钮。留空则仅限本服务器。',
+  'entry.sites_hint': '每行一个，须以 https:// 或 http:// 开头，例如 https://shop.example 或 http://localhost:8080。只有这些网站可以显示通话按钮。留空则仅限本服务器。',
   'entry.sites_none': '无',
   'entry.embed': '嵌入代码',
   'entry.embed_hint': '把这一行放进网站页面的 </body> 之前。',

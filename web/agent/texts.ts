@@ -54,6 +54,7 @@ export const en = {
 
   'call.bar': 'Call',
   'call.none': 'No call',
+  'call.ringing': 'A call is ringing',
   'call.connecting': 'Connecting …',
   'call.talking': 'Talking',
   'call.held': 'On hold',
@@ -94,6 +95,7 @@ export const en = {
   'contact.wrap_up_over': 'Time is up',
   'contact.done': 'Done',
   'contact.ended': 'The call is over.',
+  'contact.ended_by_you': 'You ended the call.',
 
   'farewell.text': '{name}: {reason}',
   'farewell.no_penalty': 'This does not count against you.',
@@ -201,6 +203,7 @@ export const zh: Record<AgentKey, string> = {
 
   'call.bar': '通话',
   'call.none': '没有通话',
+  'call.ringing': '来电振铃中',
   'call.connecting': '正在连接……',
   'call.talking': '通话中',
   'call.held': '保持中',
@@ -241,6 +244,7 @@ export const zh: Record<AgentKey, string> = {
   'contact.wrap_up_over': '时间到',
   'contact.done': '完成',
   'contact.ended': '通话已结束。',
+  'contact.ended_by_you': '您已结束通话。',
 
   'farewell.text': '{name}：{reason}',
   'farewell.no_penalty': '这不计入您的考核。',

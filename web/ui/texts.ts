@@ -27,6 +27,7 @@ export const uiEn = {
   'password.save': 'Change',
   'password.changed': 'Your password is changed.',
 
+  'sessions.table': 'Sessions',
   'sessions.search': 'Search by customer',
   'sessions.queue': 'Queue',
   'sessions.all_queues': 'All queues',
@@ -57,6 +58,7 @@ export const uiEn = {
   'sessions.events': 'Event log',
   'sessions.not_found': 'This session does not exist, or you may not see it.',
   'sessions.none': '–',
+  'sessions.not_set': 'Not set',
 
   'segment.offered': 'Ringing',
   'segment.connecting': 'Connecting',
@@ -121,6 +123,7 @@ export const uiZh: Record<UiKey, string> = {
   'password.save': '修改',
   'password.changed': '密码已修改。',
 
+  'sessions.table': '会话',
   'sessions.search': '按客户搜索',
   'sessions.queue': '队列',
   'sessions.all_queues': '全部队列',
@@ -151,6 +154,7 @@ export const uiZh: Record<UiKey, string> = {
   'sessions.events': '事件记录',
   'sessions.not_found': '该会话不存在，或您无权查看。',
   'sessions.none': '–',
+  'sessions.not_set': '未设置',
 
   'segment.offered': '振铃',
   'segment.connecting': '连接中',

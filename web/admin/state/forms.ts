@@ -75,9 +75,16 @@ export function parseSites(text: string): { sites: string[]; fault: string | nul
   return { sites, fault: null };
 }
 
+/** The site that a fault is about: the line that was no origin, or the one of `sent` that the server refused. */
+export function faultySite(fields: Faults, fault: string | null, sent: readonly string[]): string | null {
+  if (fields['allowed_sites'] === 'not_a_site') return fault;
+  const refused = Object.keys(fields).find((field) => field.startsWith('allowed_sites.'));
+  return refused === undefined ? null : (sent[Number(refused.split('.')[1])] ?? null);
+}
+
 function origin(text: string): string | null {
   try {
-    const url = new URL(text.includes('://') ? text : `https://${text}`);
+    const url = new URL(text); // without a scheme it is none: http or https is not ours to guess
     const bare = url.pathname === '/' && url.search === '' && url.hash === '' && url.username === '';
     return bare && (url.protocol === 'https:' || url.protocol === 'http:') ? url.origin : null;
   } catch {

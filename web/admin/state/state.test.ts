@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { EntryPoint, Queue, User } from '../../core/src/rest_types';
 import { ofQueue, ofUser } from './consequences';
-import { checkQueue, checkUser, NEW_QUEUE, parseSites } from './forms';
+import { checkQueue, checkUser, faultySite, NEW_QUEUE, parseSites } from './forms';
 import { leadingTo, whereUsed } from './uses';
 import { levelOf, moved, parseLevel, setLevel, skillsWith } from './grid';
 
@@ -27,12 +27,24 @@ describe('forms', () => {
   });
 
   it('reads sites, one a line, and names the one that is none', () => {
-    expect(parseSites('https://shop.example\nshop2.example, http://localhost:8080/')).toEqual({
+    expect(parseSites('https://shop.example\nhttps://shop2.example, http://localhost:8080/')).toEqual({
       sites: ['https://shop.example', 'https://shop2.example', 'http://localhost:8080'], fault: null,
     });
     expect(parseSites('https://a.example\nhttps://a.example').sites).toHaveLength(1);
     expect(parseSites('https://a.example/path').fault).toBe('https://a.example/path');
     expect(parseSites('ftp://a.example').fault).toBe('ftp://a.example');
+  });
+
+  it('does not guess the scheme of a site', () => {
+    for (const site of ['shop.example', 'localhost:8080', '//shop.example']) expect(parseSites(site).fault).toBe(site);
+  });
+
+  it('names the site that the page or the server refuses', () => {
+    const sent = ['https://a.example', 'https://*.example'];
+    expect(faultySite({ allowed_sites: 'not_a_site' }, 'a.example', [])).toBe('a.example');
+    expect(faultySite({ 'allowed_sites.1': 'value_error' }, null, sent)).toBe('https://*.example');
+    expect(faultySite({ 'allowed_sites.7': 'value_error' }, null, sent)).toBeNull();
+    expect(faultySite({ name: 'required', allowed_sites: 'too_long' }, null, sent)).toBeNull();
   });
 });
 

@@ -45,6 +45,8 @@ export interface I18n<K extends string = never> {
   time(ms: number): string;
   date(ms: number): string;
   dateTime(ms: number): string;
+  /** To the second, where the order of what happened matters. */
+  exactTime(ms: number): string;
   relative(ms: number, now: number): string;
 }
 
@@ -60,6 +62,7 @@ export function createI18n<C extends Catalogue>(
     time: new Intl.DateTimeFormat(locale, { timeStyle: 'short' }),
     date: new Intl.DateTimeFormat(locale, { dateStyle: 'medium' }),
     dateTime: new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'short' }),
+    exactTime: new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'medium' }),
   };
   const relative = new Intl.RelativeTimeFormat(locale, { numeric: 'auto' });
   const units = (['hour', 'minute', 'second'] as const).map(
@@ -91,6 +94,7 @@ export function createI18n<C extends Catalogue>(
     time: (ms) => formats.time.format(ms),
     date: (ms) => formats.date.format(ms),
     dateTime: (ms) => formats.dateTime.format(ms),
+    exactTime: (ms) => formats.exactTime.format(ms),
     relative(ms, now) {
       const seconds = Math.round((ms - now) / 1000);
       if (Math.abs(seconds) < 60) return relative.format(seconds, 'second');

@@ -5,7 +5,10 @@ import { WireFailure } from './requests';
 import type { SaveNotes } from './wire';
 
 const REST_MS = 600;
+const AGAIN_MS = 5000;
 const LOST = new Set(['timeout', 'disconnected']);
+/** The server could not take them now: nothing is wrong with the notes. */
+const LATER = new Set(['rate_limited', 'storage_unavailable']);
 
 export interface NotesOutboxOptions {
   clock: Clock;
@@ -24,11 +27,7 @@ export class NotesOutbox {
   type(draft: SaveNotes): void {
     this.#drafts.set(draft.segment_id, draft);
     this.options.typed(draft.segment_id);
-    this.options.clock.cancel(this.#timers.get(draft.segment_id));
-    this.#timers.set(
-      draft.segment_id,
-      this.options.clock.after(REST_MS, () => void this.#send(draft)),
-    );
+    this.#sendAfter(REST_MS, draft);
   }
 
   /** Sends everything now: the line is back. */
@@ -48,6 +47,14 @@ export class NotesOutbox {
     this.#drafts.clear();
   }
 
+  #sendAfter(ms: number, draft: SaveNotes): void {
+    this.options.clock.cancel(this.#timers.get(draft.segment_id));
+    this.#timers.set(
+      draft.segment_id,
+      this.options.clock.after(ms, () => void this.#send(draft)),
+    );
+  }
+
   async #send(draft: SaveNotes): Promise<void> {
     const newest = () => this.#drafts.get(draft.segment_id) === draft;
     if (!newest()) return;
@@ -56,6 +63,10 @@ export class NotesOutbox {
     } catch (error) {
       const code = error instanceof WireFailure ? error.code : 'internal';
       if (LOST.has(code)) return; // it stays, and goes out with the next flush
+      if (LATER.has(code)) {
+        if (newest()) this.#sendAfter(AGAIN_MS, draft);
+        return;
+      }
       this.options.refused(code);
     }
     if (newest()) this.forget(draft.segment_id);

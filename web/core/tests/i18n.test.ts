@@ -23,6 +23,14 @@ describe('texts', () => {
     expect(english.spokenDuration(67_000)).toBe('1 minute 7 seconds');
   });
 
+  it('times to the minute, and to the second', () => {
+    const at = new Date(2026, 0, 5, 9, 7, 42).getTime();
+    for (const texts of [english, chinese]) {
+      expect(texts.dateTime(at)).not.toContain('42');
+      expect(texts.exactTime(at)).toContain('07:42'.slice(1));
+    }
+  });
+
   it('the locale: what was asked for, else what the browser prefers, else English', () => {
     expect(pickLocale('zh-TW', ['en'])).toBe('zh-CN');
     expect(pickLocale('auto', ['fr', 'zh'])).toBe('zh-CN');

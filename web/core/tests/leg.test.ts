@@ -168,6 +168,25 @@ describe('a leg', () => {
     expect(offers.map(({ generation }) => generation)).toEqual([1, 2]);
   });
 
+  it.each(['rate_limited', 'storage_unavailable'])('gives a server that says %s the time it needs', async (code) => {
+    const { offers, view, clock, leg, refuseWith } = setUp();
+    refuseWith(code);
+    view(0, 'wanted');
+    await clock.pass(0);
+    for (let repeated = 0; repeated < 20; repeated += 1) view(0, 'wanted'); // other news of the call hastens nothing
+    leg.networkChanged(); // there is no connection that a change of network could have cut
+    await clock.pass(400);
+    expect(offers).toHaveLength(1);
+    await clock.pass(60_000);
+    expect(offers.length).toBeGreaterThan(5);
+    expect(offers.length).toBeLessThan(18); // 0.5, 1, 2, 4, then every 5 s
+    refuseWith(null);
+    await clock.pass(5000);
+    const asked = offers.length;
+    await clock.pass(5000);
+    expect(offers).toHaveLength(asked); // taken: the answer is awaited
+  });
+
   it('waits for the line before it makes an offer', async () => {
     const { offers, online, peers, view, up, clock } = setUp();
     view(0, 'wanted');

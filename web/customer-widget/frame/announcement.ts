@@ -9,8 +9,7 @@ export function announcement(state: CustomerState, i18n: WidgetI18n): string | n
   const agent = state.call?.agent_name ?? i18n.t('call.agent');
   switch (screen) {
     case 'queue':
-      if (state.position === null) return i18n.t('queue.title');
-      return state.position === 1 ? i18n.t('queue.next') : i18n.t('queue.said', { n: state.position });
+      return placeInLine(state.position, i18n);
     case 'connecting':
       return i18n.t('connecting.title');
     case 'call':
@@ -20,4 +19,10 @@ export function announcement(state: CustomerState, i18n: WidgetI18n): string | n
     default:
       return null;
   }
+}
+
+/** The place, in words, as soon as the server has told it. */
+export function placeInLine(position: number | null, i18n: WidgetI18n): string {
+  if (position === null) return i18n.t('queue.title');
+  return position === 1 ? i18n.t('queue.next') : i18n.t('queue.place', { n: position });
 }

@@ -14,7 +14,7 @@ export const en = {
 
   'form.lead': 'Talk to us here, from your browser. You need a microphone.',
   'form.ready': 'Agents are ready to answer.',
-  'form.busy': 'All agents are busy: you may have to wait a little.',
+  'form.busy': 'No agent is free right now: you may have to wait.',
   'form.name': 'Your name (optional)',
   'form.recording': 'This call may be recorded for training and quality. By starting it you agree.',
   'form.start': 'Start call',
@@ -28,9 +28,8 @@ export const en = {
   'microphone.speak': 'Say something: the bar moves when we hear you.',
 
   'queue.title': 'You are in the queue',
-  'queue.position': 'Your position',
-  'queue.said': 'You are number {n} in the queue.',
-  'queue.next': 'You are next.',
+  'queue.place': 'Number {n} in line',
+  'queue.next': 'You are next in line',
   'queue.waiting': 'Waiting for {time}',
   'queue.keep': 'Keep this page open. You can close this panel: your place is kept.',
 
@@ -82,7 +81,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
 
   'form.lead': '直接在浏览器中与我们通话，您需要一个麦克风。',
   'form.ready': '客服在线，可以接听。',
-  'form.busy': '客服正忙，您可能需要稍等片刻。',
+  'form.busy': '目前没有空闲的客服，您可能需要等待。',
   'form.name': '您的称呼（选填）',
   'form.recording': '为培训和服务质量，本次通话可能会被录音。开始通话即表示您同意。',
   'form.start': '开始通话',
@@ -96,9 +95,8 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'microphone.speak': '请说句话：听到您的声音时音量条会移动。',
 
   'queue.title': '您正在排队',
-  'queue.position': '您的位置',
-  'queue.said': '您排在第 {n} 位。',
-  'queue.next': '下一位就是您。',
+  'queue.place': '您排在第 {n} 位',
+  'queue.next': '下一位就是您',
   'queue.waiting': '已等待 {time}',
   'queue.keep': '请保持此页面打开。您可以关闭此面板，排队位置会保留。',
 

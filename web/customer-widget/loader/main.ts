@@ -3,11 +3,15 @@
  * nothing else and stores nothing before that, changes nothing outside its own shadow root, and works under a host CSP
  * that allows our origin in `script-src` and `frame-src` only: styles are constructed, never written into the page.
  *
+ * A frame that does not speak within a few seconds was blocked, most likely by its `frame-ancestors`: a sentence takes its
+ * place, and the console of the browser names the setting. One that speaks later after all is shown then.
+ *
  * A host page that forbids the microphone gets a window of its own on our origin instead of the panel. While a call
  * runs, a marker in the host's sessionStorage lets the next page of the site open the panel again; the call itself is
  * known to the frame alone.
  */
 import type { CallPhase, Setup, Theme, ToFrame, ToHost } from '../messages';
+import { CHINESE, ENGLISH, labelOf, type Words } from './launcher';
 import { STYLES } from './styles';
 
 type Handler = (detail: unknown) => void;
@@ -15,8 +19,7 @@ type Command = (name: string, ...rest: never[]) => void;
 
 const MARKER = 'patchbay.in_call';
 const ICON = 'M3 2.5h2.5L7 6 5.3 7.3a8 8 0 0 0 3.4 3.4L10 9l3.5 1.5V13c0 .6-.5 1-1 1A11 11 0 0 1 2 3.5c0-.5.4-1 1-1z';
-const CHINESE = ['在线通话', '通话中', '通话面板'];
-const ENGLISH = ['Call us', 'In a call', 'Call panel'];
+const SPEAKS_WITHIN_MS = 8000; // a slow mobile network brings the frame within this
 const LATER = ['chat', 'callback', 'identify', 'logout', 'consent'];
 
 const script = document.currentScript as HTMLScriptElement;
@@ -29,12 +32,16 @@ const host = document.createElement('div');
 const root = host.attachShadow({ mode: 'open' });
 const button = document.createElement('button');
 const panel = document.createElement('div');
+const fault = document.createElement('div');
+const sentence = document.createElement('span');
+const retry = document.createElement('button');
 let frame: HTMLIFrameElement | null = null;
 let popup: Window | null = null;
 let ready = false; // the frame, or the window, listens
-let inCall = false;
+let silent = 0; // the timer until the frame has spoken
+let phase: CallPhase = 'ended';
 
-function words(): string[] {
+function words(): Words {
   const wanted = setup.locale === 'auto' ? navigator.language : setup.locale;
   return wanted.toLowerCase().startsWith('zh') ? CHINESE : ENGLISH;
 }
@@ -44,10 +51,13 @@ function emit(name: string, detail: unknown = null): void {
 }
 
 function draw(): void {
-  const [call, busy, title] = words() as [string, string, string];
+  const said = words();
+  const [, , , title, blocked, again] = said;
   button.setAttribute('aria-expanded', String(!panel.hidden));
-  button.classList.toggle('busy', inCall);
-  button.lastChild!.textContent = inCall ? busy : call;
+  button.classList.toggle('busy', phase !== 'ended');
+  button.lastChild!.textContent = labelOf(phase, said);
+  sentence.textContent = blocked;
+  retry.textContent = again;
   host.dataset['theme'] = setup.theme;
   if (frame) frame.title = title;
 }
@@ -70,17 +80,36 @@ function microphoneAllowed(): boolean {
 
 function open(): void {
   if (!microphoneAllowed()) return openWindow();
-  if (!frame) {
-    frame = document.createElement('iframe');
-    frame.allow = 'microphone; camera; display-capture; autoplay';
-    frame.src = address('frame');
-    panel.append(frame);
-  }
+  if (!frame) load();
   if (!panel.hidden) return;
   panel.hidden = false;
   draw();
   enter();
   emit('open');
+}
+
+function load(): void {
+  frame?.remove();
+  ready = false;
+  frame = document.createElement('iframe');
+  frame.allow = 'microphone; camera; display-capture; autoplay';
+  frame.src = address('frame');
+  panel.append(frame);
+  show(true);
+  clearTimeout(silent);
+  silent = window.setTimeout(() => {
+    show(false);
+    console.error(
+      `Patchbay: no call window. Is ${location.origin} among the "Allowed sites" of the entry point? Does ${origin} answer?`,
+    );
+    emit('error', { code: 'frame_silent' });
+  }, SPEAKS_WITHIN_MS);
+}
+
+/** The frame, or the sentence that it can't be shown. */
+function show(works: boolean): void {
+  frame!.hidden = !works;
+  fault.hidden = works;
 }
 
 /** The keyboard goes inside. */
@@ -109,10 +138,10 @@ function close(): void {
 }
 
 function called(state: CallPhase): void {
-  inCall = state !== 'ended';
+  phase = state;
   draw();
   try {
-    if (inCall && !popup) sessionStorage.setItem(MARKER, key);
+    if (phase !== 'ended' && !popup) sessionStorage.setItem(MARKER, key);
     else sessionStorage.removeItem(MARKER);
   } catch {
     // Without storage a reload of this page asks for one more click.
@@ -125,6 +154,8 @@ function heard(event: MessageEvent): void {
   const message = event.data as ToHost | undefined;
   if (message?.patchbay === 'ready') {
     ready = true;
+    clearTimeout(silent);
+    if (frame) show(true);
     tell({ patchbay: 'setup', ...setup });
     if (!panel.hidden) enter();
   } else if (message?.patchbay === 'close') {
@@ -142,6 +173,7 @@ function pressed(event: KeyboardEvent): void {
 function destroy(): void {
   removeEventListener('message', heard);
   removeEventListener('keydown', pressed);
+  clearTimeout(silent);
   popup?.close();
   host.remove();
   frame = popup = null;
@@ -196,6 +228,14 @@ function start(): void {
   root.adoptedStyleSheets = [sheet];
   panel.className = 'panel';
   panel.hidden = true;
+  fault.className = 'fault';
+  fault.setAttribute('role', 'alert');
+  retry.onclick = () => {
+    load();
+    enter();
+  };
+  fault.append(sentence, retry);
+  panel.append(fault);
   button.type = 'button';
   button.dataset['testid'] = 'widget-launcher';
   button.hidden = launcher === 'hide';
