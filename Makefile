@@ -65,7 +65,7 @@ bench-setup: $(STAMPS)/test $(STAMPS)/web ## How soon click-to-call and a reload
 
 .PHONY: fuzz
 fuzz: $(STAMPS)/test ## Throw random SDP, wire messages and event histories at the parsers for longer than the tests do
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/unit tests/wire -k "fuzz or any_ or walk or mutated" --timeout 1800
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/unit tests/contract tests/wire -m hypothesis --timeout 1800
 
 .PHONY: screenshots
 screenshots: $(STAMPS)/test $(STAMPS)/web ## Pictures of every screen in both themes -> docs/screenshots

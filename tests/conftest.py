@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("fuzz", max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
-if os.environ.get("HYPOTHESIS_PROFILE"):
-    settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
+from tests.helpers.fuzz import FUZZING, examples
+
+if FUZZING:
+    settings.register_profile(
+        "fuzz", max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    settings.load_profile("fuzz")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from server.domain.router_state import Claim, FreeAgent, WaitingSession
 from server.routing.memory_store import MemoryRouterStore
 from server.services.ports import RouterStore
+from tests.helpers.fuzz import examples
 
 T = "default"
 stores = pytest.mark.parametrize("make", [MemoryRouterStore])
@@ -92,7 +93,7 @@ commands = st.lists(
 
 
 @stores
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(history=commands)
 def test_any_history_gives_each_session_and_agent_at_most_one_claim(
     make: Make, history: list[tuple[str, int, int]]

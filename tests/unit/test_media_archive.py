@@ -20,6 +20,7 @@ from server.media.archive_audio import decode, render_stereo
 from server.media.archive_jobs import ArchiveJobs
 from server.media.capture import CaptureWriter, PartFiles
 from server.media.peer import level_dbfs, sine, spectrum_peak
+from tests.helpers.fuzz import examples
 
 MS = 1_000_000
 RATE = 48_000
@@ -250,7 +251,7 @@ def test_memory_does_not_grow_with_the_call(tmp_path: Path) -> None:
     assert peak < captured
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.integers(0, 4000), st.integers(0, 4000))
 def test_cut_captures_never_raise(tmp_path_factory: pytest.TempPathFactory, cut_c: int, cut_a: int) -> None:
     folder = tmp_path_factory.mktemp("cut")

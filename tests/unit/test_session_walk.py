@@ -19,6 +19,7 @@ from server.domain.segment import NEXT
 from server.domain.session import Session, SessionState
 from server.domain.session_step import TRANSITIONS, step
 from server.storage import codec
+from tests.helpers.fuzz import examples
 
 RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True)
 ARRIVED = ev.CallArrived("ses_1", "default", "ept_1", RULES, ev.Customer("Li"), "media-1")
@@ -97,7 +98,7 @@ def check(before: Session | None, after: Session) -> None:
         assert deadlines(after) or held or talking or finishing
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_any_history_keeps_the_invariants_and_folds_to_the_same_session(data: st.DataObject) -> None:
     now = 1_000_000

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,9 +22,10 @@ from server.services.rate_limits import Rate
 from server.signaling.api_errors import STATUS
 from server.signaling.rest.endpoint import MAX_BODY_BYTES
 from server.signaling.web import WebLimits
+from tests.helpers.fuzz import examples
 from tests.helpers.rest_world import OTHER, PASSWORD, URL, Api, World, open_world
 
-EXAMPLES = 4_000 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 250
+EXAMPLES = examples(250)
 UNKNOWN_IDS = ("nobody", "usr_0", "x" * 64, "x" * 65, "x" * 4000, "..", "%2e%2e%2fetc", "%00", "a b", "é陈", "*", "-1")
 CONTENT_TYPES = ("", "text/plain", "multipart/form-data", "application/xml", "application/json; charset=utf-16", "é")
 BODIES: tuple[bytes, ...] = (

@@ -18,6 +18,7 @@ from server.domain.directory import Role
 from server.services.rate_limits import Rate
 from server.signaling.rest.endpoint import PREFIX, Nothing
 from server.signaling.web import WebLimits, all_endpoints
+from tests.helpers.fuzz import examples
 from tests.helpers.rest_world import World, open_world
 
 
@@ -82,7 +83,9 @@ VALUES = st.recursive(
 
 @given(data=st.data())
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_random_bodies_never_give_5xx(shared: Fuzzed, data: st.DataObject) -> None:
     endpoint = data.draw(st.sampled_from(shared.endpoints))

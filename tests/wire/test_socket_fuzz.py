@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from typing import Any
@@ -21,6 +20,7 @@ from server.clock import MonotonicClock
 from server.services.tokens import CustomerTokens
 from server.signaling.socket_guard import BURST as FRAMES_AT_ONCE
 from server.signaling.sockets import BURST, MAX_MESSAGE_BYTES
+from tests.helpers.fuzz import examples
 from tests.helpers.raw_socket import Ended, RawSocket, raw_socket
 from tests.helpers.scripted_agent import ScriptedAgent
 from tests.helpers.system import PASSWORD, System, system
@@ -32,7 +32,7 @@ HEALTHY = 12
 NOT_TAKEN = {"bad_message", "unknown_type", "unknown_version", "sdp_too_large", "rate_limited"}
 OUT_OF_STEP = {"unknown_leg", "not_your_session", "session_ended", "stale_generation"}
 MANY = settings(
-    max_examples=2_000 if os.environ.get("HYPOTHESIS_PROFILE") == "fuzz" else 80,
+    max_examples=examples(80),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
