@@ -64,6 +64,7 @@ export const en = {
   'ended.again': 'Call again',
 
   'end.customer_hung_up': 'You ended the call.',
+  'end.agent_hung_up': 'The agent ended the call.',
   'end.abandoned': 'You left before an agent answered.',
   'end.customer_lost': 'Your connection was lost.',
   'end.agent_lost': 'We lost the connection to the agent. We are sorry.',
@@ -131,6 +132,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'ended.again': '再次呼叫',
 
   'end.customer_hung_up': '您已结束通话。',
+  'end.agent_hung_up': '客服已结束通话。',
   'end.abandoned': '您在接通前离开了。',
   'end.customer_lost': '您的连接已断开。',
   'end.agent_lost': '我们与客服的连接已断开，非常抱歉。',
