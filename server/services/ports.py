@@ -40,7 +40,8 @@ class OrderResult:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A connected worker. `load` counts open peer connections, at least one a leg; `incarnation` changes with each start of the process."""
+    """A connected worker. `load` counts open peer connections, at least one a leg; `incarnation` changes with each
+    start of the process."""
 
     worker_id: str
     incarnation: str
