@@ -24,8 +24,7 @@ run: $(STAMPS)/run $(STAMPS)/web ## Install, build, and serve the demo on http:/
 	@exec $(BIN)/patchbay serve --demo
 
 .PHONY: test
-test: $(STAMPS)/test $(STAMPS)/web ## Every test: Python, web, real browsers (up to 20 minutes)
-	tools/test-packages
+test: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## Every test: Python, web, real browsers (up to 20 minutes)
 	$(WITH_NODE) npm --prefix web run check
 	$(WITH_NODE) npm --prefix web run size
 	$(WITH_NODE) npm --prefix web test
@@ -59,8 +58,7 @@ migrate: $(STAMPS)/run ## Bring the database to this version's schema
 	$(BIN)/patchbay migrate
 
 .PHONY: bench-setup
-bench-setup: $(STAMPS)/test $(STAMPS)/web ## How soon click-to-call and a reload are two-way audio -> bench/out/setup.json
-	tools/test-packages
+bench-setup: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## How soon click-to-call and a reload are two-way audio -> bench/out/setup.json
 	$(BIN)/python -m tests.bench.setup
 
 .PHONY: fuzz
@@ -68,8 +66,7 @@ fuzz: $(STAMPS)/test ## Throw random SDP, wire messages and event histories at t
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/unit tests/contract tests/wire -m hypothesis --timeout 1800
 
 .PHONY: screenshots
-screenshots: $(STAMPS)/test $(STAMPS)/web ## Pictures of every screen in both themes -> docs/screenshots
-	tools/test-packages
+screenshots: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## Pictures of every screen in both themes -> docs/screenshots
 	$(BIN)/python -m tests.browser.screenshots
 
 .PHONY: lock
@@ -91,7 +88,11 @@ $(STAMPS):
 $(BIN)/python: | $(STAMPS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v[:2] <= (3, 13))' || \
 		{ echo "Patchbay needs Python 3.11 to 3.13; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 …" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv module is missing. Debian: apt-get install python3-venv" >&2; exit 1; }
+
+.PHONY: $(STAMPS)/packages
+$(STAMPS)/packages:
+	@tools/test-packages
 
 $(STAMPS)/run: requirements/run.txt pyproject.toml $(BIN)/python | $(STAMPS)
 	$(BIN)/pip install -q --require-hashes -r requirements/run.txt

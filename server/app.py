@@ -11,6 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -228,8 +229,9 @@ async def serve_control(config: Config, sockets_dir: Path) -> None:
                 try:
                     site = web.SockSite(runner, listener, ssl_context=tls, backlog=BACKLOG)
                     await site.start()
-                    log.info("control_ready", url=config.own_url)
-                    print(f"Patchbay answers at {config.own_url} (Ctrl-C stops it)", flush=True)
+                    url = replace(config, port=listener.getsockname()[1]).own_url
+                    log.info("control_ready", url=url)
+                    print(f"Patchbay answers at {url} (Ctrl-C stops it)", flush=True)
                     await stop.wait()
                     # While aiohttp still reads: its clean-up is deaf to a browser's closing, and waits for it in vain.
                     await site.stop()

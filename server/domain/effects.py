@@ -66,7 +66,9 @@ def orders(before: Session | None, after: Session, event: Event) -> list[MediaOr
         return []
     found: list[MediaOrder] = []
     moved = before is None or before.epoch != after.epoch
-    if moved or (before is not None and media_plan(before) != media_plan(after)):
+    opens = isinstance(event, LegOffered)
+    # The plan goes before each opening, too: a worker that was restarted behind our back knows nothing else of us.
+    if moved or opens or (before is not None and media_plan(before) != media_plan(after)):
         found.append(ApplyPlan(media_plan(after)))
     if isinstance(event, LegOffered):
         found.append(OpenLeg(event.leg_id, event.generation, event.sdp))

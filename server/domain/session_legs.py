@@ -19,7 +19,9 @@ from server.domain.session import Session, SessionState, derived_id
 
 def leg_offered(s: Session, e: ev.LegOffered, now: int) -> Session:
     leg = _open_leg(s, e.leg_id)
-    if e.generation <= leg.generation:
+    if e.generation == leg.generation:
+        raise Stale("no_change")  # sent again because its answer was lost
+    if e.generation < leg.generation:
         raise Stale("stale_generation")
     s = s.with_leg(legs.offered(leg, e.generation, now))
     if s.state is not SessionState.ARRIVING:

@@ -97,7 +97,7 @@ class MemoryEngine:
 
     async def order(self, worker_id: str, stamp: OrderStamp, order: MediaOrder) -> OrderResult:
         worker = self._worker(worker_id)
-        if self._failures:
+        if self._failures and isinstance(order, OpenLeg):
             raise MediaError(self._failures.popleft(), "the test asked for it")
         entry, earlier = worker.ledger.admit(stamp, release=isinstance(order, ReleaseSession))
         if earlier is not None:
@@ -172,8 +172,8 @@ class MemoryEngine:
         if self._listener is not None:
             await self._listener.on_worker_up(self._info(worker_id))
 
-    def fail_next(self, code: str) -> None:
-        """The next order fails with this code and has no effect. May be called several times."""
+    def fail_next_leg(self, code: str) -> None:
+        """The next OpenLeg fails with this code and has no effect. May be called several times."""
         self._failures.append(code)
 
     # --- rules ---

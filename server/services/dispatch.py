@@ -94,9 +94,12 @@ class Dispatcher:
         session = await self._store.session(row.key.session_id)
         moved = session is None or session.epoch > row.epoch or session.worker_id is None
         if error.code in UNREACHABLE:
-            # A session that ended needs its worker only until the recording's parts are closed.
+            # A session that ended needs a dead worker no more, once the recording's parts are closed; a worker that is
+            # only slow must still hear that it is released.
             needed = session is not None and (
-                not session.ended or any(r.state == "closing" for r in session.recordings)
+                error.code == "worker_timeout"
+                or not session.ended
+                or any(r.state == "closing" for r in session.recordings)
             )
             if needed and not moved:
                 return False

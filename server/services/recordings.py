@@ -55,10 +55,13 @@ class RecordingService:
     async def run(self) -> None:
         """Find what waits for its archive, for ever; sweep the spool at the start and once in a while."""
         for tick in itertools.count():
-            if tick % SWEEP_TICKS == 0:
-                await self.sweep_spool()
             for session in await self._store.open_sessions():
                 self._start_jobs(session)
+            if tick % SWEEP_TICKS == 0:
+                try:
+                    await self.sweep_spool()
+                except Exception:  # what lies in the spool can wait a day; archives can't
+                    log.exception("spool_sweep_failed")
             await asyncio.sleep(TICK_S)
 
     def _start_jobs(self, session: Session) -> None:

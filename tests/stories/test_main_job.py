@@ -283,7 +283,7 @@ async def test_a_refused_leg_offer_is_told_to_its_sender(w: World) -> None:
     await w.ready("ana")
     call = await w.call()
     await w.accept(call, "ana", up=False)
-    w.engine.fail_next("bad_sdp")
+    w.engine.fail_next_leg("bad_sdp")
     leg = (await w.session(call)).segments[0].leg
     await w.core.sessions.agent_leg(w.user("ana"), call.session_id, leg.id, leg.generation + 1, "v=0 broken")
     await w.settle()
@@ -358,7 +358,7 @@ async def test_a_refused_reanchor_hides_no_later_loss(w: World) -> None:
     leg = (await w.session(call)).customer_leg.id
     await w.core.sessions.customer_leg(call, leg, 2, "v=0")
     await w.settle()
-    w.engine.fail_next("no_ports")
+    w.engine.fail_next_leg("no_ports")
     await w.core.sessions.customer_leg(call, leg, 3, "v=0")
     await w.settle()
     session = await w.session(call)
@@ -450,3 +450,21 @@ async def test_one_session_that_can_not_be_routed_stops_nobody_else(w: World, mo
     monkeypatch.setattr(w.core.router, "_assign", broken)
     await w.ready("ana")
     assert await w.offered_to(second) == "ana"
+
+
+async def test_control_and_worker_restart_together_and_both_hear_each_other_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as first:
+        await first.ready("ana")
+        call = await first.call()
+        await first.accept(call, "ana")
+        await first.leg_down(call, "customer")
+        await first.leg_down(call, "ana")
+    async with world(tmp_path) as second:  # new workers, too: they know nothing, and nobody was told
+        session = await second.session(call)
+        await second.core.sessions.customer_leg(call, session.customer_leg.id, 2, "v=0")
+        await second.core.sessions.agent_leg(second.user("ana"), session.id, session.segments[0].leg.id, 2, "v=0")
+        await second.settle()
+        twin = second.engine.session(session.id)
+        assert twin is not None
+        assert len(twin.plan.routes) == 2
+        assert twin.plan.recording is not None

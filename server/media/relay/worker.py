@@ -139,8 +139,12 @@ class Worker:
 
     def close_leg(self, session_id: str, leg_id: str) -> None:
         session = self._sessions.get(session_id)
-        if session is not None:
-            session.close_leg(leg_id)
+        if session is None:
+            return
+        session.close_leg(leg_id)
+        if not session.legs:  # no row places this session here any more: nobody would ever release it
+            session.close()
+            del self._sessions[session_id]
 
     # --- facts ---
 
