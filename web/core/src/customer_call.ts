@@ -121,7 +121,7 @@ export class CustomerCall {
     } catch (error) {
       // A microphone fault has its own screen, and may be mended.
       if (attempt.scope.ended || error instanceof MicrophoneError) return;
-      this.#finish(attempt);
+      this.#part(attempt); // a request without an answer may have begun a session all the same
       this.#did({ type: 'Failed', code: codeOf(error) });
     }
   }
@@ -141,13 +141,7 @@ export class CustomerCall {
   hangUp(): void {
     const attempt = this.#attempt;
     this.#did({ type: 'HungUp', at: this.#serverClock.now() });
-    if (attempt === null) return;
-    const line = attempt.line;
-    attempt.line = null; // it lives until the server knows
-    this.#finish(attempt);
-    if (line === null) return;
-    const farewell: Promise<unknown> = attempt.asked ? line.send('call.hang_up', {}) : Promise.resolve();
-    farewell.catch(() => undefined).finally(() => line.end());
+    if (attempt !== null) this.#part(attempt);
   }
 
   /** From the end of a call back to the form. */
@@ -179,6 +173,16 @@ export class CustomerCall {
 
   get line(): Signalling<'customer'> | null {
     return this.#attempt?.line ?? null;
+  }
+
+  /** End an attempt here, and let its line live until the server knows. */
+  #part(attempt: Attempt): void {
+    const line = attempt.line;
+    attempt.line = null;
+    this.#finish(attempt);
+    if (line === null) return;
+    const farewell: Promise<unknown> = attempt.asked ? line.send('call.hang_up', {}) : Promise.resolve();
+    farewell.catch(() => undefined).finally(() => line.end());
   }
 
   #begin(): Attempt {

@@ -97,6 +97,18 @@ describe('a click', () => {
     expect(tracks.every((track) => track.stopped)).toBe(true);
   });
 
+  it('whose request has no certain answer leaves no caller behind', async () => {
+    const { call, clock, server, screen, tracks } = setUp();
+    await call.load();
+    server.answers['call.request'] = () => ({ ok: false, error: { code: 'timeout', message: 'x', params: {} } });
+    await call.start(request);
+    expect(screen()).toBe('form');
+    expect(call.state.get().error).toBe('timeout');
+    await clock.pass(10);
+    expect(server.types().at(-1)).toBe('call.hang_up');
+    expect(tracks.every((track) => track.stopped)).toBe(true);
+  });
+
   it('without a microphone names the fault, and goes on once it is mended', async () => {
     const { call, clock, server, screen, microphoneIs } = setUp();
     await call.load();
