@@ -15,6 +15,7 @@ is fetched. A lost leg is anchored anew by itself.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self
@@ -28,6 +29,7 @@ from server.services.auth import COOKIE
 
 REQUEST_S = 10.0
 WAIT_S = 10.0
+LEISURE_MESSAGES, LEISURE_S = 36, 2.0  # below the server's 20 a second (server/signaling/sockets.py)
 NAMESPACE = "/agent"
 View = dict[str, Any]
 
@@ -64,6 +66,7 @@ class ScriptedAgent:
         self.csrf = ""
         self._seen: int | None = None
         self._fetching = False
+        self._sent: deque[float] = deque()
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.agent: View = {}
@@ -133,8 +136,22 @@ class ScriptedAgent:
             await asyncio.wait(self._tasks)
         await self._drop_peer()
 
+    async def at_leisure(self) -> None:
+        """Wait until the server's limit for one socket has room for a round of messages again."""
+        while self._sent and len(self._sent) >= LEISURE_MESSAGES:
+            wait_s = self._sent[0] + LEISURE_S - asyncio.get_running_loop().time()
+            await asyncio.sleep(max(0.0, wait_s))  # the limit counts time, so does whoever keeps to it
+            self._forget_sent()
+
+    def _forget_sent(self) -> None:
+        oldest = asyncio.get_running_loop().time() - LEISURE_S
+        while self._sent and self._sent[0] <= oldest:
+            self._sent.popleft()
+
     async def send(self, kind: str, body: View) -> View:
         """One message; the ack's body. Raises AgentRefused."""
+        self._forget_sent()
+        self._sent.append(asyncio.get_running_loop().time())
         message = {"v": 1, "type": kind, "id": uuid4().hex, "body": body}
         result = await self._socket.call("m", message, namespace=NAMESPACE, timeout=REQUEST_S)
         if not result["ok"]:

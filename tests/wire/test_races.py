@@ -79,6 +79,7 @@ async def test_accept_against_hang_up(tmp_path: Path) -> None:
     outcomes: Counter[str] = Counter()
     async with system(tmp_path, workers=1) as patchbay, desk(patchbay, "ana", media=False) as ana:
         for number in range(ROUNDS):
+            await ana.at_leisure()
             customer = Customer(patchbay)
             await customer.begin()
             offer = await ana.contact("offered", customer.session_id)
@@ -106,6 +107,7 @@ async def test_the_first_moment_of_talk_against_hang_up(tmp_path: Path) -> None:
     async with system(tmp_path, workers=1) as patchbay, desk(patchbay, "ana", media=True) as ana:
         disposition_id = patchbay.rows("SELECT id FROM disposition")[0][0]
         for number in range(ROUNDS // 2):
+            await ana.at_leisure()
             customer = Customer(patchbay)
             await customer.begin()
             offer = await ana.contact("offered", customer.session_id)
@@ -145,6 +147,7 @@ async def test_two_agents_accept_at_the_deadline(tmp_path: Path) -> None:
         await ring_quickly(patchbay)
         agents = {"ana": ana, "bo": bo}
         for number in range(2 * len(AROUND_DEADLINE_S)):
+            await asyncio.gather(ana.at_leisure(), bo.at_leisure())
             customer = Customer(patchbay)
             await customer.begin()
             first = await first_to_ring(agents, customer.session_id)
