@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -23,7 +24,13 @@ MIN_DEMO_PASSWORD_CHARS = 10  # the same floor as every other password
 MIN_METRICS_TOKEN_CHARS = 16  # shorter ones can be guessed over the network
 MIN_MEDIA_PORTS = 16  # a call takes two ports and closing ones linger
 
+MIN_MEDIA_TOKEN_CHARS = 32  # whoever knows it may listen to calls
+MIN_TURN_SECRET_CHARS = 16
+MAX_DRAIN_S = 55  # with the rest of the way out below a minute
+
 Network = IPv4Network | IPv6Network
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TURN_URL = re.compile(r"(turns?|stun):[A-Za-z0-9.\-\[\]:]{1,255}(\?transport=(udp|tcp))?")  # RFC 7064, RFC 7065
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +176,97 @@ def _public_url(value: object) -> str:
 
 def _database_url(value: object) -> str:
     text = _text(value)
-    if not text.startswith("sqlite+aiosqlite:///"):
-        scheme = text.split(":", 1)[0]
-        raise _Wrong(f"{scheme!r} is no database that this version speaks", "Give sqlite+aiosqlite:///path")
+    scheme = text.split(":", 1)[0]
+    if text.startswith("sqlite+aiosqlite:///"):
+        return text
+    remedy = "Give postgresql+asyncpg://user:password@host/database, or sqlite+aiosqlite:///path"
+    if scheme not in ("postgresql", "postgresql+asyncpg"):
+        raise _Wrong(f"{scheme!r} is no database that Patchbay speaks", remedy)
+    try:
+        parts = urlsplit(text)
+        named = parts.hostname or "host=" in parts.query
+        bool(parts.port)
+    except ValueError:
+        raise _Wrong("it is not a URL", remedy) from None  # unsaid: it may hold a password
+    if not named or len(parts.path) < 2:
+        raise _Wrong("it names no host or no database", remedy)
+    return "postgresql+asyncpg" + text[len(scheme) :]
+
+
+def _redis_url(value: object) -> str:
+    text, remedy = _text(value), "Give redis://host:6379/0, rediss://… for TLS, or unix:///path/to/redis.sock"
+    try:
+        parts = urlsplit(text)
+        bool(parts.port)
+    except ValueError:
+        raise _Wrong("it is not a URL", remedy) from None
+    if parts.scheme not in ("redis", "rediss", "unix") or not (parts.hostname or parts.path):
+        raise _Wrong(f"{parts.scheme!r} is no address of a Redis", remedy)
     return text
+
+
+def _url_of(*schemes: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        text, remedy = _text(value).rstrip("/"), f"Give a URL that begins with {' or '.join(schemes)}"
+        try:
+            parts = urlsplit(text)
+            bool(parts.port)
+        except ValueError:
+            raise _Wrong(f"{text!r} is not a URL", remedy) from None
+        if parts.scheme not in schemes or not parts.hostname:
+            raise _Wrong(f"{text!r} is not such an address", remedy)
+        return text
+
+    return read
+
+
+def _media_urls(value: object) -> tuple[tuple[str, str], ...]:
+    """(worker id, URL) of each remote media worker."""
+    remedy = "Give name=wss://host:port for each worker, such as media-a1=wss://10.0.0.5:7443"
+    found: dict[str, str] = {}
+    for part in _list(value):
+        name, equals, url = part.partition("=")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise _Wrong(f"{part!r} is not name=URL", remedy) from None
+        if not (equals and _NAME.fullmatch(name.strip())):
+            raise _Wrong(f"{part!r} is not name=URL", remedy)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname or port is None:
+            raise _Wrong(f"{part!r} has no wss:// address with a port", remedy)
+        if name.strip() in found:
+            raise _Wrong(f"{name.strip()!r} is there twice", "Give each worker a name of its own")
+        found[name.strip()] = f"{parts.scheme}://{parts.netloc}"
+    return tuple(found.items())
+
+
+def _listen(value: object) -> tuple[str, int]:
+    text, remedy = _text(value), "Give an address and a port, such as 10.0.0.5:7443 or [::1]:7443"
+    host, colon, port = text.rpartition(":")
+    if not (colon and port.isdecimal() and int(port) <= 65535):
+        raise _Wrong(f"{text!r} is not an address with a port", remedy)
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        ip_address(host)
+    except ValueError:
+        raise _Wrong(f"{host!r} is not an IP address", remedy) from None
+    return host, int(port)
+
+
+def _name(value: object) -> str:
+    text = _text(value)
+    if not _NAME.fullmatch(text):
+        raise _Wrong(f"{text!r} is not a name", "Give 1 to 64 letters, digits, dots, dashes or underscores")
+    return text
+
+
+def _turn_urls(value: object) -> tuple[str, ...]:
+    for part in _list(value):
+        if not _TURN_URL.fullmatch(part):
+            remedy = "Give turn:host:3478, turns:host:5349 or stun:host:3478, with ?transport=tcp where wanted"
+            raise _Wrong(f"{part!r} is no TURN or STUN address", remedy)
+    return tuple(_list(value))
 
 
 def _level(value: object) -> str:
@@ -209,6 +303,23 @@ class Config:
         default=Path("data"), metadata=_by(_path, "database, recordings and keys; created for this user only")
     )
     database_url: str = field(default="", metadata=_by(_database_url, "default: patchbay.db in the data directory"))
+    redis_url: str | None = field(
+        default=None, metadata=_by(_redis_url, "needed with PostgreSQL: the router's index and the nodes' wake-ups")
+    )
+    node_name: str = field(
+        default="", metadata=_by(_name, "this control node's own name among the nodes; default: host name and port")
+    )
+    drain_s: int | None = field(
+        default=None,
+        metadata=_by(
+            _integer(0, MAX_DRAIN_S),
+            "how long a part that is told to stop lets its work move elsewhere; default: 45 with PostgreSQL, else 0",
+        ),
+    )
+    recordings_dir: Path | None = field(
+        default=None,
+        metadata=_by(_path, "finished recordings; one folder for all control nodes; default: in the data directory"),
+    )
     tls_cert: Path | None = field(
         default=None, metadata=_by(_file, "certificate chain, PEM; browsers give no microphone without TLS")
     )
@@ -223,6 +334,27 @@ class Config:
     media_workers: int = field(
         default=os.cpu_count() or 1, metadata=_by(_integer(1, 256), "media processes; default: CPU cores")
     )
+    media_urls: tuple[tuple[str, str], ...] = field(
+        default=(),
+        metadata=_by(_media_urls, "media workers on other machines, name=wss://host:port; instead of own ones"),
+    )
+    media_token: str | None = field(
+        default=None,
+        metadata=_by(
+            _secret(MIN_MEDIA_TOKEN_CHARS), "what control nodes show to remote media workers; the same on both"
+        ),
+    )
+    media_ca: Path | None = field(
+        default=None,
+        metadata=_by(_file, "certificates that remote media workers are checked against; default: the system's"),
+    )
+    media_listen: tuple[str, int] | None = field(
+        default=None,
+        metadata=_by(_listen, "with --role media: address:port for the control nodes, TLS by PATCHBAY_TLS_CERT"),
+    )
+    media_name: str = field(
+        default="media-1", metadata=_by(_name, "with --role media: the worker's name, as in PATCHBAY_MEDIA_URLS")
+    )
     media_bind: tuple[str, ...] = field(default=(), metadata=_by(_addresses, "local addresses for media; default: all"))
     media_announce: tuple[str, ...] = field(
         default=(), metadata=_by(_addresses, "addresses told to browsers, when behind NAT")
@@ -230,11 +362,25 @@ class Config:
     media_ports: tuple[int, int] | None = field(
         default=None, metadata=_by(_ports, "UDP range for media; default: any port")
     )
+    turn_urls: tuple[str, ...] = field(
+        default=(), metadata=_by(_turn_urls, "TURN and STUN servers for browsers, turn:host:3478 and the like")
+    )
+    turn_secret: str | None = field(
+        default=None,
+        metadata=_by(_secret(MIN_TURN_SECRET_CHARS), "coturn's static-auth-secret; credentials are made from it"),
+    )
+    turn_relay_only: bool = field(
+        default=False, metadata=_by(_boolean, "browsers use the TURN server only, never a direct path")
+    )
     log_level: str = field(default="info", metadata=_by(_level, "debug, info, warning or error"))
     log_json: bool | None = field(default=None, metadata=_by(_boolean, "default: JSON unless a terminal reads"))
     metrics_token: str | None = field(
         default=None,
         metadata=_by(_secret(MIN_METRICS_TOKEN_CHARS), "lets /metrics be read from elsewhere, as a bearer token"),
+    )
+    otel_endpoint: str | None = field(
+        default=None,
+        metadata=_by(_url_of("http", "https"), "OTLP/HTTP collector for traces, such as http://localhost:4318"),
     )
     session_cookie_hours: int = field(default=12, metadata=_by(_integer(1, 24 * 30), "how long a login lasts"))
     demo_password: str | None = field(
@@ -245,6 +391,19 @@ class Config:
     @property
     def tls(self) -> bool:
         return self.tls_cert is not None
+
+    @property
+    def postgres(self) -> bool:
+        """The database is shared: other control nodes may serve it, too."""
+        return self.database_url.startswith("postgresql")
+
+    @property
+    def drain_seconds(self) -> int:
+        return self.drain_s if self.drain_s is not None else (45 if self.postgres else 0)
+
+    @property
+    def archive_dir(self) -> Path:
+        return self.recordings_dir or self.data_dir / "recordings"
 
     @property
     def own_url(self) -> str:
@@ -333,6 +492,26 @@ def _check_together(raw: Mapping[str, tuple[str, object]], values: Mapping[str, 
     for one, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
         if one in raw and other not in raw:
             faults.append(Fault(other, f"missing while {one} is set", "Set both, or neither"))
+    if values.get("database_url", "").startswith("postgresql") and "redis_url" not in raw:
+        faults.append(Fault("redis_url", "missing while database_url is PostgreSQL", "Give redis://host:6379/0"))
+    if "redis_url" in raw and "database_url" in values and not values["database_url"].startswith("postgresql"):
+        faults.append(Fault("redis_url", "of no use with SQLite", "Give a PostgreSQL database_url too, or remove it"))
+    if "redis_url" in raw and "database_url" not in raw:
+        faults.append(
+            Fault("database_url", "missing while redis_url is set", "Give a PostgreSQL address, or remove both")
+        )
+    for setting in ("media_urls", "media_listen"):
+        if setting in raw and "media_token" not in raw:
+            faults.append(Fault("media_token", f"missing while {setting} is set", "Give both sides the same token"))
+    if "turn_secret" in raw and "turn_urls" not in raw:
+        faults.append(Fault("turn_urls", "missing while turn_secret is set", "Set both, or neither"))
+    relayed = any(url.startswith("turn") for url in values.get("turn_urls", ()))
+    if relayed and "turn_secret" not in raw:
+        faults.append(
+            Fault("turn_secret", "missing while turn_urls names a TURN server", "Give coturn's static-auth-secret")
+        )
+    if values.get("turn_relay_only") and not relayed:
+        faults.append(Fault("turn_relay_only", "no TURN server is named", "Give turn_urls and turn_secret, too"))
     directory = values.get("data_dir")
     if directory is not None and directory.exists() and not directory.is_dir():
         faults.append(Fault(raw["data_dir"][0], f"{directory} is not a directory", "Give a directory"))

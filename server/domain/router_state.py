@@ -17,6 +17,7 @@ class WaitingSession:
     order_key: tuple[int, int, str]
     rejected_by: tuple[tuple[str, int], ...] = ()  # (agent id, when)
     held: bool = False
+    version: int = 0  # of the session's row
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class FreeAgent:
 
     agent_id: str
     idle_since: int
+    version: int = 0  # of the agent's row
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class RouterState:
     waiting: tuple[WaitingSession, ...]
     free: tuple[FreeAgent, ...]
     claims: tuple[Claim, ...]
+    built: bool = True  # False: the index was never made, or is lost; make it from the database
 
 
 @dataclass(frozen=True, slots=True)

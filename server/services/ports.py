@@ -3,7 +3,7 @@ under one contract test (tests/contract/)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -139,6 +139,10 @@ class Clock(Protocol):
 # --- storage -----------------------------------------------------------------------------------------
 
 
+NODE_DEAD_MS = 4_000  # a node beats once a second; agents' tabs are given up after two missed pings, 4 s
+NODE_FORGOTTEN_MS = 60_000
+
+
 class Conflict(Exception):
     """Another step saved a newer version first: load again and step again."""
 
@@ -235,8 +239,47 @@ class DueDeadline:
     deadline: Deadline
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The newest tab of a person: the control node that holds its socket, and the socket's id there."""
+
+    node_id: str
+    tab_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersonRow:
+    """`head`: the seq of the newest message of the person's stream. `connection` None: no tab is connected."""
+
+    person_id: str
+    head: int
+    connection: Connection | None
+
+
+@dataclass(frozen=True, slots=True)
+class SeenAgent:
+    """An agent's row beside the connection of the same moment."""
+
+    agent: Agent
+    connection: Connection | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A control node that beats. `node_id` is new with each start of the process; `name` stays the same."""
+
+    node_id: str
+    name: str
+    started_at: int
+    seen_at: int
+    draining: bool = False
+
+
 class StepStore(Protocol):
-    """Sessions, agents and what their steps leave. Real: server/storage/steps.py; its twin is SQLite in memory."""
+    """Sessions, agents and what their steps leave. Real: server/storage/sqlite_steps.py and postgres_steps.py, under
+    one contract test; the twin of the fast tests is SQLite in memory.
+
+    Every method raises StorageUnavailable when the database can't be reached; what a write left is then uncertain."""
 
     async def session(self, session_id: str) -> Session | None: ...
 
@@ -256,7 +299,21 @@ class StepStore(Protocol):
         """The session's orders that are not carried out yet, in their order."""
         ...
 
-    async def outbox_sessions(self) -> Sequence[str]: ...
+    async def outbox_sessions(self, before: int | None = None) -> Sequence[str]:
+        """The sessions that have orders; those whose oldest order was saved before a moment (ms) when it is given."""
+        ...
+
+    async def lease_orders(
+        self, session_id: str, node_id: str, now: int, until: int, limit: int = 16
+    ) -> Sequence[OutboxRow] | None:
+        """Take (or keep) the lease of a session's orders, and read them in their order; None while another node holds
+        it. A lease ends at `until`, or with its node: when the node's row is gone or not seen for NODE_DEAD_MS."""
+        ...
+
+    async def end_lease(self, session_id: str, node_id: str) -> bool:
+        """Give up a lease that is this node's. True when the session has orders: they came since they were last read,
+        and whoever saved them found the lease taken."""
+        ...
 
     async def drop_orders(self, keys: Sequence[OutboxKey]) -> None: ...
 
@@ -268,6 +325,39 @@ class StepStore(Protocol):
 
     async def prune_streams(self, before: int) -> int:
         """Forget stream messages older than `before`; returns how many."""
+        ...
+
+    # --- tabs and nodes ---
+
+    async def connect(self, tenant: str, person_id: str, connection: Connection) -> int:
+        """This is the person's newest tab now, whatever was before; returns the head of the person's stream."""
+        ...
+
+    async def disconnect(self, person_id: str, connection: Connection) -> bool:
+        """The tab is gone; False when it was not the newest any more."""
+        ...
+
+    async def persons(self, person_ids: Sequence[str]) -> Sequence[PersonRow]:
+        """The rows of those that have one, in any order."""
+        ...
+
+    async def seen_agents(self, node_id: str, now: int) -> Sequence[SeenAgent]:
+        """The agents that concern a node's look at presence: those whose newest tab is on this node, and those who are
+        live or hold a contact while their newest tab is on no living node (seen within NODE_DEAD_MS of `now`)."""
+        ...
+
+    async def beat(self, node: NodeRow) -> Sequence[NodeRow]:
+        """Save this node's row, and give the living ones (seen within NODE_DEAD_MS of this beat), by node id.
+        Rows of other nodes of the same name are this node's earlier lives: they are removed, with their leases.
+        Rows that were not seen for NODE_FORGOTTEN_MS are removed, too."""
+        ...
+
+    async def leave(self, node_id: str) -> None:
+        """The node stops: its row and its leases are removed."""
+        ...
+
+    async def time_ms(self) -> int:
+        """The database's clock, UTC epoch ms: the one that all nodes go by."""
         ...
 
 
@@ -301,30 +391,79 @@ class CommitListener(Protocol):
 
 
 class RouterStore(Protocol):
-    """The router's index. It can be flushed at any moment and rebuilt from the database: nothing but waiting
-    time depends on it. Twin: server/routing/memory_store.py; Redis fills the same port for many nodes."""
+    """The router's index, shared by all nodes. It can be flushed at any moment and rebuilt from the database: nothing
+    but waiting time depends on it. Twin: server/routing/memory_store.py; real: server/routing/redis_store.py.
+
+    Every entry carries the version of the row that it was made of. Nodes write in any order: a word about an older
+    version than the newest one heard of (present or dropped) changes nothing. Every method raises
+    RouterStoreUnavailable when the store can't be reached."""
 
     async def put_waiting(self, tenant: str, session: WaitingSession) -> None: ...
 
-    async def drop_waiting(self, tenant: str, session_id: str) -> None: ...
+    async def drop_waiting(self, tenant: str, session_id: str, version: int) -> None: ...
 
     async def put_free(self, tenant: str, agent: FreeAgent) -> None: ...
 
-    async def drop_free(self, tenant: str, agent_id: str) -> None: ...
+    async def drop_free(self, tenant: str, agent_id: str, version: int) -> None: ...
 
     async def claim(self, tenant: str, claim: Claim, now: int) -> bool:
         """Reserve a waiting session and a free agent for each other until `expires_at`: one atomic operation.
 
-        False when either is gone or claimed. The same request id again gives the same answer."""
+        False when either is gone, held or claimed. The same request id again gives the same answer."""
         ...
 
     async def release(self, tenant: str, request_id: str) -> None: ...
 
-    async def state(self, tenant: str, now: int) -> RouterState: ...
-
-    async def replace_all(self, tenant: str, waiting: Sequence[WaitingSession], free: Sequence[FreeAgent]) -> None:
-        """Rebuild from the database. Claims that still hold are kept."""
+    async def state(self, tenant: str, now: int) -> RouterState:
+        """`built` is False until the first `replace_all`, and again once the store was flushed."""
         ...
+
+    async def mark(self, tenant: str) -> int:
+        """A point in the sequence of this tenant's changes, to be taken before the database is read for a rebuild."""
+        ...
+
+    async def replace_all(
+        self, tenant: str, mark: int, waiting: Sequence[WaitingSession], free: Sequence[FreeAgent]
+    ) -> None:
+        """Rebuild from what the database said after `mark`: entries that were changed since the mark stay as they
+        are, all others become exactly those given. Claims that still hold are kept. A mark that a flush has made
+        void (the sequence is behind it) counts as the beginning."""
+        ...
+
+
+class RouterStoreUnavailable(Exception):
+    """The router's index can't be reached: routing pauses, everything else goes on."""
+
+
+# --- between nodes -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a node tells the others. A notice may be lost, doubled or late: each is a mere hint to look earlier.
+
+    `messages` are saved messages of people's streams; `connected` are persons' new tabs, which take over from older
+    ones; `routing` are tenants where something changed for the router; `directory` tenants whose set-up changed."""
+
+    messages: tuple[StreamMessage, ...] = ()
+    connected: tuple[tuple[str, Connection], ...] = ()
+    routing: tuple[str, ...] = ()
+    directory: tuple[str, ...] = ()
+
+
+class Bus(Protocol):
+    """Carries notices between control nodes. Twin: server/routing/memory_bus.py, for one node or several in one
+    process; real: server/routing/redis_bus.py (publish and subscribe)."""
+
+    def publish(self, notice: Notice) -> None:
+        """Tell all other nodes. Never blocks and never raises; while the bus is away notices are dropped."""
+        ...
+
+    async def start(self, on_notice: Callable[[Notice], None]) -> None:
+        """Begin to hear the others' notices (never one's own); returns at once, connects by itself, again and again."""
+        ...
+
+    async def stop(self) -> None: ...
 
 
 # --- recordings --------------------------------------------------------------------------------------
