@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from server.domain.directory import AgentProfile, QueueConfig
+
+DROPPED_KEPT = 10_000  # dropped entries of a tenant whose versions a store remembers: more than a busy hour's
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,24 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class RouterState:
-    """One tenant's index: waiting sessions in order, free agents, live claims."""
+    """One tenant's index: waiting sessions in their order, free agents by idle time, live claims by request id."""
 
     waiting: tuple[WaitingSession, ...]
     free: tuple[FreeAgent, ...]
     claims: tuple[Claim, ...]
     built: bool = True  # False: the index was never made, or is lost; make it from the database
+
+
+def ordered(
+    waiting: Iterable[WaitingSession], free: Iterable[FreeAgent], claims: Iterable[Claim], now: int, *, built: bool
+) -> RouterState:
+    """The state that a store answers with: everything in its order, claims that are over left out."""
+    return RouterState(
+        tuple(sorted(waiting, key=lambda w: (w.order_key, w.session_id))),
+        tuple(sorted(free, key=lambda a: (a.idle_since, a.agent_id))),
+        tuple(sorted((c for c in claims if c.expires_at > now), key=lambda c: c.request_id)),
+        built,
+    )
 
 
 @dataclass(frozen=True, slots=True)

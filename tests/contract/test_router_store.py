@@ -54,8 +54,8 @@ async def test_a_claim_takes_both_until_it_ends(make: Make) -> None:
 @stores
 async def test_what_is_gone_can_not_be_claimed(make: Make) -> None:
     store = await filled(make)
-    await store.drop_waiting(T, "ses_1")
-    await store.drop_free(T, "usr_a")
+    await store.drop_waiting(T, "ses_1", 0)
+    await store.drop_free(T, "usr_a", 0)
     assert not await store.claim(T, Claim("ses_1", "usr_b", "r1", 100), 0)
     assert not await store.claim(T, Claim("ses_2", "usr_a", "r2", 100), 0)
 
@@ -71,7 +71,7 @@ async def test_tenants_do_not_meet(make: Make) -> None:
 async def test_a_rebuild_replaces_all_and_keeps_claims(make: Make) -> None:
     store = await filled(make)
     assert await store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 0)
-    await store.replace_all(T, [waiting(1), waiting(3)], [FreeAgent("usr_a", 0)])
+    await store.replace_all(T, await store.mark(T), [waiting(1), waiting(3)], [FreeAgent("usr_a", 0)])
     state = await store.state(T, 0)
     assert [w.session_id for w in state.waiting] == ["ses_1", "ses_3"]
     assert [c.request_id for c in state.claims] == ["r1"]
@@ -105,11 +105,11 @@ def test_any_history_gives_each_session_and_agent_at_most_one_claim(
                 case "put":
                     await store.put_waiting(T, waiting(x))
                 case "drop":
-                    await store.drop_waiting(T, f"ses_{x}")
+                    await store.drop_waiting(T, f"ses_{x}", 0)
                 case "free":
                     await store.put_free(T, FreeAgent(f"usr_{y}", now))
                 case "gone":
-                    await store.drop_free(T, f"usr_{y}")
+                    await store.drop_free(T, f"usr_{y}", 0)
                 case "claim":
                     await store.claim(T, Claim(f"ses_{x}", f"usr_{y}", f"r{request}", now + 50), now)
                 case "release":
