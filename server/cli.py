@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from server import app, supervisor
+from server import app, serving, supervisor
 from server.clock import MonotonicClock
 from server.config import Config
 from server.domain.administration import EntryPointRecord
@@ -50,16 +50,16 @@ async def serve(config: Config, given: argparse.Namespace) -> int:
         folder = given.run_dir or supervisor.run_dir(config)[0]
         reasons: list[str] = []
         try:
-            await app.serve_control(config, folder)
-        except* (app.CannotStart, migrations.MigrationError) as group:  # some are raised among the node's tasks
+            await serving.serve_control(config, folder)
+        except* (serving.CannotStart, migrations.MigrationError) as group:  # some are raised among the node's tasks
             reasons = [str(reason) for reason in _leaves(group)]
         if reasons:
             raise CommandFailed("; ".join(reasons), EXIT_CONFIG)
         return 0
     try:
-        with app.bound(config):
+        with serving.bound(config):
             pass  # said here, a taken port is one clear line; the control node binds it for good
-    except app.CannotStart as reason:
+    except serving.CannotStart as reason:
         raise CommandFailed(str(reason), EXIT_CONFIG) from None
     await migrate(config, given)
     await seed(config, given)
@@ -185,8 +185,8 @@ async def _findings(config: Config) -> list[Finding]:
     found.append(("disk", small, "free some space: recordings stop when the disk is full"))
     local = config.host in ("127.0.0.1", "::1", "localhost")
     try:
-        app.tls_context(config)
-    except app.CannotStart as reason:
+        serving.tls_context(config)
+    except serving.CannotStart as reason:
         found.append(("TLS", str(reason), "give a certificate chain and the key that belongs to it"))
         return found
     plain = None if local or config.tls or config.trusted_proxies else "browsers on other hosts get no microphone"
@@ -202,8 +202,8 @@ def _data_dir(config: Config) -> Finding:
 
 async def _database(config: Config) -> Finding:
     try:
-        await app.check_schema(config)
-    except app.CannotStart as reason:
+        await serving.check_schema(config)
+    except serving.CannotStart as reason:
         return "database", str(reason), "run: patchbay migrate"
     except Exception as error:
         return "database", f"{type(error).__name__}: {error}", "check PATCHBAY_DATABASE_URL and the file's permissions"
@@ -231,8 +231,8 @@ class _SetUp:
 async def _setup(config: Config) -> AsyncIterator[_SetUp]:
     """The set-up services over the database, which must have this version's schema."""
     try:
-        await app.check_schema(config)
-    except (app.CannotStart, migrations.MigrationError) as reason:
+        await serving.check_schema(config)
+    except (serving.CannotStart, migrations.MigrationError) as reason:
         raise CommandFailed(str(reason), EXIT_CONFIG) from None
     engine = create_engine(config.database_url)
     with ThreadPoolExecutor(1, "argon2") as thread:

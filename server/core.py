@@ -19,7 +19,8 @@ from server.services.agents import AgentService
 from server.services.deadline_sweep import DeadlineSweep
 from server.services.dispatch import Dispatcher
 from server.services.media_link import MediaLink
-from server.services.ports import Archiver, Clock, MediaEngine, RouterStore, StepStore
+from server.services.nodes import FollowingClock, Nodes
+from server.services.ports import Archiver, Bus, Clock, MediaEngine, Notice, RouterStore, StepStore
 from server.services.presence import IsLive, Presence
 from server.services.recordings import RecordingService
 from server.services.sessions import SessionService
@@ -45,6 +46,9 @@ class Adapters:
     history: History
     archiver: Archiver
     clock: Clock
+    bus: Bus
+    follow: FollowingClock | None = None  # the clock, where it is to go by the database's
+    node_name: str = "sole"
 
 
 class Core:
@@ -54,33 +58,61 @@ class Core:
         """`is_live`: who tells whether an agent's tab lives; by default the hub."""
         a = adapters
         self._adapters = a
+        self.nodes = Nodes(a.store, a.clock, a.node_name, a.follow)
         self.stepper = Stepper(a.store, WirePresenter(), a.clock)
         self.link = MediaLink(a.store, self.stepper, a.engine, a.clock)
         self.sessions = SessionService(a.store, self.stepper, a.directory, self.link, a.clock)
         self.agents = AgentService(a.store, self.stepper, a.directory)
         self.recordings = RecordingService(a.store, self.stepper, a.archiver, a.history, group)
-        self.dispatcher = Dispatcher(a.store, self.stepper, a.engine, group)
-        self.sweep = DeadlineSweep(a.store, self.stepper, a.clock)
-        self.router = Router(a.router_store, a.store, a.directory, a.clock, self._assign)
-        self.hub = Hub(a.clock, group)
-        self.presence = Presence(a.store, self.stepper, self.sessions, a.clock, is_live or self.hub.is_live)
+        self.dispatcher = Dispatcher(a.store, self.stepper, a.engine, a.clock, self.nodes, group)
+        self.sweep = DeadlineSweep(a.store, self.stepper, a.clock, self.nodes)
+        self.router = Router(a.router_store, a.store, a.directory, a.clock, self.nodes, a.bus, self._assign)
+        self.hub = Hub(a.store, a.clock, self.nodes, a.bus, group)
+        is_live = is_live or self.hub.is_live
+        self.presence = Presence(a.store, self.stepper, self.sessions, a.clock, self.nodes, is_live)
         self.live_views = LiveViews(self.hub)
         self.router.on_look = self.live_views.on_look
+        self.router.on_pause = self.live_views.on_pause
         # Orders leave first, then people are told: audio is what a caller waits for.
-        for listener in (self.dispatcher, self.hub, self.router, self.presence, self.sweep, self.recordings):
+        for listener in (self.dispatcher, self.hub, self.router, self.sweep, self.recordings):
             self.stepper.listen(listener)
 
     async def start(self) -> None:
-        """Take up what an earlier process left, and connect the media workers."""
-        await self.presence.start()
-        await self.router.rebuild()
+        """Join the other nodes, take up what an earlier process left, and connect the media workers."""
+        await self.nodes.start()
+        await self._adapters.bus.start(self._on_notice)
+        await self.presence.look()
         await self._adapters.engine.start(self.link)
         await self.dispatcher.resume()
 
+    async def directory_changed(self, tenant: str, _kind: str, _record_id: str) -> None:
+        """An admin saved something here."""
+        self._adapters.directory.forget(tenant)
+        self._adapters.bus.publish(Notice(directory=(tenant,)))
+        self.router.wake()
+
     async def run(self) -> None:
         """Everything that goes on for ever. A loop that fails is logged and begun again; the others go on."""
-        runs = (self.router.run, self.sweep.run, self.presence.run, self.link.run, self.recordings.run, self._prune)
+        runs = (
+            self.nodes.run,
+            self.router.run,
+            self.dispatcher.run,
+            self.sweep.run,
+            self.hub.run,
+            self.presence.run,
+            self.link.run,
+            self.recordings.run,
+            self._prune,
+        )
         await asyncio.gather(*(_keep(run) for run in runs))
+
+    def _on_notice(self, notice: Notice) -> None:
+        self.hub.on_notice(notice)
+        for tenant in notice.directory:
+            self._adapters.directory.forget(tenant)
+        if notice.directory:
+            self.router.wake()
+        self.router.on_notice(notice)
 
     async def _assign(self, session_id: str, offer: AgentOffered) -> Session:
         return await self.stepper.apply(session_id, offer)

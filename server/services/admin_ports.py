@@ -18,8 +18,12 @@ from server.domain.history import RecordingRow, SessionDetail, SessionFilter, Se
 
 
 class Directory(Protocol):
-    """Queues, agents and entry points for routing and sessions. Cached; `on_admin_change` drops the cache.
+    """Queues, agents and entry points for routing and sessions. Cached; `forget` drops a tenant's copy.
     Inactive rows are included (`active` says so); an id of another tenant is None, like an unknown one."""
+
+    def forget(self, tenant: str) -> None:
+        """The set-up of a tenant has changed, here or on another node."""
+        ...
 
     async def queues(self, tenant: str) -> tuple[QueueConfig, ...]: ...
 

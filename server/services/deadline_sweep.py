@@ -1,5 +1,5 @@
-"""Turns deadlines that have passed into events. The rows are durable, so any process may sweep them; the local
-timer only makes it prompt."""
+"""Turns deadlines that have passed into events. The rows are durable, so any node may sweep them; the local timer only
+makes it prompt. Each deadline has a node that goes first; the others take what it left."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import asyncio
 
 import structlog
 
-from server.domain.agent import AgentDeadlinePassed
+from server.domain.agent import AgentDeadlinePassed, agent_deadlines
+from server.domain.deadlines import deadlines
 from server.domain.events import DeadlinePassed
 from server.domain.machine import Refused, Stale
+from server.services.nodes import Nodes
 from server.services.ports import Clock, Commit, Conflict, DueDeadline, StepStore, StorageUnavailable
 from server.services.stepper import Stepper
 
@@ -17,18 +19,24 @@ log = structlog.get_logger()
 SWEEP_S = 0.5
 PAGE = 200
 AFTER_FAULT_MS = 30_000
+LEFT_MS = 400  # a deadline that is overdue by this is anybody's
 
 
 class DeadlineSweep:
-    def __init__(self, store: StepStore, stepper: Stepper, clock: Clock) -> None:
+    def __init__(self, store: StepStore, stepper: Stepper, clock: Clock, nodes: Nodes) -> None:
         self._store = store
         self._stepper = stepper
         self._clock = clock
+        self._nodes = nodes
+        self._next_at = 0  # until when nothing was due at the last sweep
         self._woken = asyncio.Event()
         self._failed: dict[DueDeadline, int] = {}  # until when it is left alone
 
     def on_commit(self, commit: Commit) -> None:
-        self._woken.set()
+        due = [d.at for save in commit.sessions for d in deadlines(save.after)]
+        due += [d.at for saved in commit.agents for d in agent_deadlines(saved.after)]
+        if due and min(due) < self._next_at:
+            self._woken.set()
 
     async def run(self) -> None:
         """Sweep for ever: at the next deadline, and at least every SWEEP_S."""
@@ -41,6 +49,7 @@ class DeadlineSweep:
                 # A deadline that is due and can't take effect waits like everything else: no spinning on it.
                 if next_at is not None and (taken or next_at > self._clock.now_ms()):
                     wait_s = min(SWEEP_S, max(0.005, (next_at - self._clock.now_ms()) / 1000))
+                self._next_at = self._clock.now_ms() + round(wait_s * 1000)
             except StorageUnavailable as error:
                 log.error("deadline_sweep_failed", error=str(error))
             try:
@@ -50,13 +59,13 @@ class DeadlineSweep:
                 pass
 
     async def sweep(self) -> int:
-        """Post every deadline that is due; returns how many took effect. One that failed is left alone for a while, and
-        hides no newer one."""
+        """Post every deadline that is due and this node's to post; returns how many took effect. One that failed is
+        left alone for a while, and hides no newer one."""
         now = self._clock.now_ms()
         self._failed = {due: until for due, until in self._failed.items() if until > now}
         taken = 0
         for due in await self._store.due(now, limit=PAGE + len(self._failed)):
-            if due in self._failed:
+            if due in self._failed or not (self._nodes.mine(due.owner_id) or due.deadline.at <= now - LEFT_MS):
                 continue
             try:
                 await self._post(due)

@@ -1,23 +1,32 @@
 """Carries out orders: the outbox rows of each session, strictly in their sequence, on the worker that holds it.
 
-A row is deleted in the transaction that saves what it yielded. A process that dies in between leaves the row;
-the next one sends the order again under the same stamp and the worker gives its first result again.
+The node that saved an order sends it, under a short lease on the session's orders: while another node holds the lease
+that one will find the new rows, too. A row is deleted in the transaction that saves what it yielded. A process that
+dies in between leaves the row and its lease ends with it; another node finds the row, sends the order again under the
+same stamp, and the worker gives its first result again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import structlog
 
 from server.domain.events import LegAnswered, LegRefused
 from server.domain.media import OpenLeg
-from server.services.ports import Commit, MediaEngine, MediaError, OutboxRow, StepStore
+from server.services.nodes import Nodes
+from server.services.ports import Clock, Commit, MediaEngine, MediaError, OutboxRow, StepStore, StorageUnavailable
 from server.services.stepper import Stepper
 
 log = structlog.get_logger()
 RETRY_S = 0.25  # a worker that does not answer is restarting, or about to be declared lost
 AFTER_FAULT_S = 1.0
+LEASE_MS = 30_000  # a round of LEASED orders that each take their whole time-out; it ends with its node at once
+LEASED = 4
+SWEEP_S = 1.0
+LEFT_MS = 1_000  # an order that lies longer than this may be nobody's
+EVERYBODYS_SWEEP = 3  # each third sweep takes what should be another node's, too
 OVERTAKEN = frozenset({"stale_epoch", "stale_order"})
 UNREACHABLE = frozenset({"worker_gone", "worker_timeout"})
 
@@ -25,10 +34,20 @@ UNREACHABLE = frozenset({"worker_gone", "worker_timeout"})
 class Dispatcher:
     """One task a session that has orders; `group` is their parent."""
 
-    def __init__(self, store: StepStore, stepper: Stepper, engine: MediaEngine, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        store: StepStore,
+        stepper: Stepper,
+        engine: MediaEngine,
+        clock: Clock,
+        nodes: Nodes,
+        group: asyncio.TaskGroup,
+    ) -> None:
         self._store = store
         self._stepper = stepper
         self._engine = engine
+        self._clock = clock
+        self._nodes = nodes
         self._group = group
         self._running: set[str] = set()
         self._again: set[str] = set()
@@ -55,6 +74,17 @@ class Dispatcher:
         for session_id in await self._store.outbox_sessions():
             self.kick(session_id)
 
+    async def run(self) -> None:
+        """Find orders that nobody carries out, for ever."""
+        for sweep in itertools.count(1):
+            await asyncio.sleep(SWEEP_S)
+            try:
+                for session_id in await self._store.outbox_sessions(self._clock.now_ms() - LEFT_MS):
+                    if sweep % EVERYBODYS_SWEEP == 0 or self._nodes.mine(session_id):
+                        self.kick(session_id)
+            except StorageUnavailable as error:
+                log.warning("outbox_sweep_postponed", error=str(error))
+
     async def _run(self, session_id: str) -> None:
         try:
             while await self._round(session_id):
@@ -63,19 +93,27 @@ class Dispatcher:
             self._running.discard(session_id)
 
     async def _round(self, session_id: str) -> bool:
-        """Carry out what is there; False when nothing was."""
+        """Carry out what is there; False when nothing was, or another node does it."""
         self._again.discard(session_id)
         try:
-            rows = await self._store.outbox(session_id)
+            now = self._clock.now_ms()
+            node_id = self._nodes.node_id
+            rows = await self._store.lease_orders(session_id, node_id, now, now + LEASE_MS, LEASED)
+            if rows is None:
+                return session_id in self._again
             for row in rows:
                 if not await self._carry_out(row):
+                    # Another node may reach the worker meanwhile.
+                    await self._store.end_lease(session_id, node_id)
                     await asyncio.sleep(RETRY_S)
-                    break
+                    return True
+            if len(rows) == LEASED:
+                return True
+            return await self._store.end_lease(session_id, node_id) or session_id in self._again
         except Exception:  # the rows stay, so nothing is lost; a database that is away comes back
             log.exception("dispatch_failed", session_id=session_id)
             await asyncio.sleep(AFTER_FAULT_S)
             return True
-        return bool(rows) or session_id in self._again
 
     async def _carry_out(self, row: OutboxRow) -> bool:
         """True when the row is gone. One that can't reach its worker stays until the session is placed anew."""

@@ -352,6 +352,10 @@ class StepStore(Protocol):
         Rows that were not seen for NODE_FORGOTTEN_MS are removed, too."""
         ...
 
+    async def nodes(self) -> Sequence[NodeRow]:
+        """Every node's row, dead ones too."""
+        ...
+
     async def leave(self, node_id: str) -> None:
         """The node stops: its row and its leases are removed."""
         ...
@@ -449,6 +453,17 @@ class Notice:
     connected: tuple[tuple[str, Connection], ...] = ()
     routing: tuple[str, ...] = ()
     directory: tuple[str, ...] = ()
+
+
+class Membership(Protocol):
+    """This control node among the others: server/services/nodes.py."""
+
+    @property
+    def node_id(self) -> str: ...
+
+    def mine(self, key: str) -> bool:
+        """This node goes first at what concerns `key`; any other may act, too, and later."""
+        ...
 
 
 class Bus(Protocol):

@@ -3,6 +3,8 @@
 Nothing here reacts to a single event: `settle` compares the row with the sockets of this moment, one at a time for
 each agent, so a disconnection that is saved late can't overrule the connection that followed it. What a fault left
 undone is found by the next look. An offer that rings in a tab that stays away is withdrawn.
+
+The node that holds an agent's newest tab says whether it lives. A tab whose node is dead is dead: any node says so.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import structlog
 from server.domain import agent as ag
 from server.domain.agent import Agent, ContactState
 from server.domain.machine import Refused, Stale
-from server.services.ports import Clock, Commit, Conflict, StepStore, StorageUnavailable
+from server.services.nodes import Nodes
+from server.services.ports import Clock, Conflict, Connection, StepStore, StorageUnavailable
 from server.services.sessions import SessionService
 from server.services.stepper import Stepper
 
@@ -28,53 +31,58 @@ IsLive = Callable[[str], bool]
 
 
 class Presence:
-    """`CommitListener`. `is_live(user_id)` tells whether the agent's tab is connected here and answers pings."""
+    """Asks the database whose tab is where; `is_live(user_id)` tells whether a tab on this node answers pings."""
 
     def __init__(
-        self, store: StepStore, stepper: Stepper, sessions: SessionService, clock: Clock, is_live: IsLive
+        self, store: StepStore, stepper: Stepper, sessions: SessionService, clock: Clock, nodes: Nodes, is_live: IsLive
     ) -> None:
         self._store = store
         self._stepper = stepper
         self._sessions = sessions
         self._clock = clock
+        self._nodes = nodes
         self._is_live = is_live
-        self._known: dict[str, Agent] = {}  # as last committed
         self._locks: dict[str, asyncio.Lock] = {}
-
-    def on_commit(self, commit: Commit) -> None:
-        for save in commit.agents:
-            self._known[save.after.user_id] = save.after
-
-    async def start(self) -> None:
-        """Take in the rows; no tab is connected to this process yet."""
-        for agent in await self._store.agents():
-            self._known[agent.user_id] = agent
-        await self.look()
 
     async def run(self) -> None:
         """Look for ever."""
         while True:
             await asyncio.sleep(LOOK_S)
-            await self.look()
+            try:
+                await self.look()
+            except StorageUnavailable as error:
+                log.warning("presence_postponed", error=str(error))
 
     async def look(self) -> None:
         """Mend every row that differs from the sockets, and withdraw what rings in an empty chair."""
-        for agent in list(self._known.values()):
-            if agent.live != self._is_live(agent.user_id):
+        for seen in await self._store.seen_agents(self._nodes.node_id, self._clock.now_ms()):
+            agent, here = seen.agent, self._is_here(seen.connection)
+            if not here and not self._nodes.mine(agent.user_id):
+                continue
+            if agent.live != (here and self._is_live(agent.user_id)):
                 await self.settle(agent.tenant, agent.user_id)
             elif not agent.live and agent.contacts:
                 await self._withdraw(agent)
 
     async def settle(self, tenant: str, user_id: str) -> None:
-        """Make the agent's row say whether the tab lives now. Makes the row where there is none."""
+        """Make the agent's row say whether the newest tab lives now, unless another node is to say it. Makes the row
+        where there is none."""
         async with self._locks.setdefault(user_id, asyncio.Lock()):
-            event = ag.WentLive() if self._is_live(user_id) else ag.WentDead()
             try:
+                rows = await self._store.persons([user_id])
+                connection = rows[0].connection if rows else None
+                here = self._is_here(connection)
+                if connection is not None and not here and connection.node_id in self._nodes.living:
+                    return
+                event = ag.WentLive() if here and self._is_live(user_id) else ag.WentDead()
                 await self._stepper.apply_agent(tenant, user_id, event, create=True)
             except (Stale, Refused):
                 return
             except (StorageUnavailable, Conflict) as error:  # the next look tries again
                 log.warning("presence_postponed", user_id=user_id, error=str(error))
+
+    def _is_here(self, connection: Connection | None) -> bool:
+        return connection is not None and connection.node_id == self._nodes.node_id
 
     async def _withdraw(self, agent: Agent) -> None:
         if agent.dead_since is None or self._clock.now_ms() - agent.dead_since < VANISH_MS:

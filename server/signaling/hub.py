@@ -4,6 +4,9 @@ Each tab has a bounded queue and one sender, so its messages keep their order an
 message that finds the queue full is dropped: the tab sees the gap (by the next seq, or by the head in the next
 ping) and fetches. What lies in the library's own buffer of a socket that reads nothing is bounded by its ping
 time-out, 15 s, after which the socket is closed. Nothing here is the truth; the person's stream in the database is.
+
+What another node saved comes over the bus, which may lose it. So once a second the rows of all persons here are read:
+a head that is past what was sent makes a ping at once, and a tab that another node holds now is told to go.
 """
 
 from __future__ import annotations
@@ -15,10 +18,22 @@ from typing import Any
 
 import structlog
 
-from server.services.ports import Clock, Commit, StorageUnavailable, StreamMessage
+from server.services.nodes import Nodes
+from server.services.ports import (
+    Bus,
+    Clock,
+    Commit,
+    Connection,
+    Notice,
+    PersonRow,
+    StepStore,
+    StorageUnavailable,
+    StreamMessage,
+)
 
 log = structlog.get_logger()
 PING_S = 2.0
+LOOK_S = 1.0
 DEAD_AFTER = 2  # unanswered pings
 QUEUE_SIZE = 256
 OFFER_ACK_S = 1.0
@@ -38,6 +53,8 @@ class Tab:
     disconnect: Callable[[str], Awaitable[None]]
     liveness_changed: Callable[[], Awaitable[None]]
     still_allowed: Callable[[], Awaitable[bool]]
+    floor: int = 0  # what was said up to here is in the snapshot that the tab takes
+    head: int = 0  # of the person's stream, as far as this node has heard
     queue: asyncio.Queue[dict[str, Any]] = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
     unacked: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)  # segment id -> (due, envelope)
     unanswered: int = 0
@@ -51,23 +68,35 @@ class _Over(Exception):
 
 
 class Hub:
-    """`CommitListener` that sends stream messages to the tabs of their persons."""
+    """`CommitListener` that sends stream messages to the tabs of their persons, here and on other nodes."""
 
-    def __init__(self, clock: Clock, group: asyncio.TaskGroup) -> None:
+    def __init__(self, store: StepStore, clock: Clock, nodes: Nodes, bus: Bus, group: asyncio.TaskGroup) -> None:
+        self._store = store
         self._clock = clock
+        self._nodes = nodes
+        self._bus = bus
         self._group = group
-        self._tabs: dict[str, Tab] = {}  # by person: the newest tab holds the connection
-        self._heads: dict[str, int] = {}
+        self._tabs: dict[str, Tab] = {}  # by person: the newest tab here
+        self.closing = False  # nobody new is to come here
 
     def on_commit(self, commit: Commit) -> None:
         for message in commit.messages:
             self.send(message)
+        if commit.messages:
+            self._bus.publish(Notice(messages=commit.messages))
+
+    def on_notice(self, notice: Notice) -> None:
+        """What another node saved, and who has a new tab there."""
+        for message in notice.messages:
+            self.send(message)
+        for person_id, connection in notice.connected:
+            self._superseded(person_id, connection)
 
     def send(self, message: StreamMessage) -> None:
         tab = self._tabs.get(message.person_id)
-        if tab is None:
+        if tab is None or message.seq <= tab.floor:
             return
-        self._heads[message.person_id] = max(message.seq, self._heads.get(message.person_id, 0))
+        tab.head = max(tab.head, message.seq)
         sent = envelope(message)
         self._put(tab, sent)
         if message.body.get("type") == "offer.made":
@@ -80,13 +109,18 @@ class Hub:
         if tab is None or tab.last_live.get(body["type"]) == body:
             return
         tab.last_live[body["type"]] = body
-        self._put(tab, {"v": 1, "seq": None, "at": self._clock.now_ms(), "body": body})
+        self._put(tab, self._passing(body))
 
     def acked(self, person_id: str, segment_id: str) -> None:
         """The offer has reached the tab, or was answered."""
         tab = self._tabs.get(person_id)
         if tab is not None:
             tab.unacked.pop(segment_id, None)
+
+    @property
+    def people(self) -> int:
+        """How many tabs are connected here."""
+        return len(self._tabs)
 
     def persons(self, tenant: str) -> list[str]:
         return [tab.person_id for tab in self._tabs.values() if tab.tenant == tenant]
@@ -96,36 +130,88 @@ class Hub:
         tab = self._tabs.get(person_id)
         return tab is not None and tab.live
 
-    async def attach(self, tab: Tab, head: int) -> None:
-        """The newest tab of a person takes over; an older one is told so and disconnected."""
+    async def attach(self, tab: Tab) -> None:
+        """The newest tab of a person takes over; an older one is told so and disconnected, wherever it is."""
+        connection = Connection(self._nodes.node_id, tab.sid)
+        tab.floor = tab.head = await self._store.connect(tab.tenant, tab.person_id, connection)
         older = self._tabs.get(tab.person_id)
         self._tabs[tab.person_id] = tab
-        self._heads[tab.person_id] = max(head, self._heads.get(tab.person_id, 0))
         tab.task = self._group.create_task(self._serve(tab), name=f"tab {tab.person_id}")
+        self._bus.publish(Notice(connected=((tab.person_id, connection),)))
         if older is not None:
-            superseded = {"v": 1, "seq": None, "at": self._clock.now_ms(), "body": {"type": "superseded"}}
-            await older.emit("m", superseded, older.sid, None)
-            await self._stop(older)
-            await older.disconnect(older.sid)
+            await self._dismiss(older)
 
     async def detach(self, person_id: str, sid: str) -> bool:
-        """The socket closed. True when it was the person's connection (and not one that was superseded)."""
+        """The socket closed. True when it was the person's newest connection (and not one that was superseded)."""
         tab = self._tabs.get(person_id)
         if tab is None or tab.sid != sid:
             return False
         del self._tabs[person_id]
-        self._heads.pop(person_id, None)
         await self._stop(tab)
-        return True
+        return await self._store.disconnect(person_id, Connection(self._nodes.node_id, sid))
 
-    async def close(self) -> None:
-        """Disconnect everybody: the process is going."""
-        for tab in list(self._tabs.values()):
+    async def close(self, within_s: float = 0.0) -> None:
+        """Disconnect everybody, spread over a time: the process is going. They come back to another node, or to this
+        one when it is there again."""
+        self.closing = True
+        tabs = list(self._tabs.values())
+        for number, tab in enumerate(tabs):
+            if within_s and number:
+                await asyncio.sleep(within_s / len(tabs))
+            await tab.emit("m", self._passing({"type": "moving"}), tab.sid, None)
             await tab.disconnect(tab.sid)
+
+    async def run(self) -> None:
+        """Read the rows of the persons here, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await self.look()
+            except StorageUnavailable as error:
+                log.warning("heads_postponed", error=str(error))
+
+    async def look(self) -> None:
+        """Tell tabs what the bus lost."""
+        for row in await self._store.persons(list(self._tabs)):
+            if row.connection is not None:
+                self._superseded(row.person_id, row.connection)
+            await self._catch_up(row)
+
+    async def _catch_up(self, row: PersonRow) -> None:
+        tab = self._tabs.get(row.person_id)
+        if tab is not None and row.head > tab.head:
+            tab.head = row.head
+            await self._ping(tab)
+
+    def _superseded(self, person_id: str, connection: Connection) -> None:
+        """Another node holds the person's newest tab: ours goes. Of two here `attach` takes care."""
+        tab = self._tabs.get(person_id)
+        if tab is not None and connection.node_id != self._nodes.node_id:
+            self._group.create_task(self._make_sure(tab), name=f"superseded {person_id}")
+
+    async def _make_sure(self, tab: Tab) -> None:
+        """A word of the bus may be late: the row knows."""
+        try:
+            rows = await self._store.persons([tab.person_id])
+        except StorageUnavailable:
+            return
+        newest = rows[0].connection if rows else None
+        still_here = self._tabs.get(tab.person_id) is tab
+        if still_here and newest is not None and newest.node_id != self._nodes.node_id:
+            del self._tabs[tab.person_id]
+            await self._dismiss(tab)
+
+    async def _dismiss(self, tab: Tab) -> None:
+        await tab.emit("m", self._passing({"type": "superseded"}), tab.sid, None)
+        await self._stop(tab)
+        await tab.disconnect(tab.sid)
 
     async def _stop(self, tab: Tab) -> None:
         if tab.task is not None:
             tab.task.cancel()
+
+    def _passing(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return {"v": 1, "seq": None, "at": self._clock.now_ms(), "body": body}
 
     def _put(self, tab: Tab, message: dict[str, Any]) -> None:
         try:
@@ -159,8 +245,7 @@ class Hub:
         checks = 0
         while True:
             tab.unanswered += 1
-            ping = {"head": self._heads.get(tab.person_id, 0), "now": self._clock.now_ms()}
-            await tab.emit("p", ping, tab.sid, lambda *answer: self._answered(tab))
+            await self._ping(tab)
             await asyncio.sleep(PING_S)
             checks += 1
             try:
@@ -169,6 +254,10 @@ class Hub:
                     return
             except StorageUnavailable as error:
                 log.warning("tab_check_postponed", person_id=tab.person_id, error=str(error))
+
+    async def _ping(self, tab: Tab) -> None:
+        ping = {"head": tab.head, "now": self._clock.now_ms()}
+        await tab.emit("p", ping, tab.sid, lambda *answer: self._answered(tab))
 
     async def _judge(self, tab: Tab) -> None:
         live = tab.unanswered < DEAD_AFTER

@@ -15,18 +15,31 @@ class LiveViews:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._newest: dict[str, RoutingView] = {}
+        self._paused = False
 
     def on_look(self, view: RoutingView) -> None:
         self._newest[view.tenant] = view
+        self._tell(view)
+
+    def on_pause(self, paused: bool) -> None:
+        """Routing stands still, or goes on: what agents see of their queues is as old as the last look."""
+        self._paused = paused
+        for view in self._newest.values():
+            self._tell(view)
+
+    def _tell(self, view: RoutingView) -> None:
+        here = set(self._hub.persons(view.tenant))
+        if not here:
+            return
         for session_id, position in positions(view).items():
-            body = wire.QueuePosition(session_id=session_id, position=position)
-            self._hub.send_live(session_id, body.model_dump(mode="json"))
-        persons = set(self._hub.persons(view.tenant))
+            if session_id in here:
+                body = wire.QueuePosition(session_id=session_id, position=position)
+                self._hub.send_live(session_id, body.model_dump(mode="json"))
         lines = queue_lines(view)
         for profile in view.profiles:
-            if profile.user_id in persons:
+            if profile.user_id in here:
                 served = [lines[q.queue_id] for q in view.queues if q.active and q.serves(profile)]
-                body_queues = wire.QueuesChanged(queues=served)
+                body_queues = wire.QueuesChanged(queues=served, paused=self._paused)
                 self._hub.send_live(profile.user_id, body_queues.model_dump(mode="json"))
 
 

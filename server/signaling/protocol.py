@@ -371,6 +371,7 @@ class QueuesChanged(Wire):
 
     type: Literal["queues.changed"] = "queues.changed"
     queues: list[QueueLine]
+    paused: bool = False  # nothing is routed now: the router's index is away
 
 
 class Superseded(Wire):
@@ -379,9 +380,17 @@ class Superseded(Wire):
     type: Literal["superseded"] = "superseded"
 
 
-CustomerPush = Annotated[CallChanged | LegAnswer | LegRefused | QueuePosition | Superseded, Field(discriminator="type")]
+class Moving(Wire):
+    """Passing: this node is about to stop; connect anew at once, to whichever node answers. Nothing else changes."""
+
+    type: Literal["moving"] = "moving"
+
+
+CustomerPush = Annotated[
+    CallChanged | LegAnswer | LegRefused | QueuePosition | Superseded | Moving, Field(discriminator="type")
+]
 AgentPush = Annotated[
-    AgentChanged | OfferMade | ContactChanged | LegAnswer | LegRefused | QueuesChanged | Superseded,
+    AgentChanged | OfferMade | ContactChanged | LegAnswer | LegRefused | QueuesChanged | Superseded | Moving,
     Field(discriminator="type"),
 ]
 

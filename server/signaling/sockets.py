@@ -73,6 +73,8 @@ class _Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socke
 
     async def _connect(self, sid: str, *args: Any) -> None:
         """Raises ConnectionRefusedError, whose text is a code: without one the client would wait for its time-out."""
+        if self._deps.hub.closing:
+            raise socketio.exceptions.ConnectionRefusedError("draining")
         try:
             await self.on_connect(sid, *args)
         except socketio.exceptions.ConnectionRefusedError:
@@ -103,10 +105,9 @@ class _Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socke
         liveness_changed: Callable[[], Awaitable[None]],
         still_allowed: Callable[[], Awaitable[bool]],
     ) -> None:
-        head = (await self._deps.store.stream(person_id, 2**62)).head
         tab = Tab(sid, person_id, tenant, self._send, self.disconnect, liveness_changed, still_allowed)
         self._allowances[sid] = Allowance(BURST, PER_SECOND)
-        await self._deps.hub.attach(tab, head)
+        await self._deps.hub.attach(tab)
 
     async def _handle(self, sid: str, data: object) -> dict[str, Any]:
         allowance = self._allowances.get(sid)

@@ -1,7 +1,7 @@
 """The directory: queues, agents and entry points of a tenant, read together and kept for a moment.
 
 Routing asks on every decision, the widget on every page view; the answer changes when an admin saves something.
-`on_admin_change` drops a tenant's copy at once. CACHE_MS bounds how long a change by another process (the command
+`forget` drops a tenant's copy at once. CACHE_MS bounds how long a change by another process (the command
 line) stays unseen.
 """
 
@@ -41,7 +41,7 @@ class StoredDirectory:
         self._copies: dict[str, _Copy] = {}
         self._changes = 0
 
-    async def on_admin_change(self, tenant: str, _kind: str, _record_id: str) -> None:
+    def forget(self, tenant: str) -> None:
         self._changes += 1
         self._copies.pop(tenant, None)
 

@@ -139,7 +139,7 @@ async def test_the_directory_notices_changes(engine: AsyncEngine) -> None:
     async with repository.writing() as transaction:
         await transaction.add(_queue("q"))
     assert await directory.queues(T) == ()  # a copy, until it is told or too old
-    await directory.on_admin_change(T, "queue", "que_q")
+    directory.forget(T)
     assert [queue.name for queue in await directory.queues(T)] == ["q"]
     async with repository.writing() as transaction:  # another process
         await transaction.add(_queue("r"))
@@ -154,6 +154,6 @@ async def test_a_change_during_a_read_is_not_lost(engine: AsyncEngine) -> None:
     await asyncio.sleep(0)
     async with StoredAdmin(engine).writing() as transaction:
         await transaction.add(_queue("q"))
-    await directory.on_admin_change(T, "queue", "que_q")
+    directory.forget(T)
     await reading
     assert len(await directory.queues(T)) == 1

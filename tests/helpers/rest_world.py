@@ -183,13 +183,16 @@ async def open_world(folder: Path, **overrides: Any) -> AsyncIterator[World]:
         told.append((tenant, kind, record_id))
 
     directory = StoredDirectory(engine, clock)
+
+    async def forget(tenant: str, _kind: str, _record_id: str) -> None:
+        directory.forget(tenant)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
         passwords = Passwords(stack.enter_context(ThreadPoolExecutor(1)), CHEAP)
-        changes = ChangeLog(StoredAdmin(engine), clock, (directory.on_admin_change, tell))
+        changes = ChangeLog(StoredAdmin(engine), clock, (forget, tell))
         files, availability, readiness = FakeFiles(), FakeAvailability(), FakeReadiness()
         deps = WebDeps(
-            auth=AuthService(StoredAdmin(engine), passwords, clock, 12, directory.on_admin_change),
+            auth=AuthService(StoredAdmin(engine), passwords, clock, 12, forget),
             admin=AdminService(changes),
             users=UserService(changes, passwords),
             tokens=CustomerTokens(b"k" * 32, clock),

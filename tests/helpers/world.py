@@ -20,8 +20,9 @@ from server.domain.history import RecordingRow, SessionDetail, SessionFilter, Se
 from server.domain.session import Session
 from server.ids import new_id
 from server.media.memory import MemoryEngine
+from server.routing.memory_bus import MemoryExchange
 from server.routing.memory_store import MemoryRouterStore
-from server.services.ports import Archived, RecordingRef
+from server.services.ports import Archived, Connection, RecordingRef
 from server.services.tokens import CustomerToken
 from server.storage import admin_tables  # noqa: F401  # fills the metadata
 from server.storage.runtime_tables import metadata
@@ -38,6 +39,9 @@ class FixedDirectory:
     queue_list: list[QueueConfig] = field(default_factory=list)
     profiles: list[AgentProfile] = field(default_factory=list)
     entries: list[EntryPoint] = field(default_factory=list)
+
+    def forget(self, tenant: str) -> None:
+        """Nothing is cached."""
 
     async def queues(self, tenant: str) -> tuple[QueueConfig, ...]:
         return tuple(self.queue_list)
@@ -131,7 +135,13 @@ class World:
 
     async def tab(self, name: str, *, live: bool) -> None:
         """The agent's tab connects, or is gone."""
-        (self.live.add if live else self.live.discard)(f"usr_{name}")
+        connection = Connection(self.core.nodes.node_id, f"tab_{name}")
+        if live:
+            self.live.add(f"usr_{name}")
+            await self.store.connect(TENANT, f"usr_{name}", connection)
+        else:
+            self.live.discard(f"usr_{name}")
+            await self.store.disconnect(f"usr_{name}", connection)
         await self.core.presence.settle(TENANT, f"usr_{name}")
 
     async def call(self, *, up: bool = True, entry: str = "ept_sales") -> CustomerToken:
@@ -253,7 +263,8 @@ async def world(folder: Path, workers: Sequence[str] = ("media-1", "media-2")) -
     clock, engine, directory = ManualClock(), MemoryEngine(workers), demo_directory()
     try:
         async with asyncio.TaskGroup() as group:
-            adapters = Adapters(store, MemoryRouterStore(), engine, directory, NoHistory(), TwinArchiver(), clock)
+            bus = MemoryExchange().bus()
+            adapters = Adapters(store, MemoryRouterStore(), engine, directory, NoHistory(), TwinArchiver(), clock, bus)
             live: set[str] = set()
             core = Core(adapters, group, live.__contains__)
             await core.start()

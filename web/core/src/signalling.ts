@@ -9,6 +9,9 @@
  * time. No ping for 5 s means a dead line, whatever TCP says; the browser's `offline` event puts the line in doubt at
  * once, and a ping takes the doubt away.
  *
+ * `moving` says that the node behind the line stops: the line is made anew at once, and the state stays online unless that
+ * takes longer than QUIET_MS.
+ *
  * `superseded` ends it until `start()` is called again: another tab or computer of the same person has the line.
  */
 import { every, type Clock, type ServerClock, type TimerId } from './clock';
@@ -42,6 +45,8 @@ export interface SignallingOptions<N extends Namespace> {
 
 const SILENCE_MS = 5000; // two pings are missing
 const SNAPSHOT_MS = 6000;
+const QUIET_MS = 2000; // a move to another node takes a fraction of a second and is nobody's business
+const SPREAD_MS = 200; // over which those who move at once come back
 const FIRST_RETRY_MS = 500; // drawn evenly from 0 to this: a thousand agents whose node died come back spread
 const LONGEST_RETRY_MS = 2500; // a killed node is back in 2 s: waiting for long after that would be our own doing
 const STALE_ROUNDS = 3; // snapshots older than the stream, one after the other: then the stream itself has shrunk
@@ -69,6 +74,8 @@ export class Signalling<N extends Namespace> {
   #socket: WireSocket | null = null;
   #attempt = 0;
   #retryTimer: TimerId;
+  /** Runs while the line moves to another node. */
+  #quietTimer: TimerId;
   #heardAt = 0;
   #catchingUp = false;
   /** The browser says that the network is gone, but the socket has not said so yet. */
@@ -105,6 +112,7 @@ export class Signalling<N extends Namespace> {
 
   /** Lets go of the line without ending: `start()` comes back. */
   pause(): void {
+    this.#loud();
     this.#close();
     this.#state.set({ name: 'connecting' });
   }
@@ -115,6 +123,7 @@ export class Signalling<N extends Namespace> {
 
   end(): void {
     this.#scope.end();
+    this.#loud();
     this.#close();
     this.#requests.end();
   }
@@ -157,6 +166,7 @@ export class Signalling<N extends Namespace> {
       if (this.#stream.last === null) this.#stream.rebase(sync.head);
       this.#stream.heard(sync.head);
       this.#attempt = 0;
+      this.#loud();
       this.#state.set({ name: 'online' });
       await this.#catchUp(socket);
     } catch {
@@ -212,12 +222,33 @@ export class Signalling<N extends Namespace> {
       return;
     }
     if (type === 'superseded') {
+      this.#loud();
       this.#close();
       this.#state.set({ name: 'superseded' });
       return;
     }
+    if (type === 'moving') {
+      this.#move();
+      return;
+    }
     this.#stream.receive(envelope);
     this.#mind();
+  }
+
+  #move(): void {
+    const { clock, random } = this.#options;
+    if (!this.online) return; // it reconnects already
+    this.#close();
+    this.#quietTimer = clock.after(QUIET_MS, () => {
+      this.#loud();
+      this.#reconnecting();
+    });
+    this.#retryTimer = clock.after(SPREAD_MS * (random ?? Math.random)(), () => this.#open());
+  }
+
+  #loud(): void {
+    this.#options.clock.cancel(this.#quietTimer);
+    this.#quietTimer = undefined;
   }
 
   #apply(batch: Wires[N]['envelope'][]): void {
@@ -263,6 +294,7 @@ export class Signalling<N extends Namespace> {
   #closed(code: string | null): void {
     this.#close();
     if (code !== null && !RETRIED_REFUSALS.has(code)) {
+      this.#loud();
       this.#state.set({ name: 'refused', code });
       return;
     }
@@ -272,6 +304,7 @@ export class Signalling<N extends Namespace> {
   }
 
   #reconnecting(): void {
+    if (this.#quietTimer !== undefined) return;
     const before = this.#state.get();
     if (before.name === 'reconnecting' || (before.name === 'connecting' && this.#attempt === 0)) return;
     this.#state.set({ name: 'reconnecting', since: this.#options.serverClock.now() });

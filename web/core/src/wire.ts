@@ -3,7 +3,7 @@
 export type AgentState = 'offline' | 'ready' | 'break' | 'ringing' | 'on_contact' | 'wrap_up' | 'missed';
 export type ChosenState = 'offline' | 'ready' | 'break';
 export type AgentPush =
-  AgentChanged | OfferMade | ContactChanged | LegAnswer | LegRefused | QueuesChanged | Superseded;
+  AgentChanged | OfferMade | ContactChanged | LegAnswer | LegRefused | QueuesChanged | Superseded | Moving;
 export type SegmentState = 'offered' | 'connecting' | 'talking' | 'held' | 'wrap_up' | 'done';
 export type RecordingState = 'off' | 'on' | 'paused' | 'failed';
 export type LegState = 'wanted' | 'opening' | 'up' | 'lost' | 'closed';
@@ -20,7 +20,7 @@ export type AgentMessage =
   | StreamFetchMessage
   | SyncMessage;
 export type CallState = 'queued' | 'connecting' | 'talking' | 'held' | 'ended';
-export type CustomerPush = CallChanged | LegAnswer | LegRefused | QueuePosition | Superseded;
+export type CustomerPush = CallChanged | LegAnswer | LegRefused | QueuePosition | Superseded | Moving;
 export type CustomerMessage =
   CallRequestMessage | CallHangUpMessage | LegOfferMessage | StreamFetchMessage | SyncMessage;
 
@@ -144,6 +144,7 @@ export interface LegRefused {
 export interface QueuesChanged {
   type: 'queues.changed';
   queues: QueueLine[];
+  paused: boolean;
 }
 export interface QueueLine {
   queue_id: string;
@@ -157,6 +158,12 @@ export interface QueueLine {
  */
 export interface Superseded {
   type: 'superseded';
+}
+/**
+ * Passing: this node is about to stop; connect anew at once, to whichever node answers. Nothing else changes.
+ */
+export interface Moving {
+  type: 'moving';
 }
 export interface SetStateMessage {
   v: 1;

@@ -45,6 +45,7 @@ const CUSTOMER_PUSHES: Record<CustomerPush['type'], true> = {
   'leg.refused': true,
   'queue.position': true,
   superseded: true,
+  moving: true,
 };
 const AGENT_PUSHES: Record<AgentPush['type'], true> = {
   'agent.changed': true,
@@ -54,6 +55,7 @@ const AGENT_PUSHES: Record<AgentPush['type'], true> = {
   'leg.refused': true,
   'queues.changed': true,
   superseded: true,
+  moving: true,
 };
 
 /** The pushes that this build understands; a newer server may send others. */

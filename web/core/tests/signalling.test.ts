@@ -224,6 +224,38 @@ describe('the line', () => {
     expect(signalling.state.get().name).toBe('online');
   });
 
+  it('moves to another node without a word, and keeps what was asked meanwhile', async () => {
+    const { signalling, server, clock, versions } = line();
+    const states: string[] = [];
+    signalling.start();
+    await settle();
+    signalling.state.subscribe((state) => states.push(state.name));
+    server.push(changed(1));
+    server.pass({ type: 'moving' });
+    const answered = signalling.send('call.hang_up', {});
+    server.push(changed(2), 'lost');
+    await clock.pass(500);
+    await answered;
+    expect(server.opened).toBe(2);
+    expect(versions()).toEqual([1, 2]);
+    expect(new Set(states)).toEqual(new Set(['online']));
+  });
+
+  it('says so when a move takes too long', async () => {
+    const { signalling, server, clock } = line();
+    signalling.start();
+    await settle();
+    server.refuse = 'draining';
+    server.pass({ type: 'moving' });
+    await clock.pass(1900);
+    expect(signalling.state.get().name).toBe('online');
+    await clock.pass(200);
+    expect(signalling.state.get().name).toBe('reconnecting');
+    server.refuse = null;
+    await clock.pass(3000);
+    expect(signalling.state.get().name).toBe('online');
+  });
+
   it('stops at a refusal that no retry changes, and retries the others', async () => {
     const { signalling, server, clock } = line();
     server.refuse = 'rate_limited';

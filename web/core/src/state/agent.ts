@@ -132,6 +132,7 @@ function pushed(state: DeskState, push: AgentPush, at: number): DeskState {
     case 'leg.answer': // the leg's own business
     case 'leg.refused':
     case 'superseded': // the line's
+    case 'moving':
       return state;
     default:
       return assertNever(push);

@@ -114,6 +114,7 @@ function pushed(state: CustomerState, push: CustomerPush): CustomerState {
     case 'leg.answer': // the leg's own business
     case 'leg.refused':
     case 'superseded': // the line's
+    case 'moving':
       return state;
     default:
       return assertNever(push);

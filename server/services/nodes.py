@@ -1,0 +1,139 @@
+"""This control node among the others: it beats once a second, and knows who else lives.
+
+No node leads. `mine` says who goes first at what any node may do, so that they don't all do it at once; whoever acts
+is guarded by the rows' versions, so two who both believe to be first do no harm.
+
+All nodes go by the database's clock (server/clock.py). When that clock has jumped since the others started, a node
+that starts takes the time from them: deadlines must mean the same on every node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from server.domain.rendezvous import owner
+from server.ids import new_id
+from server.services.ports import Clock, NodeRow, StepStore, StorageUnavailable
+
+log = structlog.get_logger()
+BEAT_S = 1.0
+LOOK_AGAIN_S = 1.5  # by then a node that lives has beaten again
+CLOCKS_APART_MS = 2_000
+ASK_TIME_EVERY = 10  # beats
+
+
+class FollowingClock(Clock, Protocol):
+    """A clock that can be told the time of another one."""
+
+    def stamp_ns(self) -> int:
+        """The steady clock, to take the time of a question with."""
+        ...
+
+    def tell(self, theirs_ms: int, asked_ns: int, *, outright: bool = False) -> None:
+        """Another clock showed `theirs_ms` between `asked_ns` and now. `outright`: take it at once."""
+        ...
+
+
+class Nodes:
+    """`name` is the node's own and stays over restarts; `node_id` is this life of it."""
+
+    def __init__(self, store: StepStore, clock: Clock, name: str, follow: FollowingClock | None = None) -> None:
+        """`follow`: the clock that is told the database's time; None where the two are one."""
+        self._node_id = new_id("nod")
+        self.name = name
+        self.draining = False
+        self._store = store
+        self._clock = clock
+        self._follow = follow
+        self._started_at = 0
+        self._living: tuple[str, ...] = (self._node_id,)
+        self._taking: tuple[str, ...] = (self._node_id,)
+
+    @property
+    def node_id(self) -> str:
+        return self._node_id
+
+    @property
+    def others_take(self) -> bool:
+        """Another node lives that does not drain."""
+        return any(node_id != self._node_id for node_id in self._taking)
+
+    @property
+    def living(self) -> Sequence[str]:
+        """The node ids that beat, this one included, as of this node's last beat."""
+        return self._living
+
+    def mine(self, key: str) -> bool:
+        """This node goes first at what concerns `key`. A node that drains leaves it to the others."""
+        return owner(key, self._taking) == self.node_id
+
+    async def start(self) -> None:
+        """Take the common time and join. Raises StorageUnavailable."""
+        await self._ask_time(outright=True)
+        await self._compare_clocks()
+        self._started_at = self._clock.now_ms()
+        await self._beat()
+
+    async def run(self) -> None:
+        """Beat for ever."""
+        beats = 0
+        while True:
+            await asyncio.sleep(BEAT_S)
+            beats += 1
+            try:
+                await self._beat()
+                if beats % ASK_TIME_EVERY == 0:
+                    await self._ask_time()
+            except StorageUnavailable as error:
+                log.warning("beat_missed", error=str(error))
+
+    async def drain(self) -> None:
+        """Let the others go first from now on."""
+        self.draining = True
+        await self._beat()
+
+    async def leave(self) -> None:
+        """The last word of this life; a node that can't say it is found dead."""
+        try:
+            await self._store.leave(self.node_id)
+        except StorageUnavailable as error:
+            log.warning("left_without_a_word", error=str(error))
+
+    async def _beat(self) -> None:
+        row = NodeRow(self.node_id, self.name, self._started_at, self._clock.now_ms(), self.draining)
+        rows = {other.node_id: other for other in await self._store.beat(row)} | {self.node_id: row}
+        known, self._living = set(self._living), tuple(sorted(rows))
+        self._taking = tuple(node_id for node_id in self._living if not rows[node_id].draining) or self._living
+        if known != set(self._living):
+            log.info("nodes_changed", node_id=self.node_id, living=len(self._living))
+
+    async def _ask_time(self, *, outright: bool = False) -> None:
+        if self._follow is not None:
+            asked_ns = self._follow.stamp_ns()
+            self._follow.tell(await self._store.time_ms(), asked_ns, outright=outright)
+
+    async def _compare_clocks(self) -> None:
+        """Take the time from nodes that live by another one than the database shows now."""
+        if self._follow is None:
+            return
+        before = {row.node_id: row.seen_at for row in await self._store.nodes() if self._apart(row)}
+        if not before:
+            return
+        await asyncio.sleep(LOOK_AGAIN_S)
+        asked_ns = self._follow.stamp_ns()
+        for row in await self._store.nodes():
+            if row.node_id in before and row.seen_at > before[row.node_id]:  # it beats: it lives by that time
+                log.error(
+                    "clock_jumped",
+                    apart_ms=row.seen_at - self._clock.now_ms(),
+                    remedy="the database's clock jumped; set it right (NTP), then restart the nodes one by one",
+                )
+                self._follow.tell(row.seen_at, asked_ns, outright=True)
+                return
+
+    def _apart(self, row: NodeRow) -> bool:
+        return row.name != self.name and abs(row.seen_at - self._clock.now_ms()) > CLOCKS_APART_MS
