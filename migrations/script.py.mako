@@ -12,6 +12,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
+phase = "pre"  # or "post": see server/storage/migrate.py
 
 
 def upgrade() -> None:

@@ -13,6 +13,7 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+phase = "pre"
 
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 TABLES = (

@@ -1,6 +1,6 @@
 """Tables that steps write: sessions and agents, their events, and what a step leaves to be done.
 
-Step-and-save uses hand-written statements (server/storage/steps.py); these definitions serve the migrations,
+Step-and-save uses hand-written statements (sqlite_steps.py, postgres_steps.py); these definitions serve the migrations,
 the reports' queries and the test that models and migrations agree. All times are UTC epoch milliseconds.
 """
 
@@ -12,6 +12,8 @@ from sqlmodel import SQLModel
 
 Json = sa.JSON().with_variant(JSONB(), "postgresql")
 metadata = SQLModel.metadata
+_SEEN = sa.text("live OR state IN ('ringing', 'on_contact', 'wrap_up')")  # or holds a contact
+_CONNECTED = sa.text("node_id IS NOT NULL")
 
 session = sa.Table(
     "session",
@@ -135,6 +137,8 @@ agent = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("body", Json, nullable=False),
+    sa.Column("live", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index("agent_seen", "user_id", sqlite_where=_SEEN, postgresql_where=_SEEN),
 )
 
 agent_event = sa.Table(
@@ -155,6 +159,9 @@ person = sa.Table(
     sa.Column("id", sa.Text, primary_key=True),  # a user id, or a session id for its customer
     sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("head", sa.BigInteger, nullable=False),
+    sa.Column("node_id", sa.Text),  # the newest tab: the control node that holds its socket,
+    sa.Column("tab_id", sa.Text),  # and the socket's id there; both null: no tab
+    sa.Index("person_by_node", "node_id", sqlite_where=_CONNECTED, postgresql_where=_CONNECTED),
 )
 
 stream_message = sa.Table(
@@ -166,4 +173,30 @@ stream_message = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.Column("body", Json, nullable=False),
     sa.Index("stream_message_by_time", "at"),
+)
+
+node = sa.Table(
+    "node",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # new with each start of a control node
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("started_at", sa.BigInteger, nullable=False),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sa.Column("draining", sa.Boolean, nullable=False),
+)
+
+order_lease = sa.Table(
+    "order_lease",
+    metadata,
+    sa.Column("session_id", sa.Text, primary_key=True),  # whose orders are being carried out
+    sa.Column("node_id", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
+    sa.Index("order_lease_by_node", "node_id"),
+)
+
+secret = sa.Table(
+    "secret",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),  # what all control nodes must share, such as a signing key
+    sa.Column("value", sa.LargeBinary, nullable=False),
 )

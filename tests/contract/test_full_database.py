@@ -14,7 +14,7 @@ import pytest
 from server.domain.media import MediaOrder, OpenLeg
 from server.services import dispatch
 from server.services.ports import OrderResult, OrderStamp, Push, Save, StorageUnavailable
-from server.storage.steps import SqliteSteps
+from server.storage.sqlite_steps import SqliteSteps
 from tests.contract.test_step_store import advanced, arrive
 from tests.helpers.world import World, create_schema, world
 

@@ -14,7 +14,7 @@ from server.domain.media import OpenLeg
 from server.domain.session import Session
 from server.domain.session_step import step
 from server.services.ports import AgentSave, Conflict, OutboxKey, OutboxRow, Push, Save, SessionSave, StepStore
-from server.storage.steps import SqliteSteps
+from server.storage.sqlite_steps import SqliteSteps
 from tests.helpers.world import create_schema
 
 RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True)

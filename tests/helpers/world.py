@@ -26,7 +26,7 @@ from server.services.ports import Archived, Connection, RecordingRef
 from server.services.tokens import CustomerToken
 from server.storage import admin_tables  # noqa: F401  # fills the metadata
 from server.storage.runtime_tables import metadata
-from server.storage.steps import SqliteSteps
+from server.storage.sqlite_steps import SqliteSteps
 
 TENANT = "default"
 SETTLE_S = 10.0

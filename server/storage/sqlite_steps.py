@@ -1,0 +1,350 @@
+"""Step and save on SQLite: hand-written statements, one transaction for everything that a step changes.
+
+One connection writes, under a lock (SQLite has one writer anyway, and waiting here is fairer than its busy
+handler); one reads. The guard is the row's version: an UPDATE that hits no row is a Conflict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiosqlite
+
+from server.domain.agent import Agent
+from server.domain.deadlines import Deadline
+from server.domain.session import Session
+from server.services.ports import (
+    NODE_DEAD_MS,
+    NODE_FORGOTTEN_MS,
+    Conflict,
+    Connection,
+    DueDeadline,
+    NodeRow,
+    OutboxKey,
+    OutboxRow,
+    PersonRow,
+    Push,
+    Save,
+    SeenAgent,
+    StorageUnavailable,
+    StreamMessage,
+    StreamPart,
+)
+from server.storage import codec
+from server.storage.step_rows import (
+    HOLDS_CONTACT,
+    STREAM_KEEP,
+    Row,
+    load_outbox_row,
+    order_keys,
+    push_body,
+    save_rows,
+    stream_part,
+)
+
+INSERT_SESSION = """
+INSERT INTO session (id, tenant, version, state, done, channel, entry_point_id, queue_id, customer_name,
+  worker_id, epoch, created_at, talk_started_at, ended_at, end_reason, body)
+VALUES (:id, :tenant, :version, :state, :done, :channel, :entry_point_id, :queue_id, :customer_name,
+  :worker_id, :epoch, :created_at, :talk_started_at, :ended_at, :end_reason, :body)"""
+UPDATE_SESSION = """
+UPDATE session SET version = :version, state = :state, done = :done, queue_id = :queue_id, worker_id = :worker_id,
+  epoch = :epoch, talk_started_at = :talk_started_at, ended_at = :ended_at, end_reason = :end_reason, body = :body
+WHERE id = :id AND version = :before"""
+INSERT_EVENT = """
+INSERT INTO session_event (session_id, version, tenant, at, type, body)
+VALUES (:session_id, :version, :tenant, :at, :type, :body)"""
+INSERT_ORDER = """
+INSERT INTO outbox (session_id, version, idx, tenant, worker_id, epoch, body, created_at)
+VALUES (:session_id, :version, :idx, :tenant, :worker_id, :epoch, :body, :created_at)"""
+UPSERT_SEGMENT = """
+INSERT INTO segment (id, tenant, session_id, number, agent_id, queue_id, state, offered_at, accepted_at,
+  talk_started_at, talk_ended_at, hold_ms, done_at, end_reason, disposition_id, notes)
+VALUES (:id, :tenant, :session_id, :number, :agent_id, :queue_id, :state, :offered_at, :accepted_at,
+  :talk_started_at, :talk_ended_at, :hold_ms, :done_at, :end_reason, :disposition_id, :notes)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, accepted_at = excluded.accepted_at,
+  talk_started_at = excluded.talk_started_at, talk_ended_at = excluded.talk_ended_at, hold_ms = excluded.hold_ms,
+  done_at = excluded.done_at, end_reason = excluded.end_reason, disposition_id = excluded.disposition_id,
+  notes = excluded.notes"""
+UPSERT_VISIT = """
+INSERT INTO queue_visit (id, tenant, session_id, queue_id, entered_at, ended_at, outcome)
+VALUES (:id, :tenant, :session_id, :queue_id, :entered_at, :ended_at, :outcome)
+ON CONFLICT (id) DO UPDATE SET ended_at = excluded.ended_at, outcome = excluded.outcome"""
+UPSERT_RECORDING = """
+INSERT INTO recording (id, tenant, session_id, segment_id, state, reason, started_at, ended_at, parts, duration_ms,
+  size_bytes, archive)
+VALUES (:id, :tenant, :session_id, :segment_id, :state, :reason, :started_at, :ended_at, :parts, :duration_ms,
+  :size_bytes, :archive)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, reason = excluded.reason, ended_at = excluded.ended_at,
+  parts = excluded.parts, duration_ms = excluded.duration_ms,
+  size_bytes = COALESCE(excluded.size_bytes, recording.size_bytes),
+  archive = COALESCE(excluded.archive, recording.archive)"""
+INSERT_AGENT = """
+INSERT INTO agent (user_id, tenant, version, state, live, body)
+VALUES (:user_id, :tenant, :version, :state, :live, :body)"""
+UPDATE_AGENT = """
+UPDATE agent SET version = :version, state = :state, live = :live, body = :body
+WHERE user_id = :user_id AND version = :before"""
+INSERT_AGENT_EVENT = """
+INSERT INTO agent_event (user_id, version, tenant, at, type, body)
+VALUES (:user_id, :version, :tenant, :at, :type, :body)"""
+DELETE_DEADLINE = "DELETE FROM deadline WHERE owner_id = :owner_id AND kind = :kind AND key = :key"
+UPSERT_DEADLINE = """
+INSERT INTO deadline (owner_id, kind, key, tenant, at) VALUES (:owner_id, :kind, :key, :tenant, :at)
+ON CONFLICT (owner_id, kind, key) DO UPDATE SET at = excluded.at"""
+NEXT_SEQ = """
+INSERT INTO person (id, tenant, head) VALUES (?, ?, 1)
+ON CONFLICT (id) DO UPDATE SET head = person.head + 1 RETURNING head"""
+INSERT_MESSAGE = "INSERT INTO stream_message (person_id, seq, tenant, at, body) VALUES (?, ?, ?, ?, ?)"
+DELETE_ORDER = "DELETE FROM outbox WHERE session_id = :session_id AND version = :version AND idx = :idx"
+SELECT_ORDERS = """
+SELECT session_id, version, idx, tenant, worker_id, epoch, body FROM outbox WHERE session_id = ?
+ORDER BY version, idx LIMIT ?"""
+TAKE_LEASE = """
+INSERT INTO order_lease (session_id, node_id, expires_at) VALUES (:session_id, :node_id, :until)
+ON CONFLICT (session_id) DO UPDATE SET node_id = excluded.node_id, expires_at = excluded.expires_at
+WHERE order_lease.node_id = excluded.node_id OR order_lease.expires_at <= :now
+  OR NOT EXISTS (SELECT 1 FROM node WHERE node.id = order_lease.node_id AND node.seen_at >= :alive)"""
+CONNECT = """
+INSERT INTO person (id, tenant, head, node_id, tab_id) VALUES (?, ?, 0, ?, ?)
+ON CONFLICT (id) DO UPDATE SET node_id = excluded.node_id, tab_id = excluded.tab_id RETURNING head"""
+DISCONNECT = "UPDATE person SET node_id = NULL, tab_id = NULL WHERE id = ? AND node_id = ? AND tab_id = ?"
+SEEN_AGENTS = f"""
+SELECT agent.body, person.node_id, person.tab_id FROM person JOIN agent ON agent.user_id = person.id
+WHERE person.node_id = :node_id
+UNION ALL
+SELECT agent.body, person.node_id, person.tab_id FROM agent LEFT JOIN person ON person.id = agent.user_id
+WHERE (agent.live OR agent.state IN {HOLDS_CONTACT}) AND (person.node_id IS NULL OR person.node_id <> :node_id)
+  AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = person.node_id AND node.seen_at >= :alive)"""
+UPSERT_NODE = """
+INSERT INTO node (id, name, started_at, seen_at, draining) VALUES (:id, :name, :started_at, :seen_at, :draining)
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, started_at = excluded.started_at, seen_at = excluded.seen_at,
+  draining = excluded.draining"""
+DELETE_GONE_NODES = """
+DELETE FROM node WHERE id <> :id AND (seen_at < :forgotten OR name = :name AND started_at <= :started_at)"""
+DELETE_FREE_LEASES = "DELETE FROM order_lease WHERE node_id NOT IN (SELECT id FROM node)"
+SELECT_NODES = "SELECT id, name, started_at, seen_at, draining FROM node WHERE seen_at >= ? ORDER BY id"
+
+
+class SqliteSteps:
+    """`StepStore` on SQLite through aiosqlite. Open with `await SqliteSteps.open(path)`, end with `close()`."""
+
+    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._lock = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, path: Path) -> SqliteSteps:
+        connections = []
+        for _ in range(2):
+            connection = await aiosqlite.connect(path, isolation_level=None)
+            for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "busy_timeout = 5000", "foreign_keys = ON"):
+                await connection.execute(f"PRAGMA {pragma}")
+            connections.append(connection)
+        return cls(*connections)
+
+    async def close(self) -> None:
+        await self._writer.close()
+        await self._reader.close()
+
+    # --- reading ---
+
+    async def session(self, session_id: str) -> Session | None:
+        rows = await self._all("SELECT body FROM session WHERE id = ?", (session_id,))
+        return codec.SESSION.validate_json(rows[0][0]) if rows else None
+
+    async def agent(self, user_id: str) -> Agent | None:
+        rows = await self._all("SELECT body FROM agent WHERE user_id = ?", (user_id,))
+        return codec.AGENT.validate_json(rows[0][0]) if rows else None
+
+    async def agents(self) -> Sequence[Agent]:
+        return [codec.AGENT.validate_json(row[0]) for row in await self._all("SELECT body FROM agent", ())]
+
+    async def open_sessions(self, *, worker_id: str | None = None) -> Sequence[Session]:
+        query = "SELECT body FROM session WHERE done = 0"
+        if worker_id is None:
+            rows = await self._all(f"{query} ORDER BY created_at, id", ())
+        else:
+            rows = await self._all(f"{query} AND worker_id = ? ORDER BY created_at, id", (worker_id,))
+        return [codec.SESSION.validate_json(row[0]) for row in rows]
+
+    async def outbox(self, session_id: str, limit: int = 16) -> Sequence[OutboxRow]:
+        return [load_outbox_row(*row) for row in await self._all(SELECT_ORDERS, (session_id, limit))]
+
+    async def outbox_sessions(self, before: int | None = None) -> Sequence[str]:
+        if before is None:
+            rows = await self._all("SELECT DISTINCT session_id FROM outbox", ())
+        else:
+            rows = await self._all("SELECT DISTINCT session_id FROM outbox WHERE created_at < ?", (before,))
+        return [row[0] for row in rows]
+
+    async def due(self, now: int, limit: int = 200) -> Sequence[DueDeadline]:
+        rows = await self._all(
+            "SELECT tenant, owner_id, kind, key, at FROM deadline WHERE at <= ? ORDER BY at LIMIT ?", (now, limit)
+        )
+        return [DueDeadline(tenant, owner, Deadline(kind, key, at)) for tenant, owner, kind, key, at in rows]
+
+    async def next_deadline(self) -> int | None:
+        rows = await self._all("SELECT MIN(at) FROM deadline", ())
+        return rows[0][0] if rows else None
+
+    async def stream(self, person_id: str, after: int, limit: int = STREAM_KEEP) -> StreamPart:
+        head_rows = await self._all("SELECT head FROM person WHERE id = ?", (person_id,))
+        head = head_rows[0][0] if head_rows else 0
+        rows = await self._all(
+            "SELECT seq, at, body FROM stream_message WHERE person_id = ? AND seq > ? AND seq <= ? "
+            "ORDER BY seq LIMIT ?",
+            (person_id, after, head, limit),
+        )
+        return stream_part(person_id, after, head, [(seq, at, body) for seq, at, body in rows])
+
+    async def persons(self, person_ids: Sequence[str]) -> Sequence[PersonRow]:
+        rows = await self._all(
+            "SELECT id, head, node_id, tab_id FROM person WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(person_ids)),),
+        )
+        return [PersonRow(person_id, head, _connection(*tab)) for person_id, head, *tab in rows]
+
+    async def seen_agents(self, node_id: str, now: int) -> Sequence[SeenAgent]:
+        rows = await self._all(SEEN_AGENTS, {"node_id": node_id, "alive": now - NODE_DEAD_MS})
+        return [SeenAgent(codec.AGENT.validate_json(body), _connection(*tab)) for body, *tab in rows]
+
+    async def nodes(self) -> Sequence[NodeRow]:
+        return [_node(*row) for row in await self._all(SELECT_NODES, (0,))]
+
+    async def time_ms(self) -> int:
+        return time.time_ns() // 1_000_000  # SQLite has no clock of its own
+
+    # --- writing ---
+
+    async def save(self, save: Save) -> tuple[StreamMessage, ...]:
+        rows = save_rows(save)
+        async with self._transaction():
+            await self._many(INSERT_SESSION, rows.new_sessions)
+            for row in rows.changed_sessions:
+                await self._guarded(UPDATE_SESSION, row, f"session {row['id']}")
+            await self._many(INSERT_AGENT, rows.new_agents)
+            for row in rows.changed_agents:
+                await self._guarded(UPDATE_AGENT, row, f"agent {row['user_id']}")
+            await self._many(INSERT_EVENT, rows.session_events)
+            await self._many(INSERT_AGENT_EVENT, rows.agent_events)
+            await self._many(INSERT_ORDER, rows.orders)
+            await self._many(UPSERT_SEGMENT, rows.segments)
+            await self._many(UPSERT_VISIT, rows.visits)
+            await self._many(UPSERT_RECORDING, rows.recordings)
+            await self._many(DELETE_DEADLINE, rows.dropped_deadlines)
+            await self._many(UPSERT_DEADLINE, rows.deadlines)
+            await self._many(DELETE_ORDER, rows.consumed)
+            return tuple([await self._push(push, save) for push in save.pushes])
+
+    async def drop_orders(self, keys: Sequence[OutboxKey]) -> None:
+        async with self._transaction():
+            await self._many(DELETE_ORDER, order_keys(keys))
+
+    async def lease_orders(
+        self, session_id: str, node_id: str, now: int, until: int, limit: int = 16
+    ) -> Sequence[OutboxRow] | None:
+        lease = {"session_id": session_id, "node_id": node_id, "now": now, "until": until, "alive": now - NODE_DEAD_MS}
+        async with self._transaction():
+            taken = await self._writer.execute(TAKE_LEASE, lease)
+            if taken.rowcount != 1:
+                return None
+            rows = await self._writer.execute_fetchall(SELECT_ORDERS, (session_id, limit))
+        return [load_outbox_row(*row) for row in rows]
+
+    async def end_lease(self, session_id: str, node_id: str) -> bool:
+        async with self._transaction():
+            await self._writer.execute(
+                "DELETE FROM order_lease WHERE session_id = ? AND node_id = ?", (session_id, node_id)
+            )
+            return bool(await self._writer.execute_fetchall(SELECT_ORDERS, (session_id, 1)))
+
+    async def connect(self, tenant: str, person_id: str, connection: Connection) -> int:
+        async with self._transaction():
+            rows = await self._writer.execute_fetchall(
+                CONNECT, (person_id, tenant, connection.node_id, connection.tab_id)
+            )
+            return int(next(iter(rows))[0])
+
+    async def disconnect(self, person_id: str, connection: Connection) -> bool:
+        async with self._transaction():
+            cursor = await self._writer.execute(DISCONNECT, (person_id, connection.node_id, connection.tab_id))
+            return cursor.rowcount == 1
+
+    async def beat(self, node: NodeRow) -> Sequence[NodeRow]:
+        row = {"id": node.node_id, "name": node.name, "started_at": node.started_at, "seen_at": node.seen_at,
+               "draining": node.draining, "forgotten": node.seen_at - NODE_FORGOTTEN_MS}  # fmt: skip
+        async with self._transaction():
+            await self._writer.execute(DELETE_GONE_NODES, row)
+            await self._writer.execute(UPSERT_NODE, row)
+            await self._writer.execute(DELETE_FREE_LEASES)
+            rows = await self._writer.execute_fetchall(SELECT_NODES, (node.seen_at - NODE_DEAD_MS,))
+        return [_node(*row) for row in rows]
+
+    async def leave(self, node_id: str) -> None:
+        async with self._transaction():
+            await self._writer.execute("DELETE FROM order_lease WHERE node_id = ?", (node_id,))
+            await self._writer.execute("DELETE FROM node WHERE id = ?", (node_id,))
+
+    async def prune_streams(self, before: int) -> int:
+        async with self._transaction():
+            cursor = await self._writer.execute("DELETE FROM stream_message WHERE at < ?", (before,))
+            return cursor.rowcount
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[None]:
+        async with self._lock:
+            try:
+                await self._writer.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                except BaseException:
+                    # Shielded: a cancelled caller must not leave the transaction open for the next one.
+                    if self._writer.in_transaction:  # a full disk makes SQLite roll back by itself
+                        await asyncio.shield(self._writer.execute("ROLLBACK"))
+                    raise
+                await self._writer.execute("COMMIT")
+            except sqlite3.IntegrityError as error:  # the same insert by another step: load again
+                raise Conflict(str(error)) from error
+            except sqlite3.OperationalError as error:
+                if self._writer.in_transaction:
+                    await asyncio.shield(self._writer.execute("ROLLBACK"))
+                raise StorageUnavailable(str(error)) from error
+
+    async def _guarded(self, statement: str, row: Row, what: str) -> None:
+        cursor = await self._writer.execute(statement, row)
+        if cursor.rowcount != 1:
+            raise Conflict(f"{what} is past version {row['before']}")
+
+    async def _push(self, push: Push, save: Save) -> StreamMessage:
+        cursor = await self._writer.execute(NEXT_SEQ, (push.person_id, save.tenant))
+        row = await cursor.fetchone()
+        assert row is not None
+        seq = int(row[0])
+        await self._writer.execute(INSERT_MESSAGE, (push.person_id, seq, save.tenant, save.now, push_body(push)))
+        return StreamMessage(push.person_id, seq, save.now, push.body)
+
+    async def _many(self, statement: str, rows: list[Row]) -> None:
+        if rows:
+            await self._writer.executemany(statement, rows)
+
+    async def _all(self, query: str, values: tuple[object, ...] | Row) -> list[sqlite3.Row]:
+        try:
+            return list(await self._reader.execute_fetchall(query, values))
+        except sqlite3.OperationalError as error:
+            raise StorageUnavailable(str(error)) from error
+
+
+def _connection(node_id: str | None, tab_id: str | None) -> Connection | None:
+    return None if node_id is None or tab_id is None else Connection(node_id, tab_id)
+
+
+def _node(node_id: str, name: str, started_at: int, seen_at: int, draining: int) -> NodeRow:
+    return NodeRow(node_id, name, started_at, seen_at, bool(draining))
