@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, settings
 
 from tests.helpers.fuzz import FUZZING, examples
+from tests.helpers.redis_server import shared_redis_server  # noqa: F401  # the fixture redis_server
 
 if FUZZING:
     settings.register_profile(

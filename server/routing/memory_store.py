@@ -36,7 +36,7 @@ class MemoryRouterStore:
     def __init__(self, dropped_kept: int = DROPPED_KEPT) -> None:
         self._dropped_kept = dropped_kept
         self._tenants: dict[str, _Tenant] = {}
-        self._start = 0  # numbers go on after a flush, so that an older mark lies before all of them
+        self._start = 1  # numbers go on after a flush: an older mark, and 0 always, lies before all of them
 
     async def put_waiting(self, tenant: str, session: WaitingSession) -> None:
         self._put(tenant, WAITING + session.session_id, session)
@@ -102,9 +102,6 @@ class MemoryRouterStore:
 
     async def ping(self) -> None:
         """It is always there."""
-
-    async def close(self) -> None:
-        """There is nothing to close."""
 
     def flush(self) -> None:
         """Lose everything, as Redis may."""

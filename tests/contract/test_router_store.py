@@ -1,124 +1,282 @@
-"""What every router store promises. The memory twin runs here; Redis joins by adding itself to `stores`."""
+"""What every router store promises: the memory twin and a real Redis, on the same tests and the same histories."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.domain.router_state import Claim, FreeAgent, WaitingSession
+from server.domain.router_state import Claim, FreeAgent, RouterState, WaitingSession
 from server.routing.memory_store import MemoryRouterStore
+from server.routing.redis_connection import connect_redis
+from server.routing.redis_store import RedisRouterStore
 from server.services.ports import RouterStore
 from tests.helpers.fuzz import examples
+from tests.helpers.redis_server import RedisServer
 
 T = "default"
-stores = pytest.mark.parametrize("make", [MemoryRouterStore])
-Make = Callable[[], RouterStore]
+KEPT = 2  # dropped entries that are remembered: few, so that forgetting is a part of the histories
 
 
-def waiting(number: int) -> WaitingSession:
-    return WaitingSession(f"ses_{number}", "que_1", (5, number, f"ses_{number}"))
+@dataclass(frozen=True)
+class Contract:
+    store: RouterStore
+    flush: Callable[[], None]
 
 
-async def filled(make: Make) -> RouterStore:
-    store = make()
+@asynccontextmanager
+async def redis_store(url: str, dropped_kept: int = KEPT) -> AsyncIterator[RedisRouterStore]:
+    redis = connect_redis(url)
+    try:
+        yield RedisRouterStore(redis, dropped_kept)
+    finally:
+        await redis.aclose()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def contract(request: pytest.FixtureRequest, redis_server: RedisServer) -> AsyncIterator[Contract]:
+    if request.param == "memory":
+        twin = MemoryRouterStore(KEPT)
+        yield Contract(twin, twin.flush)
+    else:
+        redis_server.flush()
+        async with redis_store(redis_server.url) as store:
+            yield Contract(store, redis_server.flush)
+
+
+@pytest.fixture
+def store(contract: Contract) -> RouterStore:
+    return contract.store
+
+
+def waiting(number: int, version: int = 0, *, held: bool = False) -> WaitingSession:
+    return WaitingSession(
+        f"ses_{number}", "que_1", (5, number, f"ses_{number}"), ((f"usr_{version}", number),), held, version
+    )
+
+
+def free(name: str, version: int = 0) -> FreeAgent:
+    return FreeAgent(f"usr_{name}", 1_700_000_000_000 + version, version)
+
+
+async def fill(store: RouterStore) -> None:
     for number in (2, 1):
         await store.put_waiting(T, waiting(number))
-    for name in ("a", "b"):
-        await store.put_free(T, FreeAgent(f"usr_{name}", 0))
-    return store
+    for name in ("b", "a"):
+        await store.put_free(T, free(name))
 
 
-@stores
-async def test_sessions_come_in_their_order(make: Make) -> None:
-    store = await filled(make)
-    assert [w.session_id for w in (await store.state(T, 0)).waiting] == ["ses_1", "ses_2"]
+def sessions(state: RouterState) -> list[tuple[str, int]]:
+    return [(w.session_id, w.version) for w in state.waiting]
 
 
-@stores
-async def test_a_claim_takes_both_until_it_ends(make: Make) -> None:
-    store = await filled(make)
-    assert await store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 0)
+async def test_entries_come_back_as_they_went_in_and_in_their_order(store: RouterStore) -> None:
+    await fill(store)
+    await store.put_waiting(T, waiting(3, held=True))
+    state = await store.state(T, 0)
+    assert state.waiting == (waiting(1), waiting(2), waiting(3, held=True))
+    assert state.free == (free("a"), free("b"))
+    assert state.claims == ()
+
+
+async def test_a_claim_takes_both_until_it_ends(store: RouterStore) -> None:
+    await fill(store)
+    first = Claim("ses_1", "usr_a", "r1", 100)
+    assert await store.claim(T, first, 0)
     assert not await store.claim(T, Claim("ses_1", "usr_b", "r2", 100), 0), "the session is claimed"
     assert not await store.claim(T, Claim("ses_2", "usr_a", "r3", 100), 0), "the agent is claimed"
-    assert await store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 0), "a repeated request gets its first answer"
-    assert await store.claim(T, Claim("ses_1", "usr_b", "r2", 200), 100), "its time is over"
-    await store.release(T, "r2")
-    await store.release(T, "r2")
+    assert (await store.state(T, 99)).claims == (first,)
+    assert (await store.state(T, 100)).claims == (), "its time is over"
+    assert await store.claim(T, Claim("ses_1", "usr_b", "r4", 200), 100)
+    await store.release(T, "r4")
+    await store.release(T, "r4")
     assert (await store.state(T, 100)).claims == ()
 
 
-@stores
-async def test_what_is_gone_can_not_be_claimed(make: Make) -> None:
-    store = await filled(make)
+async def test_a_repeated_request_gets_its_first_answer(store: RouterStore) -> None:
+    await fill(store)
+    yes, no = Claim("ses_1", "usr_a", "r1", 100), Claim("ses_1", "usr_b", "r2", 100)
+    assert await store.claim(T, yes, 0)
+    assert await store.claim(T, yes, 10)
+    assert not await store.claim(T, no, 10)
+    await store.release(T, "r1")
+    assert not await store.claim(T, no, 20), "it was refused, although it could be granted now"
+    assert await store.claim(T, yes, 20), "it was granted"
+    assert (await store.state(T, 20)).claims == (), "and a late repetition claims nothing"
+    assert not await store.claim(T, replace(yes, agent_id="usr_b"), 20), "the same id for another pair"
+    assert await store.claim(T, Claim("ses_1", "usr_a", "r1", 300), 100), "answers end with the claim"
+
+
+async def test_a_claim_that_is_over_is_not_made(store: RouterStore) -> None:
+    await fill(store)
+    assert not await store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 100)
+
+
+async def test_what_is_gone_or_held_can_not_be_claimed(store: RouterStore) -> None:
+    await fill(store)
     await store.drop_waiting(T, "ses_1", 0)
     await store.drop_free(T, "usr_a", 0)
+    await store.put_waiting(T, waiting(3, held=True))
     assert not await store.claim(T, Claim("ses_1", "usr_b", "r1", 100), 0)
     assert not await store.claim(T, Claim("ses_2", "usr_a", "r2", 100), 0)
+    assert not await store.claim(T, Claim("ses_3", "usr_b", "r3", 100), 0)
+    assert await store.claim(T, Claim("ses_2", "usr_b", "r4", 100), 0)
 
 
-@stores
-async def test_tenants_do_not_meet(make: Make) -> None:
-    store = await filled(make)
-    assert (await store.state("other", 0)).waiting == ()
+async def test_tenants_do_not_meet(store: RouterStore) -> None:
+    await fill(store)
+    await store.replace_all(T, await store.mark(T), [waiting(1)], [free("a")])
+    assert await store.state("other", 0) == RouterState((), (), (), built=False)
     assert not await store.claim("other", Claim("ses_1", "usr_a", "r1", 100), 0)
 
 
-@stores
-async def test_a_rebuild_replaces_all_and_keeps_claims(make: Make) -> None:
-    store = await filled(make)
+async def test_an_older_word_changes_nothing(store: RouterStore) -> None:
+    await store.put_waiting(T, waiting(1, 3))
+    await store.put_waiting(T, waiting(1, 2))
+    await store.drop_waiting(T, "ses_1", 2)
+    assert sessions(await store.state(T, 0)) == [("ses_1", 3)]
+    await store.drop_waiting(T, "ses_1", 4)
+    await store.put_waiting(T, waiting(1, 3))
+    assert sessions(await store.state(T, 0)) == [], "also after a drop"
+    await store.put_waiting(T, waiting(1, 5))
+    assert sessions(await store.state(T, 0)) == [("ses_1", 5)], "a newer one brings it back"
+    await store.drop_free(T, "usr_a", 7)
+    await store.put_free(T, free("a", 6))
+    assert (await store.state(T, 0)).free == (), "a drop of what was never there counts, too"
+
+
+async def test_only_so_many_dropped_entries_are_remembered(store: RouterStore) -> None:
+    for number in range(KEPT + 1):
+        await store.drop_waiting(T, f"ses_{number}", 5)
+    for number in range(KEPT + 1):
+        await store.put_waiting(T, waiting(number, 4))
+    assert sessions(await store.state(T, 0)) == [("ses_0", 4)], "the oldest is forgotten"
+
+
+async def test_a_rebuild_replaces_all_and_keeps_claims(store: RouterStore) -> None:
+    await fill(store)
+    assert not (await store.state(T, 0)).built
     assert await store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 0)
-    await store.replace_all(T, await store.mark(T), [waiting(1), waiting(3)], [FreeAgent("usr_a", 0)])
-    state = await store.state(T, 0)
-    assert [w.session_id for w in state.waiting] == ["ses_1", "ses_3"]
-    assert [c.request_id for c in state.claims] == ["r1"]
+    await store.replace_all(T, await store.mark(T), [waiting(3, 2), waiting(1, 1)], [free("c", 4)])
+    assert await store.state(T, 0) == RouterState(
+        (waiting(1, 1), waiting(3, 2)), (free("c", 4),), (Claim("ses_1", "usr_a", "r1", 100),), built=True
+    )
+    assert not await store.claim(T, Claim("ses_1", "usr_c", "r2", 100), 0), "the claim still holds"
 
 
-names = st.integers(0, 3)
-commands = st.lists(
-    st.one_of(
-        st.tuples(st.just("put"), names, names),
-        st.tuples(st.just("drop"), names, names),
-        st.tuples(st.just("free"), names, names),
-        st.tuples(st.just("gone"), names, names),
-        st.tuples(st.just("claim"), names, names),
-        st.tuples(st.just("release"), names, names),
-        st.tuples(st.just("time"), names, names),
-    ),
-    max_size=40,
-)
+async def test_a_rebuild_leaves_alone_what_changed_since_its_mark(store: RouterStore) -> None:
+    for number in (1, 2, 3):
+        await store.put_waiting(T, waiting(number, 1))
+    mark = await store.mark(T)
+    await store.put_waiting(T, waiting(1, 3))
+    await store.drop_waiting(T, "ses_2", 3)
+    await store.put_waiting(T, waiting(4, 1))
+    await store.replace_all(T, mark, [waiting(1, 2), waiting(2, 2), waiting(5, 2)], [])
+    assert sessions(await store.state(T, 0)) == [("ses_1", 3), ("ses_4", 1), ("ses_5", 2)], "3 is gone, 4 came"
 
 
-@stores
+async def test_an_older_rebuild_does_not_undo_a_newer_one(store: RouterStore) -> None:
+    await store.put_waiting(T, waiting(1, 1))
+    await store.put_waiting(T, waiting(2, 1))
+    older = await store.mark(T)
+    await store.put_waiting(T, waiting(3, 1))
+    newer = await store.mark(T)
+    await store.replace_all(T, newer, [waiting(1, 4), waiting(3, 1)], [])
+    await store.replace_all(T, older, [waiting(1, 2), waiting(2, 1)], [])
+    assert sessions(await store.state(T, 0)) == [("ses_1", 4), ("ses_3", 1)]
+
+
+async def test_a_flush_is_seen_and_mended(contract: Contract) -> None:
+    store = contract.store
+    await fill(store)
+    await store.replace_all(T, await store.mark(T), [waiting(1)], [free("a")])
+    await store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 0)
+    contract.flush()
+    assert await store.state(T, 0) == RouterState((), (), (), built=False)
+    await store.put_waiting(T, waiting(2))
+    assert not (await store.state(T, 0)).built, "words alone do not make an index whole"
+    await store.replace_all(T, await store.mark(T), [waiting(1), waiting(2)], [free("a")])
+    assert await store.state(T, 0) == RouterState((waiting(1), waiting(2)), (free("a"),), (), built=True)
+    assert await store.claim(T, Claim("ses_1", "usr_a", "r2", 100), 0)
+
+
+async def test_a_mark_from_before_a_flush_counts_as_the_beginning(contract: Contract) -> None:
+    store = contract.store
+    for number in range(10):
+        await store.put_waiting(T, waiting(number, 1))
+    mark = await store.mark(T)
+    contract.flush()
+    await store.put_waiting(T, waiting(1, 3))
+    await store.drop_waiting(T, "ses_2", 3)
+    await store.put_waiting(T, waiting(3, 1))
+    await store.replace_all(T, mark, [waiting(1, 2), waiting(2, 2), waiting(4, 2)], [])
+    assert sessions(await store.state(T, 0)) == [("ses_1", 3), ("ses_3", 1), ("ses_4", 2)]
+
+
+# --- the same random histories -------------------------------------------------------------------------
+
+Command = tuple[str, int, int, int]
+WHAT = ("put", "drop", "free", "gone", "claim", "claim", "release", "time", "mark", "replace", "replace")
+commands = st.tuples(st.sampled_from(WHAT), st.integers(0, 3), st.integers(0, 3), st.integers(0, 5))
+histories = st.lists(st.one_of(commands, commands, commands, st.just(("flush", 0, 0, 0))), max_size=60)
+
+
 @settings(max_examples=examples(100), deadline=None)
-@given(history=commands)
-def test_any_history_gives_each_session_and_agent_at_most_one_claim(
-    make: Make, history: list[tuple[str, int, int]]
-) -> None:
+@given(history=histories)
+def test_both_stores_answer_alike_on_any_history(redis_server: RedisServer, history: list[Command]) -> None:
     async def run() -> None:
-        store, now = make(), 0
-        for request, (what, x, y) in enumerate(history):
-            match what:
-                case "put":
-                    await store.put_waiting(T, waiting(x))
-                case "drop":
-                    await store.drop_waiting(T, f"ses_{x}", 0)
-                case "free":
-                    await store.put_free(T, FreeAgent(f"usr_{y}", now))
-                case "gone":
-                    await store.drop_free(T, f"usr_{y}", 0)
-                case "claim":
-                    await store.claim(T, Claim(f"ses_{x}", f"usr_{y}", f"r{request}", now + 50), now)
-                case "release":
-                    await store.release(T, f"r{x}")
-                case _:
-                    now += 30
-            claims = (await store.state(T, now)).claims
-            assert len({c.session_id for c in claims}) == len(claims)
-            assert len({c.agent_id for c in claims}) == len(claims)
-            assert all(c.expires_at > now for c in claims)
+        redis_server.flush()
+        twin = MemoryRouterStore(KEPT)
+        async with redis_store(redis_server.url) as real:
+            pair = (Played(twin, twin.flush), Played(real, redis_server.flush))
+            for step, command in enumerate(history):
+                answers = [await played.do(command) for played in pair]
+                assert answers[0] == answers[1], (step, command)
+                states = [await played.store.state(T, played.now) for played in pair]
+                assert states[0] == states[1], (step, command)
+                claims = states[0].claims
+                assert len({c.session_id for c in claims}) == len({c.agent_id for c in claims}) == len(claims)
 
     asyncio.run(run())
+
+
+class Played:
+    """One store that lives through a history. Marks are kept by their order: their values are each store's own."""
+
+    def __init__(self, store: RouterStore, flush: Callable[[], None]) -> None:
+        self.store, self.flush = store, flush
+        self.now = 1_700_000_000_000
+        self.marks = [0]
+
+    async def do(self, command: Command) -> bool | None:
+        what, x, y, z = command
+        store = self.store
+        match what:
+            case "put":
+                await store.put_waiting(T, waiting(x, z, held=y == 0))
+            case "drop":
+                await store.drop_waiting(T, f"ses_{x}", z)
+            case "free":
+                await store.put_free(T, free(str(x), z))
+            case "gone":
+                await store.drop_free(T, f"usr_{x}", z)
+            case "claim":
+                return await store.claim(T, Claim(f"ses_{x}", f"usr_{y}", f"r{z}", self.now + 20 * x), self.now)
+            case "release":
+                await store.release(T, f"r{z}")
+            case "time":
+                self.now += 10 * (z - 1)  # another node's clock may be a little behind
+            case "mark":
+                self.marks.append(await store.mark(T))
+            case "replace":
+                mark = self.marks[-1 - (x % len(self.marks))]
+                some = [waiting(n, z) for n in range(4) if n != y]
+                await store.replace_all(T, mark, some[:z], [free(str(n), z) for n in range(x)])
+            case "flush":
+                self.flush()
+        return None

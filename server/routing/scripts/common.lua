@@ -1,0 +1,70 @@
+-- Stands before every script. One tenant's index lies in seven keys with one hash tag, all passed in this order:
+--   META     hash  number: of the last word; built: '1' after the first rebuild
+--   ENTRIES  hash  entry's key -> its body as JSON, written by redis_store.py; keys begin with w: (waiting), f: (free)
+--   HEARD    hash  entry's key -> "version number" of the newest word about it, dropped entries too
+--   DROPPED  zset  keys of dropped entries by number
+--   CLAIMS   hash  request id -> [session, agent, expires_at], live ones
+--   ANSWERS  hash  request id -> [granted, session, agent], until the claim's end
+--   ENDS     zset  request ids by expires_at
+-- The rules are those of memory_store.py. Numbers fit doubles exactly: they are microseconds of this century.
+local META, ENTRIES, HEARD, DROPPED, CLAIMS, ANSWERS, ENDS = unpack(KEYS)
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- The number of the last word. It begins at the server's time in microseconds: after a flush it is beyond every older mark.
+local function current()
+  local number = redis.call('HGET', META, 'number')
+  if not number then
+    local time = redis.call('TIME')
+    number = text(time[1] * 1000000 + time[2])
+    redis.call('HSET', META, 'number', number)
+  end
+  return tonumber(number)
+end
+
+-- Version and number of the newest word about an entry; nil when nothing is known.
+local function heard(key)
+  local version, number = string.match(redis.call('HGET', HEARD, key) or '', '^(%d+) (%d+)$')
+  return tonumber(version), tonumber(number)
+end
+
+-- The newest word about an entry; if it was dropped, that is over.
+local function note(key, version, number)
+  redis.call('ZREM', DROPPED, key)
+  redis.call('HSET', HEARD, key, version .. ' ' .. text(number))
+end
+
+-- Number a word about an entry; nil when it is older than what is known, and changes nothing.
+local function hear(key, version)
+  local before = heard(key)
+  if before and tonumber(version) < before then
+    return nil
+  end
+  current()
+  local number = redis.call('HINCRBY', META, 'number', 1)
+  note(key, version, number)
+  return number
+end
+
+-- Forget the dropped entries of the lowest numbers beyond those that are kept.
+local function prune(kept)
+  local surplus = redis.call('ZCARD', DROPPED) - tonumber(kept)
+  if surplus > 0 then
+    for _, key in ipairs(redis.call('ZRANGE', DROPPED, 0, surplus - 1)) do
+      redis.call('HDEL', HEARD, key)
+    end
+    redis.call('ZREMRANGEBYRANK', DROPPED, 0, surplus - 1)
+  end
+end
+
+-- JSON that somebody else may have written: nil when it is none.
+local function decode(body)
+  local good, value = pcall(cjson.decode, body)
+  if good and type(value) == 'table' then
+    return value
+  end
+  return nil
+end
+

@@ -1,0 +1,2 @@
+-- Returns built, entries, claims: one consistent look.
+return {redis.call('HGET', META, 'built') or '', redis.call('HGETALL', ENTRIES), redis.call('HGETALL', CLAIMS)}
