@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.helpers.deployments import NAMES, Deployment, deployed
 from tests.helpers.fuzz import FUZZING, examples
+from tests.helpers.postgres import shared_postgres  # noqa: F401  # the fixture postgres
 from tests.helpers.redis_server import shared_redis_server  # noqa: F401  # the fixture redis_server
 
 if FUZZING:
@@ -12,3 +17,14 @@ if FUZZING:
         "fuzz", max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck)
     )
     settings.load_profile("fuzz")
+
+
+@pytest.fixture(params=NAMES)
+def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
+    """Runs the test once on each deployment (tests/helpers/deployments.py)."""
+    chosen = Deployment(request.param)
+    if request.param != "sqlite":
+        postgres, redis = request.getfixturevalue("postgres"), request.getfixturevalue("redis_server")
+        chosen = Deployment(request.param, postgres, redis)
+    with deployed(chosen):
+        yield chosen

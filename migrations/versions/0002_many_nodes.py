@@ -51,7 +51,7 @@ def upgrade() -> None:
     op.create_table(
         "secret",
         sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
 

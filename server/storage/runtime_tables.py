@@ -198,5 +198,5 @@ secret = sa.Table(
     "secret",
     metadata,
     sa.Column("name", sa.Text, primary_key=True),  # what all control nodes must share, such as a signing key
-    sa.Column("value", sa.LargeBinary, nullable=False),
+    sa.Column("value", sa.Text, nullable=False),  # hexadecimal
 )

@@ -18,7 +18,7 @@ async def shared_secret(engine: AsyncEngine, name: str, size_bytes: int) -> byte
     insert = postgresql_insert if engine.dialect.name == "postgresql" else sqlite_insert
     async with writing(engine).begin() as connection:
         # Of two nodes that make it at once the second does nothing, and reads what the first one made.
-        made = insert(secret).values(name=name, value=secrets.token_bytes(size_bytes)).on_conflict_do_nothing()
+        made = insert(secret).values(name=name, value=secrets.token_hex(size_bytes)).on_conflict_do_nothing()
         await connection.execute(made)
         found = await connection.execute(sa.select(secret.c.value).where(secret.c.name == name))
-        return bytes(found.scalar_one())
+        return bytes.fromhex(found.scalar_one())
