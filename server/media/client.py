@@ -1,6 +1,7 @@
-"""Drives the media workers of this machine over their UNIX sockets: the real `MediaEngine`.
+"""Drives media workers, of this machine over their UNIX sockets and of others over TLS: the real `MediaEngine`.
 
     engine = WorkersClient({"media-1": Path("/run/patchbay/media-1.sock")})
+    engine = WorkersClient({"media-a1": WorkerAddress.remote("wss://10.0.0.5:7443", token)})
     await engine.start(listener); …; await engine.stop()
 
 A broken connection is made again at once, then with a back-off of 50 ms to 1 s; orders under way are sent
@@ -20,6 +21,7 @@ import structlog
 from server.domain.media import MediaOrder, OpenLeg
 from server.media import worker_protocol as wire
 from server.media.client_link import WorkerLink
+from server.media.transport import WorkerAddress
 from server.services.ports import (
     MediaError,
     MediaListener,
@@ -35,10 +37,13 @@ RESTART_S = 1.0  # a link that failed waits so long: a lasting fault costs one l
 
 
 class WorkersClient:
-    """MediaEngine over UNIX sockets. `sockets`: worker id → path; a worker may come up later."""
+    """MediaEngine over sockets. `workers`: worker id → address, or a sibling's path; a worker may come up later."""
 
-    def __init__(self, sockets: Mapping[str, Path]) -> None:
-        self._links = {worker_id: WorkerLink(worker_id, path) for worker_id, path in sockets.items()}
+    def __init__(self, workers: Mapping[str, WorkerAddress | Path]) -> None:
+        self._links = {
+            worker_id: WorkerLink(worker_id, WorkerAddress.local(where) if isinstance(where, Path) else where)
+            for worker_id, where in workers.items()
+        }
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, listener: MediaListener) -> None:
@@ -65,6 +70,17 @@ class WorkersClient:
         """Workers that have said hello on their present connection, by id: none right after `start`."""
         infos = [link.info for link in self._links.values() if link.info is not None]
         return sorted(infos, key=lambda info: info.worker_id)
+
+    def gone(self, worker_id: str) -> bool:
+        """Its process is not running, for certain: its socket refuses connections."""
+        link = self._links.get(worker_id)
+        return link is not None and link.refused
+
+    def faults(self) -> Mapping[str, str]:
+        """Worker id → why it can't be used and what to do, for each that is not connected."""
+        return {
+            worker_id: link.fault or "no connection yet" for worker_id, link in self._links.items() if link.info is None
+        }
 
     async def order(self, worker_id: str, stamp: OrderStamp, order: MediaOrder) -> OrderResult:
         """Carry out one order. Raises MediaError, worker_timeout after ORDER_TIMEOUT_S."""

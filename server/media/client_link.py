@@ -1,23 +1,23 @@
 """One worker as a control node sees it: a connection that is made again, requests, and reports in order.
 
-Reports of one session reach the listener one after the other; sessions do not wait for each other.
-Acknowledgements are cumulative, so a report is acknowledged once it and all before it were taken. A report
-that the listener can't take is tried again with back-off; after POISON_TRIES it is logged and skipped, since
-one bad report must not hold up the worker's buffer for ever. While the database is away every report waits.
+Reports of one session reach the listener one after the other; sessions do not wait for each other. Each report is
+acknowledged by itself once it was taken; one that comes again (the worker gave it to another node meanwhile, or the
+connection broke) is acknowledged again, or is still under way. A report that the listener can't take is tried again
+with back-off; after POISON_TRIES it is logged and skipped, since one bad report must not hold up the worker's buffer
+for ever. While the database is away every report waits.
 
 A worker sends telemetry once a second on every connection. One that was up and of which nothing was heard for
-HUNG_S, over this connection or a new one, counts as lost like one that died; if it wakes up, it comes up again.
+HUNG_S, over this connection or a new one, counts as lost like one that died; if it wakes up, it comes up again. That it
+is silent here says nothing of other nodes: `refused` tells the process that is gone for certain.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -25,12 +25,12 @@ import structlog
 
 from server.domain.media import MediaReport
 from server.media import worker_protocol as wire
+from server.media.transport import CONNECT_TIMEOUT_S, WorkerAddress, WorkerMismatch, fault_of, is_gone
 from server.services.ports import MediaError, MediaListener, StorageUnavailable, WorkerInfo
 
 log = structlog.get_logger(__name__)
 
 ORDER_TIMEOUT_S = 5.0  # a set-up takes 10 ms; a worker that stalls so long is as good as gone
-CONNECT_TIMEOUT_S = 2.0
 HELLO_TIMEOUT_S = 2.0
 HEARTBEAT_S = 5.0
 HUNG_S = 10.0  # more than a full disk or a swapping machine takes; a caller would hang up soon after
@@ -38,7 +38,8 @@ WATCH_S = 0.5
 CLOSE_TIMEOUT_S = 0.5  # for the other side's goodbye
 BACKOFF_S = (0.05, 1.0)
 POISON_TRIES = 20
-_GONE = {errno.ENOENT, errno.ECONNREFUSED}
+TAKEN_KEPT = 10_000  # numbers of reports that were taken: as many as a worker keeps
+FAULT_LOG_S = 60.0
 
 
 class _Broken(Exception):
@@ -54,44 +55,46 @@ class _Report:
 
 
 class _Inbox:
-    """The reports of one incarnation: what was received, taken and acknowledged."""
+    """The reports of one incarnation: which are under way, and which were taken."""
 
     def __init__(self, incarnation: str) -> None:
         self.incarnation = incarnation
-        self.received = 0
-        self.acknowledged = 0
-        self._taken: set[int] = set()
+        self._pending: set[int] = set()
+        self._taken: OrderedDict[int, None] = OrderedDict()
 
     def accept(self, seq: int) -> bool:
-        """Whether a report is new. Numbers that were left out are gone for good: another node took them."""
-        if seq <= self.received:
+        """Whether a report is new."""
+        if seq in self._pending or seq in self._taken:
             return False
-        if self.received == 0:
-            self.acknowledged = seq - 1
-        else:
-            self._taken.update(range(self.received + 1, seq))
-        self.received = seq
+        self._pending.add(seq)
         return True
 
-    def taken(self, seq: int) -> int:
-        """Note that a report is safe; returns the number up to which all are."""
-        self._taken.add(seq)
-        while self.acknowledged + 1 in self._taken:
-            self.acknowledged += 1
-            self._taken.discard(self.acknowledged)
-        return self.acknowledged
+    def taken(self, seq: int) -> None:
+        """Note that a report is safe."""
+        self._pending.discard(seq)
+        self._taken[seq] = None
+        if len(self._taken) > TAKEN_KEPT:
+            self._taken.popitem(last=False)
+
+    def is_taken(self, seq: int) -> bool:
+        return seq in self._taken
 
 
 class WorkerLink:
-    """Keeps a connection to one worker. `info` is None while there is none."""
+    """Keeps a connection to one worker. `info` is None while there is none; `fault` says why there is none, in words
+    for the operator; `refused`: the process is not running, for certain."""
 
-    def __init__(self, worker_id: str, path: Path) -> None:
+    def __init__(self, worker_id: str, address: WorkerAddress) -> None:
         self.worker_id = worker_id
         self.info: WorkerInfo | None = None
-        self._path = path
+        self.fault: str | None = None
+        self.refused = False
+        self._address = address
+        self._fault_logged_at = 0.0
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._gone = False
         self._known: str | None = None  # the incarnation that the listener believes to be up
+        self._doubted: str | None = None  # the one that was given up because it is silent
         self._silent_s = 0.0  # since something came from it
         self._changed = asyncio.Event()
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -162,8 +165,7 @@ class WorkerLink:
         self._queues.clear()
         self._silent_s = 0.0
         wait_s = 0.0
-        connector = aiohttp.UnixConnector(path=str(self._path))
-        async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as self._tasks:
+        async with self._address.open() as http, asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self._notify())
             self._tasks.create_task(self._watch())
             while True:
@@ -171,19 +173,27 @@ class WorkerLink:
                 try:
                     await self._connected(http)
                     wait_s = 0.0
-                except (OSError, aiohttp.ClientError, TimeoutError) as error:
-                    if _errno(error) in _GONE:
-                        self._note_gone()
+                except (OSError, aiohttp.ClientError, TimeoutError, wire.ProtocolError, WorkerMismatch) as error:
+                    self._failed(error)
                     wait_s = min(BACKOFF_S[1], max(BACKOFF_S[0], wait_s * 2))
-                except wire.ProtocolError as error:
-                    log.error("worker_protocol_error", worker=self.worker_id, error=str(error))
-                    wait_s = BACKOFF_S[1]
+
+    def _failed(self, error: Exception) -> None:
+        """Note why there is no connection. A sibling that is not up yet, or again, is no news."""
+        if is_gone(error):
+            self._note_gone(refused=True)
+        fault, now = fault_of(error, self._address), asyncio.get_running_loop().time()
+        known, self.fault = self.fault, fault
+        if not self._address.is_remote and not isinstance(error, wire.ProtocolError | WorkerMismatch):
+            return
+        if fault != known or now - self._fault_logged_at >= FAULT_LOG_S:
+            self._fault_logged_at = now
+            log.warning("worker_unusable", worker=self.worker_id, fault=fault)
 
     async def _connected(self, http: aiohttp.ClientSession) -> None:
         """One connection, from hello to its end."""
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             socket = await http.ws_connect(
-                "http://worker" + wire.CONTROL_PATH,
+                self._address.url + wire.CONTROL_PATH,
                 heartbeat=HEARTBEAT_S,
                 timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
                 max_msg_size=wire.MAX_MESSAGE_BYTES,
@@ -196,7 +206,10 @@ class WorkerLink:
             kind, message = wire.decode(frame.data)
             if kind != "hello":
                 raise wire.ProtocolError(f"expected hello, got {kind}")
-            self._welcome(socket, wire.info_from_json(message))
+            info = wire.info_from_json(message)
+            if info.worker_id != self.worker_id:
+                raise WorkerMismatch(self.worker_id, info.worker_id)
+            self._welcome(socket, info)
             async for frame in socket:
                 if frame.type is not aiohttp.WSMsgType.TEXT:
                     break
@@ -207,12 +220,16 @@ class WorkerLink:
             await asyncio.shield(socket.close())
 
     def _welcome(self, socket: aiohttp.ClientWebSocketResponse, info: WorkerInfo) -> None:
+        if self._doubted is not None and self._doubted != info.incarnation:
+            self._known = self._doubted  # it was given up as silent: now it is gone for certain
+        self._doubted = None
         if self._known is not None and self._known != info.incarnation:
             self._note_down()
         if self._inbox.incarnation != info.incarnation:
             self._inbox = _Inbox(info.incarnation)
         self._known, self.info, self._gone, self._socket = info.incarnation, info, False, socket
         self._silent_s = 0.0
+        self.fault, self.refused = None, False
         self._wake()
         self._notice(lambda: self._listener.on_worker_up(info))
 
@@ -225,8 +242,10 @@ class WorkerLink:
                     answer.set_exception(_Broken())
             self._wake()
 
-    def _note_gone(self) -> None:
+    def _note_gone(self, *, refused: bool) -> None:
         self._gone = True
+        self.refused = refused
+        self._doubted = None if refused else self._known
         self._note_down()
         self._wake()
 
@@ -245,7 +264,8 @@ class WorkerLink:
                 continue
             log.error("worker_hangs", worker=self.worker_id, incarnation=self._known, silent_s=self._silent_s)
             socket = self._socket
-            self._note_gone()
+            self.fault = f"nothing was heard for {HUNG_S:g} s; look at the worker's machine and the network"
+            self._note_gone(refused=False)
             if socket is not None:
                 self._drop(socket)
                 await socket.close()  # ends `_connected`, which waits for a message
@@ -290,7 +310,8 @@ class WorkerLink:
     def _take(self, message: dict[str, Any]) -> None:
         seq = wire.field(message, "seq", int)
         if not self._inbox.accept(seq):
-            self._acknowledge(self._inbox)
+            if self._inbox.is_taken(seq):
+                self._acknowledge(self._inbox, seq)
             return
         report = _Report(
             seq,
@@ -319,12 +340,13 @@ class WorkerLink:
             )
             queue.popleft()
             inbox.taken(item.seq)
-            self._acknowledge(inbox)
+            self._acknowledge(inbox, item.seq)
         del self._queues[key]
 
-    def _acknowledge(self, inbox: _Inbox) -> None:
-        if inbox is self._inbox and self._socket is not None and inbox.acknowledged:
-            self._tasks.create_task(self._send(self._socket, wire.encode("ack", seq=inbox.acknowledged)))
+    def _acknowledge(self, inbox: _Inbox, seq: int) -> None:
+        """Without a connection it is left out: the report comes again on the next one."""
+        if inbox is self._inbox and self._socket is not None:
+            self._tasks.create_task(self._send(self._socket, wire.encode("ack", seq=seq)))
 
     async def _send(self, socket: aiohttp.ClientWebSocketResponse, message: str) -> None:
         try:
@@ -347,9 +369,3 @@ class WorkerLink:
             await asyncio.sleep(wait_s)
             wait_s = min(BACKOFF_S[1], wait_s * 2)
         log.error("listener_gave_up", worker=self.worker_id, what=what, tries=POISON_TRIES)
-
-
-def _errno(error: BaseException) -> int | None:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.errno
-    return error.errno if isinstance(error, OSError) else None

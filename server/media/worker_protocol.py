@@ -49,6 +49,7 @@ from server.services.ports import LegTelemetry, OrderStamp, WorkerInfo, WorkerLe
 
 VERSION = 1
 CONTROL_PATH = "/v1/control"
+INFO_PATH = "/v1/info"
 MAX_MESSAGE_BYTES = 1 << 20  # an SDP is at most 64 KiB; 400 legs of telemetry are about 80 KiB
 
 Json = dict[str, Any]
@@ -201,6 +202,10 @@ def report_from_json(body: Json) -> MediaReport:
 
 
 # --- facts about the worker ---------------------------------------------------------------------------
+
+
+def info_to_json(info: WorkerInfo) -> Json:
+    return asdict(info)
 
 
 def info_from_json(message: Json) -> WorkerInfo:

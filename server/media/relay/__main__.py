@@ -1,16 +1,24 @@
 """Start a media worker: `python -m server.media.relay --id media-1 --socket PATH --spool DIR`.
 
-One process a core. It lives as long as its parent and ends within 2 s of a SIGTERM, with its recordings
-finalised and its peers told (DTLS close_notify)."""
+One process a core. With --socket it is a sibling of the control node and lives as long as its parent. With --listen it
+serves control nodes of other machines, over TLS (plain on a loopback address only) and with the token that the
+environment holds as PATCHBAY_MEDIA_TOKEN.
+
+It ends within 2 s of a SIGTERM, with its recordings finalised and its peers told (DTLS close_notify). With --drain-s it
+first lets its calls move elsewhere: until it holds none, at most so long. A second signal ends that wait."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import ipaddress
+import os
 import signal
+import ssl
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import ifaddr
@@ -19,22 +27,39 @@ import uvloop
 
 from server import log as logs
 from server.media.relay.aiortc_seam import Binding
-from server.media.relay.control import ControlServer
+from server.media.relay.control import ControlServer, Listen
 from server.media.relay.udp_ports import PortRange
 from server.media.relay.worker import Worker, WorkerSettings
-from server.process import die_with_parent
+from server.process import EXIT_CONFIG, die_with_parent
 
 log = structlog.get_logger(__name__)
 
 DEFAULT_CAPACITY = 150  # legs; a recorded call between two browsers costs 8 to 12 ms of CPU a second
 GOODBYE_S = 0.7  # at most, for the last reports to be acknowledged
+TOKEN_ENV = "PATCHBAY_MEDIA_TOKEN"
+DRAIN_LOOK_S = 0.1
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSettings, Path]:
-    """The settings and the control socket's path. Exits with a message on a bad command line."""
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What the process is to do: carry sessions, listen for control nodes, and drain so long at its end."""
+
+    settings: WorkerSettings
+    listen: Listen
+    drain_s: float
+
+
+def parse_arguments(arguments: Sequence[str]) -> Running:
+    """Exits with a message on a bad command line."""
     parser = argparse.ArgumentParser(prog="python -m server.media.relay", description="A media worker.")
     parser.add_argument("--id", required=True, help="the worker's name, for example media-1")
-    parser.add_argument("--socket", required=True, type=Path, help="path of its UNIX control socket")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--socket", type=Path, help="path of its UNIX control socket")
+    where.add_argument("--listen", help=f"HOST:PORT for control nodes that show {TOKEN_ENV}")
+    parser.add_argument("--tls-cert", type=Path, help="with --listen: certificate chain, PEM")
+    parser.add_argument("--tls-key", type=Path, help="with --listen: private key, PEM")
+    parser.add_argument("--drain-s", type=float, default=0.0, help="let calls move elsewhere before the end; default 0")
     parser.add_argument("--spool", required=True, type=Path, help="folder for recordings in the making")
     parser.add_argument("--bind", default="", help="local IPv4 addresses to open media sockets on; default: all")
     parser.add_argument("--announce", default="", help="addresses that candidates show instead (NAT, containers)")
@@ -47,9 +72,29 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[WorkerSettings, Path]:
     try:
         bindings = make_bindings(_addresses(given.bind), _addresses(given.announce))
         settings = WorkerSettings(given.id, given.spool, bindings, PortRange.parse(given.ports), given.capacity)
+        listen = Listen(given.socket) if given.socket else _network(given.listen, given.tls_cert, given.tls_key)
     except ValueError as error:
         parser.error(str(error))
-    return settings, given.socket
+    return Running(settings, listen, given.drain_s)
+
+
+def _network(address: str, cert: Path | None, key: Path | None) -> Listen:
+    """Raises ValueError."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    token = os.environ.get(TOKEN_ENV, "")
+    if not token:
+        raise ValueError(f"--listen needs a token in {TOKEN_ENV}")
+    if cert is None:
+        if not ipaddress.ip_address(host).is_loopback:
+            raise ValueError(f"{host} is no loopback address: calls' keys cross the network there; give --tls-cert")
+        return Listen(host=host, port=int(port), token=token)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        tls.load_cert_chain(cert, key)
+    except (ssl.SSLError, OSError) as error:
+        raise ValueError(f"--tls-cert and --tls-key can't be used: {error}") from None
+    return Listen(host=host, port=int(port), token=token, tls=tls)
 
 
 def make_bindings(bind: Sequence[str], announce: Sequence[str]) -> tuple[Binding, ...]:
@@ -77,44 +122,81 @@ def _host_addresses() -> list[str]:
     return sorted(dict.fromkeys([*usable, "127.0.0.1"]), key=lambda ip: ipaddress.IPv4Address(ip).is_loopback)
 
 
-async def run(settings: WorkerSettings, path: Path) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    stop = asyncio.Event()
+async def run(running: Running) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    settings.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-    await _serve(settings, path, stop)
-    log.info("media_worker_stopped", worker=settings.worker_id)
+
+    def told() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, told)
+    running.settings.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+    worker_id = running.settings.worker_id
+    try:
+        await _serve(running, stop, hurry)
+    except _CannotListen as reason:
+        log.error("media_worker_failed", worker=worker_id, error=str(reason))
+        return EXIT_CONFIG
+    log.info("media_worker_stopped", worker=worker_id)
+    return 0
 
 
-async def _serve(settings: WorkerSettings, path: Path, stop: asyncio.Event) -> None:
+async def _serve(running: Running, stop: asyncio.Event, hurry: asyncio.Event) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
-            worker = Worker(settings, tasks)
+            worker = Worker(running.settings, tasks)
             worker.start()
             control = ControlServer(worker)
-            await control.serve(path)
-            log.info("media_worker_ready", worker=settings.worker_id, socket=str(path))
+            try:
+                await control.serve(running.listen)
+            except OSError as error:
+                raise _CannotListen(f"{running.listen} can't be listened on ({error}); free it") from None
+            log.info("media_worker_ready", worker=running.settings.worker_id, listens=str(running.listen))
             await stop.wait()
+            await _drain(worker, control, running.drain_s, hurry)
             worker.close()
             await control.drain(GOODBYE_S)  # the last reports, and the peers' goodbyes meanwhile
             await control.close()
-            path.unlink(missing_ok=True)
+            if running.listen.path is not None:
+                running.listen.path.unlink(missing_ok=True)
             raise _Stopped
     except* _Stopped:
         pass
+    except* _CannotListen as group:
+        raise group.exceptions[0] from None
+
+
+async def _drain(worker: Worker, control: ControlServer, drain_s: float, hurry: asyncio.Event) -> None:
+    """Let control nodes move the calls elsewhere, until none is left, the time is over or somebody is in a hurry."""
+    worker.draining = True
+    control.tell_load([])
+    if not drain_s or not worker.carries:
+        return
+    log.info("media_worker_drains", worker=worker.settings.worker_id, legs=len(worker.legs()), within_s=drain_s)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(drain_s):
+            while worker.carries and not hurry.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(DRAIN_LOOK_S):
+                        await hurry.wait()
 
 
 class _Stopped(Exception):
     """Ends the worker's task group."""
 
 
+class _CannotListen(Exception):
+    """The address is taken, or not this machine's."""
+
+
 def main() -> None:
-    die_with_parent()
-    settings, path = parse_arguments(sys.argv[1:])
+    if "--socket" in sys.argv:  # one that listens for other machines is nobody's child
+        die_with_parent()
+    running = parse_arguments(sys.argv[1:])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(settings, path))
+        raise SystemExit(runner.run(run(running)))
 
 
 if __name__ == "__main__":

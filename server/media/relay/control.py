@@ -1,22 +1,28 @@
 """The worker's control socket: JSON messages on WebSockets (server/media/worker_protocol.py).
 
-Served by aiohttp on a UNIX socket of mode 0600. Another machine's control node is to come in by the same
-handler on TLS with a token: nothing here depends on the transport."""
+Served by aiohttp on a UNIX socket of mode 0600, or for other machines on TLS with a token; nothing else here depends
+on the transport."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import ssl
+import time
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 from aiohttp import WSMsgType, web
 
+from server.ids import new_id
 from server.media import worker_protocol as wire
-from server.media.relay.worker import Report, Worker
+from server.media.relay.gate import TokenGate
+from server.media.relay.reports import Report
+from server.media.relay.worker import Worker
 from server.services.ports import LegTelemetry, MediaError
 
 log = structlog.get_logger(__name__)
@@ -25,10 +31,27 @@ SEND_QUEUE = 20_000  # messages; a control node that is further behind is cut of
 HEARTBEAT_S = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a worker waits for control nodes: a UNIX socket, or an address of the network with its token.
+
+    `tls` None: plain, on a loopback address only."""
+
+    path: Path | None = None
+    host: str = ""
+    port: int = 0
+    token: str = ""
+    tls: ssl.SSLContext | None = None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.path is not None else f"{self.host}:{self.port}"
+
+
 class _Connection:
     """One control node. Messages go through a bounded queue, so that a slow reader stalls nobody."""
 
     def __init__(self, socket: web.WebSocketResponse) -> None:
+        self.id = new_id("con")
         self.socket = socket
         self.queue: asyncio.Queue[str] = asyncio.Queue(SEND_QUEUE)
         self.overrun = asyncio.Event()
@@ -46,25 +69,29 @@ class _Connection:
 
 
 class ControlServer:
-    """Serves one worker to any number of control nodes; the newest gets reports and the legs' telemetry."""
+    """Serves one worker to any number of control nodes. reports.py tells who gets a report; the newest gets the legs'
+    telemetry."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._connections: list[_Connection] = []
         self._runner: web.AppRunner | None = None
-        worker.on_report = self._on_report
-        worker.on_telemetry = self._on_telemetry
+        worker.on_telemetry = self.tell_load
 
-    async def serve(self, path: Path) -> None:
-        """Listen on a UNIX socket that only this user may open."""
-        app = web.Application()
+    async def serve(self, listen: Listen) -> None:
+        """Begin to listen; a UNIX socket is one that only this user may open. Raises OSError."""
+        app = web.Application(middlewares=[TokenGate(listen.token).middleware()] if listen.path is None else ())
         app.router.add_get(wire.CONTROL_PATH, self._handle)
+        app.router.add_get(wire.INFO_PATH, self._info)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.2)
         await self._runner.setup()
-        path.unlink(missing_ok=True)
+        if listen.path is None:
+            await web.TCPSite(self._runner, listen.host, listen.port, ssl_context=listen.tls).start()
+            return
+        listen.path.unlink(missing_ok=True)
         mask = os.umask(0o177)
         try:
-            await web.UnixSite(self._runner, str(path)).start()
+            await web.UnixSite(self._runner, str(listen.path)).start()
         finally:
             os.umask(mask)
 
@@ -74,7 +101,7 @@ class ControlServer:
         if self._connections:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
-                    await self._worker.settled.wait()
+                    await self._worker.reports.settled.wait()
 
     async def close(self) -> None:
         for connection in list(self._connections):
@@ -86,19 +113,10 @@ class ControlServer:
         socket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=wire.MAX_MESSAGE_BYTES, compress=False)
         await socket.prepare(request)
         connection = _Connection(socket)
-        info = self._worker.info()
-        connection.send(
-            wire.encode(
-                "hello",
-                worker_id=info.worker_id,
-                incarnation=info.incarnation,
-                load=info.load,
-                capacity=info.capacity,
-                draining=info.draining,
-            )
-        )
+        connection.send(self._hello())
         self._connections.append(connection)
-        self._repeat_reports(connection)
+        reports = self._worker.reports
+        reports.connect(connection.id, lambda report: connection.send(_report(report)), time.monotonic())
         try:
             async with asyncio.TaskGroup() as tasks:
                 pump = tasks.create_task(connection.pump())
@@ -107,11 +125,15 @@ class ControlServer:
         except* (ConnectionError, wire.ProtocolError) as group:
             log.warning("control_connection_failed", errors=[str(error) for error in group.exceptions])
         finally:
-            newest = self._connections[-1] is connection
             self._connections.remove(connection)
-            if newest and self._connections:
-                self._repeat_reports(self._connections[-1])
+            reports.disconnect(connection.id, time.monotonic())
         return socket
+
+    def _hello(self) -> str:
+        return wire.encode("hello", **wire.info_to_json(self._worker.info()))
+
+    async def _info(self, request: web.Request) -> web.Response:
+        return web.Response(text=self._hello(), content_type="application/json")
 
     async def _read(self, connection: _Connection, tasks: asyncio.TaskGroup) -> None:
         async for frame in connection.socket:
@@ -119,7 +141,7 @@ class ControlServer:
                 break
             kind, message = wire.decode(frame.data)
             if kind == "ack":
-                self._worker.acknowledge(wire.field(message, "seq", int))
+                self._worker.reports.acknowledge(connection.id, wire.field(message, "seq", int), time.monotonic())
                 continue
             request_id = wire.field(message, "id", str)
             tasks.create_task(self._answer(connection, request_id, self._dispatch(kind, message)))
@@ -154,15 +176,7 @@ class ControlServer:
                 return {"ok": True, "sdp": None}
         raise wire.ProtocolError(f"unknown type {kind!r}")
 
-    def _repeat_reports(self, connection: _Connection) -> None:
-        for report in self._worker.unacknowledged:
-            connection.send(_report(report))
-
-    def _on_report(self, report: Report) -> None:
-        if self._connections:
-            self._connections[-1].send(_report(report))
-
-    def _on_telemetry(self, legs: list[LegTelemetry]) -> None:
+    def tell_load(self, legs: list[LegTelemetry]) -> None:
         """Every connection hears the load, and that this process lives; the newest the legs as well."""
         info = self._worker.info()
         for connection in self._connections:

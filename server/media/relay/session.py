@@ -150,6 +150,10 @@ class RelaySession:
 
     # --- recording ---
 
+    @property
+    def recording(self) -> bool:
+        return self._recorder is not None
+
     def _record(self, order: RecordingOrder | None) -> None:
         running = self._recorder
         if running is not None and (order is None or _key(order) != _key(running.order)):

@@ -1,9 +1,4 @@
-"""A media worker without its control socket: sessions, orders in, reports out, timers.
-
-Reports wait in a bounded buffer until a control node acknowledges them. When nobody does for so long that
-the buffer is full, the oldest is dropped and counted: a control node that comes back later learns the state
-from `list_legs` and from the capture files.
-"""
+"""A media worker without its control socket: sessions, orders in, reports out (see reports.py), timers."""
 
 from __future__ import annotations
 
@@ -11,7 +6,6 @@ import asyncio
 import re
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +19,13 @@ from server.media.relay.aiortc_seam import Binding, Identity
 from server.media.relay.leg import Network
 from server.media.relay.music import PACKET_S, Library
 from server.media.relay.orders import Ledger
+from server.media.relay.reports import ReportDesk
 from server.media.relay.session import RelaySession, Studio
 from server.media.relay.udp_ports import PortRange
 from server.services.ports import LegTelemetry, MediaError, OrderResult, OrderStamp, WorkerInfo, WorkerLeg
 
 log = structlog.get_logger(__name__)
 
-REPORTS_KEPT = 10_000
 TICK_S = 0.5  # time limits and flushes
 MUSIC_BEHIND_S = 0.2  # a stall longer than this is skipped, not caught up with a burst
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_@-][A-Za-z0-9_.:@-]{0,127}\Z")  # they become folder names
@@ -49,30 +43,15 @@ class WorkerSettings:
     opener: Opener = capture.open_file
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A numbered report. `seq` rises by one within an incarnation."""
-
-    seq: int
-    session_id: str
-    epoch: int
-    report: MediaReport
-
-
 class Worker:
-    """Carries out orders. `on_report` and `on_telemetry` are set by the control socket."""
+    """Carries out orders. `on_telemetry` is set by the control socket."""
 
     def __init__(self, settings: WorkerSettings, tasks: asyncio.TaskGroup) -> None:
         self.settings = settings
         self.incarnation = secrets.token_hex(8)
         self.draining = False
-        self.on_report: Callable[[Report], None] = lambda report: None
         self.on_telemetry: Callable[[list[LegTelemetry]], None] = lambda legs: None
-        self.unacknowledged: deque[Report] = deque()
-        self.settled = asyncio.Event()  # no report waits for its acknowledgement
-        self.settled.set()
-        self.dropped_reports = 0
-        self._seq = 0
+        self.reports = ReportDesk()
         self._ledger = Ledger()
         self._sessions: dict[str, RelaySession] = {}
         self._tasks = tasks
@@ -148,6 +127,11 @@ class Worker:
 
     # --- facts ---
 
+    @property
+    def carries(self) -> bool:
+        """A leg or a recording would be lost if the process ended now."""
+        return any(session.legs or session.recording for session in self._sessions.values())
+
     def info(self) -> WorkerInfo:
         # a leg counts by its sockets, and once without any: it may come back
         load = sum(max(1, len(leg.anchors)) for s in self._sessions.values() for leg in s.legs.values())
@@ -162,34 +146,18 @@ class Worker:
             for leg in session.legs.values()
         ]
 
-    # --- reports ---
-
     def _report(self, session_id: str, epoch: int, report: MediaReport) -> None:
-        self._seq += 1
-        numbered = Report(self._seq, session_id, epoch, report)
-        self.unacknowledged.append(numbered)
-        self.settled.clear()
-        if len(self.unacknowledged) > REPORTS_KEPT:
-            self.unacknowledged.popleft()
-            self.dropped_reports += 1
-            if self.dropped_reports == 1:
-                log.error("reports_dropped", kept=REPORTS_KEPT)
-        self.on_report(numbered)
-
-    def acknowledge(self, seq: int) -> None:
-        while self.unacknowledged and self.unacknowledged[0].seq <= seq:
-            self.unacknowledged.popleft()
-        if not self.unacknowledged:
-            self.settled.set()
+        self.reports.post(session_id, epoch, report, time.monotonic())
 
     # --- timers ---
 
     async def _watch(self) -> None:
-        """Time limits every half second; flushes and telemetry every second."""
+        """Time limits and stalled reports every half second; flushes and telemetry every second."""
         odd = False
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
+            self.reports.look(now)
             odd = not odd
             for session in list(self._sessions.values()):
                 try:
