@@ -251,7 +251,7 @@ async def test_why_the_line_is_refused_is_a_sentence(patchbay: System, tmp_path:
         await start_call(frame)
         await frame.get_by_test_id("queue-position").wait_for()
         await console.context.clear_cookies()
-        (patchbay.data_dir / "customer-token.key").unlink()
+        patchbay.forget_token_key()
         patchbay.kill("control")
         await expect(console.get_by_test_id("refused")).to_contain_text("You are logged out", timeout=20_000)
         await expect(frame.locator("body")).to_contain_text("This call is no longer valid", timeout=20_000)

@@ -7,7 +7,7 @@ from server.caller import Caller
 from server.clock import MonotonicClock
 from server.domain.directory import DEFAULT_TENANT
 from server.ids import new_id
-from server.services.tokens import CustomerTokens, load_or_create_key
+from server.services.tokens import CustomerTokens
 from tests.helpers.system import System
 
 
@@ -23,7 +23,7 @@ class Customer(Caller):
         return str(self.view["session_id"])
 
     async def ask_for_session(self) -> str:
-        tokens = CustomerTokens(load_or_create_key(self._patchbay.data_dir / "customer-token.key"), MonotonicClock())
+        tokens = CustomerTokens(self._patchbay.token_key(), MonotonicClock())
         entries = "SELECT id FROM entry_point WHERE key = ?"
         token, _ = tokens.issue(DEFAULT_TENANT, new_id("ses"), self._patchbay.rows(entries, self._key)[0][0])
         return token

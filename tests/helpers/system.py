@@ -1,4 +1,5 @@
-"""A whole Patchbay as its own processes, on a free port and an empty data folder, for tests and benchmarks."""
+"""A whole Patchbay as its own processes, on a free port and an empty data folder, for tests and benchmarks: on SQLite,
+or as the test's deployment says (tests/helpers/deployments.py)."""
 
 from __future__ import annotations
 
@@ -8,15 +9,18 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from server.services.tokens import KEY_BYTES
+from tests.helpers.database import Database, PostgresDatabase, SqliteFile
+from tests.helpers.deployments import CHOICE
 
 ROOT = Path(__file__).parents[2]
 START_S = 60.0
@@ -47,12 +51,27 @@ class System:
     data_dir: Path
     process: asyncio.subprocess.Process
     log: Path
+    database: Database
     environment: dict[str, str] = field(default_factory=dict)
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """What the database holds, read by this test and not by the product."""
-        with contextlib.closing(sqlite3.connect(self.data_dir / "patchbay.db", timeout=5)) as connection:
-            return connection.execute(query, values).fetchall()
+        return self.database.rows(query, *values)
+
+    def token_key(self) -> bytes:
+        """The key that signs customers' tokens."""
+        if isinstance(self.database, PostgresDatabase):
+            return bytes(self.rows("SELECT value FROM secret WHERE name = 'customer-token'")[0][0])
+        key = (self.data_dir / "customer-token.key").read_bytes()
+        assert len(key) == KEY_BYTES
+        return key
+
+    def forget_token_key(self) -> None:
+        """The nodes make another one at their next start."""
+        if isinstance(self.database, PostgresDatabase):
+            self.rows("DELETE FROM secret WHERE name = 'customer-token'")
+        else:
+            (self.data_dir / "customer-token.key").unlink()
 
     def session(self, session_id: str) -> dict[str, Any]:
         body: dict[str, Any] = json.loads(self.rows("SELECT body FROM session WHERE id = ?", session_id)[0][0])
@@ -126,22 +145,42 @@ async def system(
 ) -> AsyncIterator[System]:
     """Started, ready, and stopped afterwards. `settings` are PATCHBAY_* values by lower-case name; `module` is run in
     place of the product to have it misbehave; `wrapper` is a command that runs the rest of its arguments."""
+    chosen = CHOICE.now
+    database: Database = SqliteFile(folder / "data" / "patchbay.db")
+    if chosen.postgres is not None and chosen.redis is not None:
+        url = await chosen.postgres.database()
+        database = PostgresDatabase(url)
+        chosen.redis.flush()
+        settings |= {"database_url": url, "redis_url": chosen.redis.url}
+    if chosen.name == "cluster":
+        from tests.helpers.cluster import cluster  # it stands on this file
+
+        async with cluster(folder, database, workers=workers, module=module, **settings) as started:
+            yield started
+        return
     port = free_port()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PATCHBAY_")}
-    values = {
-        "port": str(port), "data_dir": str(folder / "data"), "demo_password": PASSWORD,
-        "media_workers": str(workers), "media_bind": "127.0.0.1", "log_json": "true",
-    }  # fmt: skip
-    environment |= {f"PATCHBAY_{name.upper()}": value for name, value in (values | settings).items()}
+    environment = clean_environment(
+        {
+            "port": str(port), "data_dir": str(folder / "data"), "demo_password": PASSWORD,
+            "media_workers": str(workers), "media_bind": "127.0.0.1", "log_json": "true",
+        }
+        | settings
+    )  # fmt: skip
     log = folder / "patchbay.log"
     with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             *wrapper, sys.executable, "-m", module, *arguments, cwd=ROOT, env=environment, stdout=output, stderr=output,
             stdin=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-    started = System(f"http://127.0.0.1:{port}", folder / "data", process, log, environment)
+    single = System(f"http://127.0.0.1:{port}", folder / "data", process, log, database, environment)
     try:
-        await started.ready()
-        yield started
+        await single.ready()
+        yield single
     finally:
-        await started.stop()
+        await single.stop()
+
+
+def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with these settings and no others."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PATCHBAY_")}
+    return environment | {f"PATCHBAY_{name.upper()}": value for name, value in settings.items()}

@@ -22,11 +22,16 @@ from server.ids import new_id
 from server.media.memory import MemoryEngine
 from server.routing.memory_bus import MemoryExchange
 from server.routing.memory_store import MemoryRouterStore
-from server.services.ports import Archived, Connection, RecordingRef
+from server.routing.redis_connection import connect_redis
+from server.routing.redis_store import RedisRouterStore
+from server.services.ports import Archived, Connection, RecordingRef, RouterStore, StepStore
 from server.services.tokens import CustomerToken
 from server.storage import admin_tables  # noqa: F401  # fills the metadata
 from server.storage.runtime_tables import metadata
+from server.storage.postgres_steps import PostgresSteps
 from server.storage.sqlite_steps import SqliteSteps
+from tests.helpers.database import Database, PostgresDatabase, SqliteFile
+from tests.helpers.deployments import CHOICE
 
 TENANT = "default"
 SETTLE_S = 10.0
@@ -108,11 +113,12 @@ class World:
     def __init__(
         self,
         core: Core,
-        store: SqliteSteps,
+        store: StepStore,
         engine: MemoryEngine,
         clock: ManualClock,
         directory: FixedDirectory,
         live: set[str],
+        database: Database,
     ) -> None:
         self.core = core
         self.store = store
@@ -120,6 +126,7 @@ class World:
         self.clock = clock
         self.directory = directory
         self.live = live
+        self.database = database
 
     # --- actors ---
 
@@ -218,7 +225,7 @@ class World:
         return owner.agent_id.removeprefix("usr_") if owner is not None else None
 
     async def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        return [tuple(row) for row in await self.store._all(query, values)]
+        return self.database.rows(query, *values)
 
     async def pushes(self, person_id: str) -> list[dict[str, Any]]:
         return [dict(m.body) for m in (await self.store.stream(person_id, 0)).messages]
@@ -253,24 +260,51 @@ def create_schema(path: Path) -> None:
     engine.dispose()
 
 
+@dataclass
+class Stores:
+    """What a world keeps its state in."""
+
+    steps: StepStore
+    router: RouterStore
+    database: Database
+
+
+@asynccontextmanager
+async def stores(folder: Path) -> AsyncIterator[Stores]:
+    """As the test's deployment says: SQLite and the router's twin, or PostgreSQL and Redis. What an earlier world left
+    in `folder` is there again."""
+    chosen = CHOICE.now
+    if chosen.postgres is None or chosen.redis is None:
+        path = folder / "patchbay.db"
+        if not path.exists():
+            create_schema(path)
+        sqlite = await SqliteSteps.open(path)
+        try:
+            yield Stores(sqlite, MemoryRouterStore(), SqliteFile(path))
+        finally:
+            await sqlite.close()
+        return
+    note = folder / "database-url"
+    if not note.exists():
+        note.write_text(await chosen.postgres.database())
+        chosen.redis.flush()
+    url = note.read_text()
+    postgres, redis = await PostgresSteps.open(url), connect_redis(chosen.redis.url)
+    try:
+        yield Stores(postgres, RedisRouterStore(redis), PostgresDatabase(url))
+    finally:
+        await postgres.close()
+        await redis.aclose()
+
+
 @asynccontextmanager
 async def world(folder: Path, workers: Sequence[str] = ("media-1", "media-2")) -> AsyncIterator[World]:
-    """A fresh world over an empty database in `folder`, or the one that an earlier world left there."""
-    path = folder / "patchbay.db"
-    if not path.exists():
-        create_schema(path)
-    store = await SqliteSteps.open(path)
+    """A fresh world over empty stores in `folder`, or the ones that an earlier world left there."""
     clock, engine, directory = ManualClock(), MemoryEngine(workers), demo_directory()
-    try:
-        async with asyncio.TaskGroup() as group:
-            bus = MemoryExchange().bus()
-            adapters = Adapters(store, MemoryRouterStore(), engine, directory, NoHistory(), TwinArchiver(), clock, bus)
-            live: set[str] = set()
-            core = Core(adapters, group, live.__contains__)
-            await core.start()
-            yield World(core, store, engine, clock, directory, live)
-            await engine.stop()
-            for task in group._tasks:
-                task.cancel()
-    finally:
-        await store.close()
+    async with stores(folder) as kept, asyncio.TaskGroup() as group:
+        bus = MemoryExchange().bus()
+        adapters = Adapters(kept.steps, kept.router, engine, directory, NoHistory(), TwinArchiver(), clock, bus)
+        live: set[str] = set()
+        core = Core(adapters, group, live.__contains__)
+        await core.start()
+        yield World(core, kept.steps, engine, clock, directory, live, kept.database)

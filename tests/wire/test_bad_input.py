@@ -103,7 +103,7 @@ class Line:
 class Served:
     def __init__(self, patchbay: System) -> None:
         self.url, self.patchbay = patchbay.url, patchbay
-        self.tokens = CustomerTokens((patchbay.data_dir / "customer-token.key").read_bytes(), MonotonicClock())
+        self.tokens = CustomerTokens(patchbay.token_key(), MonotonicClock())
         ((self._entry, self._tenant),) = patchbay.rows("SELECT id, tenant FROM entry_point ORDER BY name LIMIT 1")
 
     async def line(self, socket: RawSocket) -> Line:

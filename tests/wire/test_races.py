@@ -4,8 +4,6 @@ books balance."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -187,8 +185,7 @@ async def test_two_agents_accept_at_the_deadline(tmp_path: Path) -> None:
 
 async def ring_quickly(patchbay: System) -> None:
     """RING_TIMEOUT_S, below what the form of a queue takes: the rounds are many."""
-    with contextlib.closing(sqlite3.connect(patchbay.data_dir / "patchbay.db", timeout=5)) as connection, connection:
-        connection.execute("UPDATE queue SET ring_timeout_s = ?", (RING_TIMEOUT_S,))
+    patchbay.rows("UPDATE queue SET ring_timeout_s = ?", RING_TIMEOUT_S)
     await change_queue(patchbay, service_level_s=30)  # any change at all: the server reads its set-up again
 
 

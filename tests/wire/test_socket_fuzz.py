@@ -43,8 +43,7 @@ class Served:
 
     def __init__(self, patchbay: System, healthy: list[RawSocket]) -> None:
         self.url, self.patchbay, self._healthy = patchbay.url, patchbay, itertools.cycle(healthy)
-        key = (patchbay.data_dir / "customer-token.key").read_bytes()
-        self.tokens = CustomerTokens(key, MonotonicClock())
+        self.tokens = CustomerTokens(patchbay.token_key(), MonotonicClock())
         ((self._entry, self._tenant),) = patchbay.rows("SELECT id, tenant FROM entry_point LIMIT 1")
 
     def token(self) -> str:
