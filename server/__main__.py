@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="run the control node and the media workers, until Ctrl-C")
     serve.add_argument("--demo", action="store_true", help="seed the demo first, and print its logins")
-    serve.add_argument("--role", choices=("all", "control"), default="all", help="one part only (default: all)")
+    serve.add_argument("--role", choices=("all", "control", "media"), default="all", help="one part only")
     serve.add_argument("--run-dir", type=Path, help="with --role: the folder of the workers' sockets")
     serve.set_defaults(run=cli.serve)
 

@@ -47,7 +47,7 @@ from server.storage.history import StoredHistory
 from server.storage.postgres_steps import PostgresSteps
 from server.storage.secrets import shared_secret
 from server.storage.sqlite_steps import SqliteSteps
-from server.supervisor import spool_dir, worker_ids, worker_socket
+from server.supervisor import spool_dir, worker_addresses
 
 STATIC_DIR = Path(__file__).parent / "static"
 PASSWORD_THREADS = 2  # argon2id takes a core for 50 ms; more threads would starve the loop
@@ -109,7 +109,7 @@ async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[Contr
     """A control node with everything behind it running."""
     registry = CollectorRegistry()
     async with _stores(config) as stores:
-        engine = WorkersClient({worker_id: worker_socket(sockets_dir, worker_id) for worker_id in worker_ids(config)})
+        engine = WorkersClient(worker_addresses(config, sockets_dir))
         adapters = Adapters(
             store=stores.steps,
             router_store=stores.router,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import os
 import shutil
 import socket
 import sys
@@ -13,13 +14,14 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from server import app, serving, supervisor
 from server.clock import MonotonicClock
 from server.config import Config
 from server.domain.administration import EntryPointRecord
 from server.domain.directory import DEFAULT_TENANT, Role
+from server.media import transport
 from server.process import EXIT_CONFIG
 from server.services.admin import AdminService, ChangeLog
 from server.services.passwords import Passwords
@@ -33,6 +35,7 @@ from server.storage.engine import create_engine
 if TYPE_CHECKING:
     from server.caller import Caller
 
+CA_REMEDY = "give a file of PEM certificates, those of the authority that signed the workers'"
 FREE_DISK_BYTES = 1 << 30  # a day of one busy agent's calls is about 100 MB
 
 
@@ -46,6 +49,12 @@ class CommandFailed(Exception):
 
 async def serve(config: Config, given: argparse.Namespace) -> int:
     """Run everything, or one part."""
+    if given.role == "media":
+        _become_worker(config)
+    try:
+        supervisor.worker_addresses(config, config.data_dir)
+    except OSError as error:
+        raise CommandFailed(f"PATCHBAY_MEDIA_CA can't be used ({error}); {CA_REMEDY}", EXIT_CONFIG) from None
     if given.role == "control":
         folder = given.run_dir or supervisor.run_dir(config)[0]
         reasons: list[str] = []
@@ -66,6 +75,16 @@ async def serve(config: Config, given: argparse.Namespace) -> int:
     print("starting …", flush=True)
     arguments = ["--config", str(given.config)] if given.config else []
     return await supervisor.serve(config, [*arguments, "serve"])
+
+
+def _become_worker(config: Config) -> NoReturn:
+    """This process goes on as the media worker. Raises CommandFailed."""
+    try:
+        serving.tls_context(config)
+        command, environment = supervisor.lone_worker(config)
+    except (serving.CannotStart, ValueError) as reason:
+        raise CommandFailed(str(reason), EXIT_CONFIG) from None
+    os.execve(command[0], command, os.environ | environment)
 
 
 def _leaves(group: BaseExceptionGroup[Exception]) -> list[BaseException]:
@@ -180,6 +199,7 @@ async def _findings(config: Config) -> list[Finding]:
     found.append(_data_dir(config))
     found.append(await _database(config))
     found.append(_port(config))
+    found += await _workers(config)
     free = shutil.disk_usage(config.data_dir).free
     small = f"{free >> 20} MiB free" if free < FREE_DISK_BYTES else None
     found.append(("disk", small, "free some space: recordings stop when the disk is full"))
@@ -208,6 +228,19 @@ async def _database(config: Config) -> Finding:
     except Exception as error:
         return "database", f"{type(error).__name__}: {error}", "check PATCHBAY_DATABASE_URL and the file's permissions"
     return "database", None, ""
+
+
+async def _workers(config: Config) -> list[Finding]:
+    """The media workers of other machines, each asked under its name."""
+    if not config.media_urls:
+        return []
+    try:
+        addresses = supervisor.worker_addresses(config, config.data_dir)
+    except OSError as error:
+        return [("media workers", f"PATCHBAY_MEDIA_CA can't be used ({error})", CA_REMEDY)]
+    faults = await asyncio.gather(*(transport.probe(name, address) for name, address in addresses.items()))
+    remedy = "until then calls go to the other workers, if there are any"
+    return [(f"media worker {name}", fault, remedy) for name, fault in zip(addresses, faults, strict=True)]
 
 
 def _port(config: Config) -> Finding:

@@ -235,10 +235,19 @@ def _media_urls(value: object) -> tuple[tuple[str, str], ...]:
             raise _Wrong(f"{part!r} is not name=URL", remedy)
         if parts.scheme not in ("ws", "wss") or not parts.hostname or port is None:
             raise _Wrong(f"{part!r} has no wss:// address with a port", remedy)
+        if parts.scheme == "ws" and not _is_loopback(parts.hostname):
+            raise _Wrong(f"{part!r} would send the token and calls' keys in plain text", "Use wss://")
         if name.strip() in found:
             raise _Wrong(f"{name.strip()!r} is there twice", "Give each worker a name of its own")
         found[name.strip()] = f"{parts.scheme}://{parts.netloc}"
     return tuple(found.items())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _listen(value: object) -> tuple[str, int]:

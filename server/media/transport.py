@@ -15,6 +15,7 @@ import aiohttp
 
 from server.media import worker_protocol as wire
 
+TOKEN_ENV = "PATCHBAY_MEDIA_TOKEN"  # where a worker that is started finds it: never on a command line
 CONNECT_TIMEOUT_S = 2.0
 PROBE_TIMEOUT_S = 3.0
 GONE = frozenset({errno.ENOENT, errno.ECONNREFUSED})  # nobody listens there: the process is not running

@@ -30,13 +30,13 @@ from server.media.relay.aiortc_seam import Binding
 from server.media.relay.control import ControlServer, Listen
 from server.media.relay.udp_ports import PortRange
 from server.media.relay.worker import Worker, WorkerSettings
+from server.media.transport import TOKEN_ENV
 from server.process import EXIT_CONFIG, die_with_parent
 
 log = structlog.get_logger(__name__)
 
 DEFAULT_CAPACITY = 150  # legs; a recorded call between two browsers costs 8 to 12 ms of CPU a second
 GOODBYE_S = 0.7  # at most, for the last reports to be acknowledged
-TOKEN_ENV = "PATCHBAY_MEDIA_TOKEN"
 DRAIN_LOOK_S = 0.1
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
