@@ -41,6 +41,7 @@ from server.storage.step_rows import (
     HOLDS_CONTACT,
     STREAM_KEEP,
     Row,
+    connection_of,
     load_outbox_row,
     order_keys,
     push_body,
@@ -210,11 +211,11 @@ class SqliteSteps:
             "SELECT id, head, node_id, tab_id FROM person WHERE id IN (SELECT value FROM json_each(?))",
             (json.dumps(list(person_ids)),),
         )
-        return [PersonRow(person_id, head, _connection(*tab)) for person_id, head, *tab in rows]
+        return [PersonRow(person_id, head, connection_of(*tab)) for person_id, head, *tab in rows]
 
     async def seen_agents(self, node_id: str, now: int) -> Sequence[SeenAgent]:
         rows = await self._all(SEEN_AGENTS, {"node_id": node_id, "alive": now - NODE_DEAD_MS})
-        return [SeenAgent(codec.AGENT.validate_json(body), _connection(*tab)) for body, *tab in rows]
+        return [SeenAgent(codec.AGENT.validate_json(body), connection_of(*tab)) for body, *tab in rows]
 
     async def nodes(self) -> Sequence[NodeRow]:
         return [_node(*row) for row in await self._all(SELECT_NODES, (0,))]
@@ -340,10 +341,6 @@ class SqliteSteps:
             return list(await self._reader.execute_fetchall(query, values))
         except sqlite3.OperationalError as error:
             raise StorageUnavailable(str(error)) from error
-
-
-def _connection(node_id: str | None, tab_id: str | None) -> Connection | None:
-    return None if node_id is None or tab_id is None else Connection(node_id, tab_id)
 
 
 def _node(node_id: str, name: str, started_at: int, seen_at: int, draining: int) -> NodeRow:

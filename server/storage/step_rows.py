@@ -15,19 +15,30 @@ from server.domain.deadlines import Deadline, deadlines
 from server.domain.recording import Recording, RecordingState
 from server.domain.segment import Segment
 from server.domain.session import Session
-from server.services.ports import AgentSave, OutboxKey, OutboxRow, Push, Save, SessionSave, StreamMessage, StreamPart
+from server.services.ports import (
+    AgentSave,
+    Connection,
+    OutboxKey,
+    OutboxRow,
+    Push,
+    Save,
+    SessionSave,
+    StreamMessage,
+    StreamPart,
+)
 from server.storage import codec
 
 STREAM_KEEP = 500  # messages fetched at most in one answer; older ones are pruned by age
 # The states that an agent shows while a contact is held: `server.domain.agent.AgentState` derives them so.
 HOLDS_CONTACT = "('ringing', 'on_contact', 'wrap_up')"
 
+JSON_COLUMNS = frozenset({"body", "archive"})
 Row = dict[str, Any]
 T = TypeVar("T")
 _SHOWN_STATE = {RecordingState.CLOSING: RecordingState.ARCHIVING}
 
 
-@dataclass(slots=True)
+@dataclass
 class SaveRows:
     """A save without its pushes. In `changed_…` rows `before` is the version that must still be there."""
 
@@ -77,6 +88,10 @@ def stream_part(person_id: str, after: int, head: int, messages: list[tuple[int,
     return StreamPart(
         head, False, tuple(StreamMessage(person_id, seq, at, json.loads(body)) for seq, at, body in messages)
     )
+
+
+def connection_of(node_id: str | None, tab_id: str | None) -> Connection | None:
+    return None if node_id is None or tab_id is None else Connection(node_id, tab_id)
 
 
 def _add_session(rows: SaveRows, save: SessionSave, now: int) -> None:

@@ -1,33 +1,66 @@
-"""What every step store promises: all or nothing, versions, streams without gaps, orders and deadlines in order."""
+"""What every step store promises: all or nothing, versions, streams without gaps, orders and deadlines in order, and
+what nodes know of each other."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from server.domain import agent as ag
 from server.domain import events as ev
-from server.domain.agent import AgentCreated, step_agent
+from server.domain.agent import Agent, AgentEvent, step_agent
 from server.domain.media import OpenLeg
 from server.domain.session import Session
 from server.domain.session_step import step
-from server.services.ports import AgentSave, Conflict, OutboxKey, OutboxRow, Push, Save, SessionSave, StepStore
+from server.services.ports import (
+    NODE_DEAD_MS,
+    NODE_FORGOTTEN_MS,
+    AgentSave,
+    Conflict,
+    Connection,
+    NodeRow,
+    OutboxKey,
+    OutboxRow,
+    PersonRow,
+    Push,
+    Save,
+    SeenAgent,
+    SessionSave,
+    StepStore,
+)
+from server.storage.migrate import upgrade
+from server.storage.postgres_steps import PostgresSteps
 from server.storage.sqlite_steps import SqliteSteps
-from tests.helpers.world import create_schema
+from tests.helpers.postgres import PostgresServer
 
 RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True)
 ARRIVED = ev.CallArrived("ses_1", "default", "ept_1", RULES, ev.Customer("李伟", context={"order": "42"}), "media-1")
 OFFERED = ev.LegOffered("leg_1_0", 1, "v=0 secret-sdp")
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteSteps]:
-    create_schema(tmp_path / "test.db")
-    opened = await SqliteSteps.open(tmp_path / "test.db")
+Store = SqliteSteps | PostgresSteps
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    opened: Store
+    if request.param == "sqlite":
+        await upgrade(f"sqlite+aiosqlite:///{tmp_path / 'test.db'}")
+        opened = await SqliteSteps.open(tmp_path / "test.db")
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        opened = await PostgresSteps.open(await server.database())
     yield opened
     await opened.close()
+
+
+async def rows_of(store: Store, query: str) -> list[tuple[object, ...]]:
+    found = await store._all(query, ()) if isinstance(store, SqliteSteps) else await store._all(query)
+    return [tuple(row) for row in found]
 
 
 def arrive() -> tuple[Session, Save]:
@@ -44,7 +77,7 @@ async def advanced(store: StepStore) -> Session:
     return after
 
 
-async def test_what_was_saved_is_loaded(store: SqliteSteps) -> None:
+async def test_what_was_saved_is_loaded(store: Store) -> None:
     after = await advanced(store)
     assert await store.session("ses_1") == after
     assert await store.session("ses_2") is None
@@ -53,14 +86,14 @@ async def test_what_was_saved_is_loaded(store: SqliteSteps) -> None:
     assert list(await store.open_sessions(worker_id="media-9")) == []
 
 
-async def test_an_sdp_is_not_in_the_event_log(store: SqliteSteps) -> None:
+async def test_an_sdp_is_not_in_the_event_log(store: Store) -> None:
     await advanced(store)
-    rows = await store._all("SELECT type, body FROM session_event ORDER BY version", ())
+    rows = await rows_of(store, "SELECT type, body FROM session_event ORDER BY version")
     assert [row[0] for row in rows] == ["CallArrived", "LegOffered"]
-    assert "secret-sdp" not in rows[1][1]
+    assert "secret-sdp" not in str(rows[1][1])
 
 
-async def test_an_older_version_conflicts_and_leaves_nothing(store: SqliteSteps) -> None:
+async def test_an_older_version_conflicts_and_leaves_nothing(store: Store) -> None:
     after = await advanced(store)
     stale = replace(after, version=after.version)
     save = SessionSave(replace(after, version=1), stale, (), ())
@@ -69,15 +102,15 @@ async def test_an_older_version_conflicts_and_leaves_nothing(store: SqliteSteps)
     assert (await store.stream("usr_1", 0)).head == 0, "nothing of the save is there"
 
 
-async def test_the_same_insert_twice_conflicts(store: SqliteSteps) -> None:
+async def test_the_same_insert_twice_conflicts(store: Store) -> None:
     _, save = arrive()
     await store.save(save)
     with pytest.raises(Conflict):
         await store.save(save)
 
 
-async def test_an_agent_that_moved_on_undoes_the_session_too(store: SqliteSteps) -> None:
-    created = AgentCreated("usr_1", "default")
+async def test_an_agent_that_moved_on_undoes_the_session_too(store: Store) -> None:
+    created = ag.AgentCreated("usr_1", "default")
     agent = step_agent(None, created, 1)
     await store.save(Save("default", 1, agents=(AgentSave(None, agent, ((1, created),)),)))
     _, save = arrive()
@@ -87,7 +120,7 @@ async def test_an_agent_that_moved_on_undoes_the_session_too(store: SqliteSteps)
     assert await store.session("ses_1") is None
 
 
-async def test_orders_come_in_sequence_and_go_when_consumed(store: SqliteSteps) -> None:
+async def test_orders_come_in_sequence_and_go_when_consumed(store: Store) -> None:
     after = await advanced(store)
     (row,) = await store.outbox("ses_1")
     assert row.order == OpenLeg("leg_1_0", 1, "v=0")
@@ -98,7 +131,7 @@ async def test_orders_come_in_sequence_and_go_when_consumed(store: SqliteSteps) 
     assert list(await store.outbox("ses_1")) == []
 
 
-async def test_deadlines_follow_the_state(store: SqliteSteps) -> None:
+async def test_deadlines_follow_the_state(store: Store) -> None:
     first, save = arrive()
     await store.save(save)
     assert await store.next_deadline() == 31_000
@@ -108,7 +141,7 @@ async def test_deadlines_follow_the_state(store: SqliteSteps) -> None:
     assert [d.deadline.kind for d in await store.due(10**9)] == ["customer_grace"]
 
 
-async def test_streams_have_no_gaps_and_tell_what_is_missing(store: SqliteSteps) -> None:
+async def test_streams_have_no_gaps_and_tell_what_is_missing(store: Store) -> None:
     for number in range(3):
         saved = await store.save(
             Save("default", number, pushes=(Push("usr_1", {"n": number}), Push("usr_2", {"n": number})))

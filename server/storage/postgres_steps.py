@@ -1,0 +1,299 @@
+"""Step and save on PostgreSQL, through asyncpg without anything in between: a step is one statement and one round trip.
+
+Connections come from a small pool; one that broke is replaced when the next one is wanted, so the pool mends itself
+when PostgreSQL comes back. Nothing waits for long: what can't be done within some seconds is StorageUnavailable. A save
+that ends so may have happened; who steps on loads again.
+
+The pool's connections plan for few rows reached by key (PLANNING): a plan that was made while the tables were empty is
+kept, and must not read whole tables once they are full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import asyncpg
+from pydantic_core import to_json
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
+from sqlalchemy.engine import make_url
+
+from server.domain.agent import Agent
+from server.domain.deadlines import Deadline
+from server.domain.session import Session
+from server.services.ports import (
+    NODE_DEAD_MS,
+    NODE_FORGOTTEN_MS,
+    Conflict,
+    Connection,
+    DueDeadline,
+    NodeRow,
+    OutboxKey,
+    OutboxRow,
+    PersonRow,
+    Push,
+    Save,
+    SeenAgent,
+    StorageUnavailable,
+    StreamMessage,
+    StreamPart,
+)
+from server.storage import codec
+from server.storage import postgres_statements as sql
+from server.storage.step_rows import (
+    JSON_COLUMNS,
+    STREAM_KEEP,
+    Row,
+    connection_of,
+    load_outbox_row,
+    order_keys,
+    push_body,
+    save_rows,
+    stream_part,
+)
+
+POOL_SIZE = 8  # a step holds a connection for about a millisecond
+CONNECT_S = 3.0
+STATEMENT_S = 5.0  # the longest that one may run or wait for a row, here and on the server
+POOL_WAIT_S = 5.0
+CLOSE_S = 2.0  # for statements that still run
+PRUNE_ROWS = 5_000  # in one statement, well within its time
+PLANNING = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+_NUL = "\\u0000"  # as JSON writes it
+# An escape when an even number of backslashes precedes it.
+_NUL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+_STATEMENT_MS = str(round(STATEMENT_S * 1000))
+# What says that the database is away, full, or not for us, rather than that a statement is wrong.
+_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shut down, crashed, starting, or the statement ran for too long
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, after a fail-over
+    asyncpg.LockNotAvailableError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.InternalClientError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
+_LOST = (
+    asyncpg.DivisionByZeroError,  # the guard of SAVE
+    asyncpg.UniqueViolationError,
+    asyncpg.TransactionRollbackError,  # a deadlock, or a serialization failure
+)
+
+
+class PostgresSteps:
+    """`StepStore` on PostgreSQL. Open with `await PostgresSteps.open(url)`, end with `close()`."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(cls, url: str, *, pool_size: int = POOL_SIZE) -> PostgresSteps:
+        """`url` as in PATCHBAY_DATABASE_URL. Raises StorageUnavailable."""
+        # SQLAlchemy reads the URL here as for the other tables, so that both take the same options.
+        _, arguments = dialect().create_connect_args(make_url(url))  # type: ignore[no-untyped-call]  # of a dialect
+        settings = {"application_name": "patchbay", "statement_timeout": _STATEMENT_MS, "lock_timeout": _STATEMENT_MS}
+        try:
+            pool = await asyncpg.create_pool(
+                **arguments,
+                min_size=1,
+                max_size=pool_size,
+                timeout=CONNECT_S,
+                command_timeout=STATEMENT_S,
+                max_cached_statement_lifetime=0,  # for as long as the connection lives
+                reset=_keep,
+                server_settings=PLANNING | settings,
+            )
+        except _AWAY as error:
+            raise _unavailable(error) from error
+        return cls(pool)
+
+    async def close(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    # --- reading ---
+
+    async def session(self, session_id: str) -> Session | None:
+        rows = await self._all(sql.SESSION, session_id)
+        return codec.SESSION.validate_json(rows[0][0]) if rows else None
+
+    async def agent(self, user_id: str) -> Agent | None:
+        rows = await self._all(sql.AGENT, user_id)
+        return codec.AGENT.validate_json(rows[0][0]) if rows else None
+
+    async def agents(self) -> Sequence[Agent]:
+        return [codec.AGENT.validate_json(row[0]) for row in await self._all(sql.AGENTS)]
+
+    async def open_sessions(self, *, worker_id: str | None = None) -> Sequence[Session]:
+        return [codec.SESSION.validate_json(row[0]) for row in await self._all(sql.OPEN_SESSIONS, worker_id)]
+
+    async def outbox(self, session_id: str, limit: int = 16) -> Sequence[OutboxRow]:
+        return [load_outbox_row(*row) for row in await self._all(sql.ORDERS, session_id, limit)]
+
+    async def outbox_sessions(self, before: int | None = None) -> Sequence[str]:
+        return [row[0] for row in await self._all(sql.ORDER_SESSIONS, before)]
+
+    async def due(self, now: int, limit: int = 200) -> Sequence[DueDeadline]:
+        rows = await self._all(sql.DUE, now, limit)
+        return [DueDeadline(tenant, owner, Deadline(kind, key, at)) for tenant, owner, kind, key, at in rows]
+
+    async def next_deadline(self) -> int | None:
+        at: int | None = (await self._all(sql.NEXT_DEADLINE))[0][0]
+        return at
+
+    async def stream(self, person_id: str, after: int, limit: int = STREAM_KEEP) -> StreamPart:
+        rows = await self._all(sql.STREAM, person_id, after, limit)
+        messages = [(seq, at, body) for _, seq, at, body in rows if seq is not None]
+        return stream_part(person_id, after, rows[0][0] if rows else 0, messages)
+
+    async def persons(self, person_ids: Sequence[str]) -> Sequence[PersonRow]:
+        rows = await self._all(sql.PERSONS, list(person_ids))
+        return [PersonRow(person_id, head, connection_of(*tab)) for person_id, head, *tab in rows]
+
+    async def seen_agents(self, node_id: str, now: int) -> Sequence[SeenAgent]:
+        rows = await self._all(sql.SEEN_AGENTS, node_id, now - NODE_DEAD_MS)
+        return [SeenAgent(codec.AGENT.validate_json(body), connection_of(*tab)) for body, *tab in rows]
+
+    async def nodes(self) -> Sequence[NodeRow]:
+        return [NodeRow(*row) for row in await self._all(sql.NODES)]
+
+    async def time_ms(self) -> int:
+        now: int = (await self._all(sql.TIME_MS))[0][0]
+        return now
+
+    # --- writing ---
+
+    async def save(self, save: Save) -> tuple[StreamMessage, ...]:
+        pushes = _push_rows(save.pushes)
+        persons = [{"id": name, "pushes": count} for name, count in Counter(p.person_id for p in save.pushes).items()]
+        document = _json({**vars(save_rows(save)), "pushes": pushes, "persons": persons})
+        try:
+            heads = dict(await self._fetch(sql.SAVE, document, save.tenant, save.now))
+        except _LOST as error:
+            raise Conflict(str(error)) from error
+        except _AWAY as error:
+            raise _unavailable(error) from error
+        return tuple(
+            StreamMessage(push.person_id, heads[push.person_id] - row["later"], save.now, push.body)
+            for push, row in zip(save.pushes, pushes, strict=True)
+        )
+
+    async def drop_orders(self, keys: Sequence[OutboxKey]) -> None:
+        await self._all(sql.DROP_ORDERS, _json({"orders": order_keys(keys)}))
+
+    async def lease_orders(
+        self, session_id: str, node_id: str, now: int, until: int, limit: int = 16
+    ) -> Sequence[OutboxRow] | None:
+        rows = await self._all(sql.LEASE_ORDERS, session_id, node_id, now, until, now - NODE_DEAD_MS, limit)
+        if not rows:
+            return None
+        return [load_outbox_row(*row) for row in rows if row[0] is not None]
+
+    async def end_lease(self, session_id: str, node_id: str) -> bool:
+        await self._all(sql.END_LEASE, session_id, node_id)
+        # A statement of its own: it must see what was saved until the lease was given up.
+        left: bool = (await self._all(sql.HAS_ORDERS, session_id))[0][0]
+        return left
+
+    async def prune_streams(self, before: int) -> int:
+        pruned = 0
+        while True:
+            removed: int = (await self._all(sql.PRUNE_STREAMS, before, PRUNE_ROWS))[0][0]
+            pruned += removed
+            if removed < PRUNE_ROWS:
+                return pruned
+
+    async def connect(self, tenant: str, person_id: str, connection: Connection) -> int:
+        rows = await self._all(sql.CONNECT, person_id, tenant, connection.node_id, connection.tab_id)
+        head: int = rows[0][0]
+        return head
+
+    async def disconnect(self, person_id: str, connection: Connection) -> bool:
+        return bool(await self._all(sql.DISCONNECT, person_id, connection.node_id, connection.tab_id))
+
+    async def beat(self, node: NodeRow) -> Sequence[NodeRow]:
+        others = await self._all(
+            sql.BEAT,
+            node.node_id,
+            node.name,
+            node.started_at,
+            node.seen_at,
+            node.draining,
+            node.seen_at - NODE_FORGOTTEN_MS,
+            node.seen_at - NODE_DEAD_MS,
+        )
+        return sorted([node, *(NodeRow(*row) for row in others)], key=lambda row: row.node_id)
+
+    async def leave(self, node_id: str) -> None:
+        await self._all(sql.LEAVE, node_id)
+
+    # --- statements ---
+
+    async def _all(self, statement: str, *values: object) -> list[Any]:
+        try:
+            return await self._fetch(statement, *values)
+        except _AWAY as error:
+            raise _unavailable(error) from error
+
+    async def _fetch(self, statement: str, *values: object) -> list[Any]:
+        async with self._pool.acquire(timeout=POOL_WAIT_S) as connection:
+            try:
+                rows: list[Any] = await connection.fetch(statement, *values)
+            except TimeoutError:
+                connection.terminate()  # a server that is cut off would not answer the cancellation either
+                raise
+            return rows
+
+
+async def _keep(_connection: object) -> None:
+    """What a connection is left as: nothing here changes its state, and asyncpg's reset costs a round trip."""
+
+
+def _unavailable(error: Exception) -> Exception:
+    if isinstance(error, ValueError):  # of asyncpg itself: a value that no column takes. Our fault, not the database's
+        return error
+    first_line = next(iter(str(error).splitlines()), "")
+    return StorageUnavailable(f"PostgreSQL can't be used now: {first_line or type(error).__name__}")
+
+
+def _push_rows(pushes: Sequence[Push]) -> list[Row]:
+    """`later`: how many follow for the same person."""
+    left = Counter(push.person_id for push in pushes)
+    rows = []
+    for push in pushes:
+        left[push.person_id] -= 1
+        rows.append({"person_id": push.person_id, "later": left[push.person_id], "body": push_body(push)})
+    return rows
+
+
+def _json(tables: Mapping[str, list[Row]]) -> str:
+    text = to_json(tables).decode()
+    if _NUL in text:
+        text = to_json({table: [_without_nul(row) for row in rows] for table, rows in tables.items()}).decode()
+    return text
+
+
+def _without_nul(row: Row) -> Row:
+    """PostgreSQL has no text with U+0000, which a visitor's page may well send: U+FFFD stands in for it."""
+    clean = {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in row.items()}
+    for name in JSON_COLUMNS & clean.keys():
+        clean[name] = clean[name] and _NUL_ESCAPE.sub("\\1\ufffd", clean[name])
+    return clean
