@@ -28,7 +28,8 @@ from server.readiness import NodeReadiness
 from server.routing.memory_bus import MemoryExchange
 from server.routing.memory_store import MemoryRouterStore
 from server.routing.redis_bus import RedisBus
-from server.routing.redis_store import RedisRouterStore, connect_redis
+from server.routing.redis_connection import connect_redis
+from server.routing.redis_store import RedisRouterStore
 from server.services.admin import AdminService, ChangeLog
 from server.services.auth import AuthService
 from server.services.call_log import CallLog

@@ -46,5 +46,7 @@ class NodeReadiness:
         except Exception as error:
             found.append(f"the database does not answer ({type(error).__name__})")
         if not self._engine.connected():
-            found.append("no media worker is connected; they are started by `patchbay serve`, or named in PATCHBAY_MEDIA_URLS")
+            found.append(
+                "no media worker is connected; they are started by `patchbay serve`, or named in PATCHBAY_MEDIA_URLS"
+            )
         return found

@@ -50,10 +50,15 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteSteps]:
     await opened.close()
 
 
+def sqlite_of(w: World) -> SqliteSteps:
+    assert isinstance(w.store, SqliteSteps)
+    return w.store
+
+
 @pytest.fixture
 async def w(tmp_path: Path) -> AsyncIterator[World]:
     async with world(tmp_path) as made:
-        await made.store._writer.execute("CREATE TABLE ballast (data BLOB)")
+        await sqlite_of(made)._writer.execute("CREATE TABLE ballast (data BLOB)")
         yield made
 
 
@@ -101,7 +106,7 @@ async def test_a_step_is_refused_and_done_later(w: World, how: str) -> None:
     before = await w.session(call)
     owner = before.owner
     assert owner is not None
-    async with full(w.store, how):
+    async with full(sqlite_of(w), how):
         with pytest.raises(StorageUnavailable):
             await w.core.sessions.save_notes(w.user("ana"), before.id, owner.id, "x" * 9_000, None)
         assert await w.session(call) == before
@@ -123,7 +128,7 @@ async def test_an_order_whose_answer_can_not_be_saved_is_carried_out_again(
         if isinstance(what, OpenLeg):
             given.append(stamp)
             room = "OFF" if len(given) > 3 else "ON"
-            await w.store._writer.execute(f"PRAGMA query_only = {room}")
+            await sqlite_of(w)._writer.execute(f"PRAGMA query_only = {room}")
         return await order(worker_id, stamp, what)
 
     monkeypatch.setattr(w.engine, "order", order_as_the_disk_fills)
@@ -138,7 +143,7 @@ async def test_a_desk_that_goes_meanwhile_is_known_to_be_gone_afterwards(w: Worl
     await w.ready("ana")
     call = await w.call()
     assert await w.offered_to(call) == "ana"
-    async with full(w.store, "read-only"):
+    async with full(sqlite_of(w), "read-only"):
         await w.tab("ana", live=False)
         ana = await w.store.agent("usr_ana")
         assert ana is not None

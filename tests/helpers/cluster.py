@@ -152,7 +152,7 @@ async def cluster(
     workers: int = 2,
     module: str = "server",
     control_environment: Mapping[str, str] | None = None,
-    **settings: str,
+    settings: Mapping[str, str],
 ) -> AsyncIterator[Cluster]:
     """Started, ready, and stopped afterwards. `settings` must hold database_url and redis_url."""
     port = free_port()
@@ -162,7 +162,7 @@ async def cluster(
     common = {
         "demo_password": PASSWORD, "log_json": "true", "public_url": url, "trusted_proxies": "127.0.0.1/32",
         "recordings_dir": str(folder / "recordings"), "media_token": token,
-    } | settings  # fmt: skip
+    } | dict(settings)  # fmt: skip
     media_ports = {f"media-{number}": free_port() for number in range(1, workers + 1)}
     control_ports = {"control" if n == 1 else f"control-{n}": free_port() for n in range(1, nodes + 1)}
     media_urls = ",".join(f"{name}=wss://127.0.0.1:{at}" for name, at in media_ports.items())

@@ -155,7 +155,7 @@ async def system(
     if chosen.name == "cluster":
         from tests.helpers.cluster import cluster  # it stands on this file
 
-        async with cluster(folder, database, workers=workers, module=module, **settings) as started:
+        async with cluster(folder, database, workers=workers, module=module, settings=settings) as started:
             yield started
         return
     port = free_port()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from server.routing.memory_bus import MemoryExchange
 from server.routing.memory_store import MemoryRouterStore
 from server.routing.redis_connection import connect_redis
 from server.routing.redis_store import RedisRouterStore
-from server.services.ports import Archived, Connection, RecordingRef, RouterStore, StepStore
+from server.services.ports import Archived, Connection, RecordingRef, RouterStore, StepStore, StorageUnavailable
 from server.services.tokens import CustomerToken
 from server.storage import admin_tables  # noqa: F401  # fills the metadata
 from server.storage.runtime_tables import metadata
@@ -148,7 +148,8 @@ class World:
             await self.store.connect(TENANT, f"usr_{name}", connection)
         else:
             self.live.discard(f"usr_{name}")
-            await self.store.disconnect(f"usr_{name}", connection)
+            with suppress(StorageUnavailable):  # as the hub does
+                await self.store.disconnect(f"usr_{name}", connection)
         await self.core.presence.settle(TENANT, f"usr_{name}")
 
     async def call(self, *, up: bool = True, entry: str = "ept_sales") -> CustomerToken:
