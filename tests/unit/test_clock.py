@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.clock import SLEW, MonotonicClock
+from server.clock import SLEW, DatabaseClock, MonotonicClock
 
 S = 1_000_000_000
 HOUR = 3600 * S
@@ -49,3 +49,58 @@ def test_a_machine_that_slept_has_slept_for_its_deadlines_too() -> None:
     before = machine.clock.now_ms()
     machine.passes(HOUR)  # CLOCK_BOOTTIME counts it
     assert machine.clock.now_ms() - before == 3_600_000
+
+
+class Node:
+    """A process beside a database; both have clocks of their own."""
+
+    def __init__(self, apart_ns: int = 0) -> None:
+        self.steady = 5 * S
+        self.database = 1_800_000_000 * S
+        self.clock = DatabaseClock(lambda: self.steady, lambda: self.database + apart_ns)
+
+    def passes(self, ns: int, *, database: int | None = None) -> None:
+        self.steady += ns
+        self.database += ns if database is None else database
+
+    def ask(self, *, outright: bool = False, way_ns: int = 0) -> None:
+        asked = self.clock.stamp_ns()
+        self.passes(way_ns // 2)
+        told = self.database // 1_000_000
+        self.passes(way_ns // 2)
+        self.clock.tell(told, asked, outright=outright)
+
+    @property
+    def apart_ms(self) -> int:
+        return self.clock.now_ms() - self.database // 1_000_000
+
+
+def test_a_node_goes_by_the_databases_clock_from_its_start() -> None:
+    node = Node(apart_ns=HOUR)
+    node.ask(outright=True, way_ns=S // 50)
+    assert abs(node.apart_ms) <= 1, "half of the way there and back is taken into account"
+
+
+def test_a_slow_drift_of_the_database_is_followed() -> None:
+    node = Node()
+    for _ in range(360):
+        node.passes(10 * S, database=10 * S + S // 1000)
+        node.ask()
+        node.clock.now_ms()
+    assert abs(node.apart_ms) <= 2
+
+
+def test_a_database_clock_that_jumps_is_not_followed() -> None:
+    for jump in (HOUR, -HOUR):
+        node = Node()
+        node.ask(outright=True)
+        before = node.clock.now_ms()
+        node.database += jump
+        for _ in range(6):
+            node.passes(10 * S)
+            node.ask()
+        assert abs(node.clock.now_ms() - before - 60_000) <= 1
+        node.database -= jump
+        node.passes(10 * S)
+        node.ask()
+        assert abs(node.apart_ms) <= 1, "set right again, it is followed as before"
