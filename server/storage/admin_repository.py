@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any, cast
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from server.domain.administration import (
@@ -32,9 +32,9 @@ from server.domain.administration import (
 )
 from server.domain.directory import Role
 from server.services.admin_ports import Duplicate
-from server.services.ports import StorageUnavailable
 from server.storage import admin_tables as rows
 from server.storage.engine import writing
+from server.storage.faults import cause_of, translated
 
 TENANT = rows.table(rows.TenantRow)
 USER = rows.table(rows.UserRow)
@@ -72,13 +72,15 @@ class StoredAdmin:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[StoredTransaction]:
-        async with _translated(), self._reading.begin() as connection:
-            yield StoredTransaction(connection)
+        with translated():
+            async with self._reading.begin() as connection:
+                yield StoredTransaction(connection)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[StoredTransaction]:
-        async with _translated(), self._writing.begin() as connection:
-            yield StoredTransaction(connection)
+        with translated():
+            async with self._writing.begin() as connection:
+                yield StoredTransaction(connection)
 
 
 class StoredTransaction:
@@ -156,7 +158,7 @@ class StoredTransaction:
             async with self._connection.begin_nested():  # PostgreSQL could not go on after a failed statement
                 return await self._connection.execute(statement)
         except IntegrityError as error:
-            field = _taken(str(error.orig))
+            field = _taken(error)
             if field is None:
                 raise
             raise Duplicate(field) from None
@@ -224,14 +226,6 @@ class StoredTransaction:
         await self._connection.execute(sa.delete(LOGIN_SESSION).where(LOGIN_SESSION.c.expires_at <= now_ms))
 
 
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    try:
-        yield
-    except (OperationalError, PoolTimeout) as error:
-        raise StorageUnavailable(str(error.args[0] if error.args else error)) from error
-
-
 def _columns(record: Record) -> dict[str, Any]:
     values = asdict(record)
     values.pop("skills", None)
@@ -251,10 +245,15 @@ def _record(kind: type[Record], row: Mapping[Any, Any], skills: tuple[SkillLevel
     return kind(**values)
 
 
-def _taken(message: str) -> str | None:
-    """The field whose unique value is taken, from the driver's text: SQLite names the columns
-    (`UNIQUE constraint failed: user.login`), PostgreSQL the index (`… constraint "user_login_key"`)."""
-    if "UNIQUE" not in message and "unique constraint" not in message:
+def _taken(error: IntegrityError) -> str | None:
+    """The field whose unique value is taken. PostgreSQL names the constraint or index (`user_login_key`,
+    `queue_name`), SQLite the columns in its text (`UNIQUE constraint failed: queue.tenant, queue.name`)."""
+    cause = cause_of(error)
+    if isinstance(cause, asyncpg.UniqueViolationError):
+        named = str(cause.constraint_name).removesuffix("_key").replace("_", " ")
+    elif "UNIQUE" in str(cause):
+        named = str(cause).replace(".", " ").replace(",", " ")
+    else:
         return None
-    last_words = message.replace('"', " ").replace(".", " ").replace("_", " ").replace(",", " ").split()
-    return next((field for field in ("login", "name", "key") if field in last_words), None)
+    field = named.split()[-1]
+    return field if field in ("login", "name", "key") else None

@@ -16,6 +16,7 @@ from server.domain.administration import BreakReason, Disposition, EntryPointRec
 from server.domain.directory import AgentProfile, EntryPoint, QueueConfig
 from server.services.ports import Clock
 from server.storage.admin_repository import ENTRY_POINT, StoredAdmin, StoredTransaction
+from server.storage.faults import translated
 
 CACHE_MS = 5000
 _PAGE = 500
@@ -59,8 +60,9 @@ class StoredDirectory:
 
     async def entry_point_by_key(self, key: str) -> EntryPoint | None:
         query = sa.select(ENTRY_POINT.c.tenant, ENTRY_POINT.c.id).where(ENTRY_POINT.c.key == key)
-        async with self._engine.connect() as connection:
-            found = (await connection.execute(query)).first()
+        with translated():
+            async with self._engine.connect() as connection:
+                found = (await connection.execute(query)).first()
         return None if found is None else await self.entry_point(*found)
 
     async def entry_point(self, tenant: str, entry_point_id: str) -> EntryPoint | None:

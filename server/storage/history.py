@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from server.domain.history import (
     VisitRow,
 )
 from server.storage.admin_repository import DISPOSITION, QUEUE, USER
+from server.storage.faults import translated
 from server.storage.runtime_tables import queue_visit, recording, segment, session, session_event
 
 MAX_EVENTS = 2000  # a session has tens; the bound keeps one broken session from filling the memory
@@ -31,6 +33,12 @@ class StoredHistory:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        with translated():
+            async with self._engine.connect() as connection:
+                yield connection
 
     async def sessions(
         self, tenant: str, wanted: SessionFilter, limit: int, before: tuple[int, str] | None
@@ -47,7 +55,7 @@ class StoredHistory:
             query = query.where(
                 sa.or_(session.c.created_at < at, sa.and_(session.c.created_at == at, session.c.id < last_id))
             )
-        async with self._engine.connect() as connection:
+        async with self._reading() as connection:
             rows = (await connection.execute(query)).mappings().all()
             parts = await _parts(connection, [row["id"] for row in rows])
         return tuple(_session_row(row, parts) for row in rows)
@@ -64,7 +72,7 @@ class StoredHistory:
             .order_by(session_event.c.version)
             .limit(MAX_EVENTS)
         )
-        async with self._engine.connect() as connection:
+        async with self._reading() as connection:
             row = (await connection.execute(query)).mappings().first()
             if row is None:
                 return None
@@ -79,7 +87,7 @@ class StoredHistory:
 
     async def recording(self, tenant: str, recording_id: str) -> RecordingRow | None:
         query = sa.select(recording).where(recording.c.tenant == tenant, recording.c.id == recording_id)
-        async with self._engine.connect() as connection:
+        async with self._reading() as connection:
             row = (await connection.execute(query)).mappings().first()
             if row is None:
                 return None

@@ -37,12 +37,12 @@ from server.services.ports import (
     Push,
     Save,
     SeenAgent,
-    StorageUnavailable,
     StreamMessage,
     StreamPart,
 )
 from server.storage import codec
 from server.storage import postgres_statements as sql
+from server.storage.faults import AWAY, storage_unavailable, unavailable
 from server.storage.step_rows import (
     JSON_COLUMNS,
     STREAM_KEEP,
@@ -72,22 +72,6 @@ _NUL = "\\u0000"  # as JSON writes it
 # An escape when an even number of backslashes precedes it.
 _NUL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _STATEMENT_MS = str(round(STATEMENT_S * 1000))
-# What says that the database is away, full, or not for us, rather than that a statement is wrong.
-_AWAY = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,  # shut down, crashed, starting, or the statement ran for too long
-    asyncpg.InsufficientResourcesError,
-    asyncpg.PostgresSystemError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, after a fail-over
-    asyncpg.LockNotAvailableError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.InternalClientError,
-    asyncpg.InterfaceError,
-    OSError,
-    TimeoutError,
-)
 _LOST = (
     asyncpg.DivisionByZeroError,  # the guard of SAVE
     asyncpg.UniqueViolationError,
@@ -118,8 +102,8 @@ class PostgresSteps:
                 reset=_keep,
                 server_settings=PLANNING | settings,
             )
-        except _AWAY as error:
-            raise _unavailable(error) from error
+        except AWAY as error:
+            raise storage_unavailable(error) from error
         return cls(pool)
 
     async def close(self) -> None:
@@ -189,8 +173,8 @@ class PostgresSteps:
             heads = dict(await self._fetch(sql.SAVE, document, save.tenant, save.now))
         except _LOST as error:
             raise Conflict(str(error)) from error
-        except _AWAY as error:
-            raise _unavailable(error) from error
+        except AWAY as error:
+            raise _translated(error) from error
         return tuple(
             StreamMessage(push.person_id, heads[push.person_id] - row["later"], save.now, push.body)
             for push, row in zip(save.pushes, pushes, strict=True)
@@ -250,8 +234,8 @@ class PostgresSteps:
     async def _all(self, statement: str, *values: object) -> list[Any]:
         try:
             return await self._fetch(statement, *values)
-        except _AWAY as error:
-            raise _unavailable(error) from error
+        except AWAY as error:
+            raise _translated(error) from error
 
     async def _fetch(self, statement: str, *values: object) -> list[Any]:
         async with self._pool.acquire(timeout=POOL_WAIT_S) as connection:
@@ -267,11 +251,8 @@ async def _keep(_connection: object) -> None:
     """What a connection is left as: nothing here changes its state, and asyncpg's reset costs a round trip."""
 
 
-def _unavailable(error: Exception) -> Exception:
-    if isinstance(error, ValueError):  # of asyncpg itself: a value that no column takes. Our fault, not the database's
-        return error
-    first_line = next(iter(str(error).splitlines()), "")
-    return StorageUnavailable(f"PostgreSQL can't be used now: {first_line or type(error).__name__}")
+def _translated(error: Exception) -> Exception:
+    return storage_unavailable(error) if unavailable(error) else error
 
 
 def _push_rows(pushes: Sequence[Push]) -> list[Row]:
