@@ -62,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=cli.serve)
 
     migrate = commands.add_parser("migrate", help="bring the database to this version's schema")
+    migrate.add_argument(
+        "--phase",
+        choices=("pre", "post", "all"),
+        default="all",
+        help="pre: before the first node of a new version starts; post: when the last of the old one is gone",
+    )
     migrate.set_defaults(run=cli.migrate)
 
     seed = commands.add_parser("seed", help="make what every center needs; with --demo, people and queues to try")
