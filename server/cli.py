@@ -97,7 +97,7 @@ def _leaves(group: BaseExceptionGroup[Exception]) -> list[BaseException]:
 async def migrate(config: Config, given: argparse.Namespace) -> int:
     """Bring the database to this version's schema."""
     # A node that only starts takes nothing away from nodes of the version before.
-    phase = getattr(given, "phase", "pre" if config.postgres else "all")
+    phase: migrations.Phase = getattr(given, "phase", "pre" if config.postgres else "all")
     try:
         before = await migrations.current(config.database_url)
         after = await migrations.upgrade(config.database_url, phase)
