@@ -109,7 +109,9 @@ async def test_a_repeated_request_gets_its_first_answer(store: RouterStore) -> N
     assert await store.claim(T, yes, 20), "it was granted"
     assert (await store.state(T, 20)).claims == (), "and a late repetition claims nothing"
     assert not await store.claim(T, replace(yes, agent_id="usr_b"), 20), "the same id for another pair"
-    assert await store.claim(T, Claim("ses_1", "usr_a", "r1", 300), 100), "answers end with the claim"
+    again = Claim("ses_1", "usr_a", "r1", 300)
+    assert await store.claim(T, again, 100)
+    assert (await store.state(T, 100)).claims == (again,), "answers end with the claim: this is a new one"
 
 
 async def test_a_claim_that_is_over_is_not_made(store: RouterStore) -> None:
@@ -156,6 +158,24 @@ async def test_only_so_many_dropped_entries_are_remembered(store: RouterStore) -
     for number in range(KEPT + 1):
         await store.put_waiting(T, waiting(number, 4))
     assert sessions(await store.state(T, 0)) == [("ses_0", 4)], "the oldest is forgotten"
+
+
+async def test_what_is_there_again_is_not_forgotten(store: RouterStore) -> None:
+    await store.drop_waiting(T, "ses_0", 5)
+    await store.put_waiting(T, waiting(0, 6))
+    for number in range(1, KEPT + 2):
+        await store.drop_waiting(T, f"ses_{number}", 5)
+    await store.put_waiting(T, waiting(0, 4))
+    assert sessions(await store.state(T, 0)) == [("ses_0", 6)]
+
+
+async def test_what_rebuilds_removed_is_forgotten_too(store: RouterStore) -> None:
+    everybody = [waiting(number, 5) for number in range(KEPT + 1)]
+    await store.replace_all(T, await store.mark(T), everybody, [])
+    await store.replace_all(T, await store.mark(T), [], [])
+    for number in range(KEPT + 1):
+        await store.put_waiting(T, waiting(number, 4))
+    assert sessions(await store.state(T, 0)) == [("ses_0", 4)]
 
 
 async def test_a_rebuild_replaces_all_and_keeps_claims(store: RouterStore) -> None:
@@ -205,9 +225,10 @@ async def test_a_flush_is_seen_and_mended(contract: Contract) -> None:
     assert await store.claim(T, Claim("ses_1", "usr_a", "r2", 100), 0)
 
 
-async def test_a_mark_from_before_a_flush_counts_as_the_beginning(contract: Contract) -> None:
+@pytest.mark.parametrize("words", [1, 10], ids=["a sequence that has grown past it", "one that is behind it"])
+async def test_a_mark_from_before_a_flush_counts_as_the_beginning(contract: Contract, words: int) -> None:
     store = contract.store
-    for number in range(10):
+    for number in range(words):
         await store.put_waiting(T, waiting(number, 1))
     mark = await store.mark(T)
     contract.flush()
@@ -218,12 +239,19 @@ async def test_a_mark_from_before_a_flush_counts_as_the_beginning(contract: Cont
     assert sessions(await store.state(T, 0)) == [("ses_1", 3), ("ses_3", 1), ("ses_4", 2)]
 
 
+async def test_a_mark_of_lost_words_counts_as_the_beginning(store: RouterStore) -> None:
+    await store.put_waiting(T, waiting(1, 3))
+    await store.replace_all(T, await store.mark(T) + 10, [waiting(1, 2), waiting(2, 2)], [])
+    assert sessions(await store.state(T, 0)) == [("ses_1", 3), ("ses_2", 2)]
+
+
 # --- the same random histories -------------------------------------------------------------------------
 
 Command = tuple[str, int, int, int]
-WHAT = ("put", "drop", "free", "gone", "claim", "claim", "release", "time", "mark", "replace", "replace")
-commands = st.tuples(st.sampled_from(WHAT), st.integers(0, 3), st.integers(0, 3), st.integers(0, 5))
-histories = st.lists(st.one_of(commands, commands, commands, st.just(("flush", 0, 0, 0))), max_size=60)
+OFTEN = ("put", "put", "free", "free", "claim", "claim", "claim", "drop", "gone", "release", "time", "mark", "replace")
+WHAT = (*OFTEN, *OFTEN, *OFTEN, "flush")
+commands = st.tuples(st.sampled_from(WHAT), st.integers(0, 2), st.integers(0, 2), st.integers(0, 3))
+histories = st.lists(commands, min_size=30, max_size=80)  # short ones find nothing
 
 
 @settings(max_examples=examples(100), deadline=None)
@@ -251,32 +279,36 @@ class Played:
     def __init__(self, store: RouterStore, flush: Callable[[], None]) -> None:
         self.store, self.flush = store, flush
         self.now = 1_700_000_000_000
-        self.marks = [0]
+        self.marks = [0, 2**60]
+        self.done = 0
 
     async def do(self, command: Command) -> bool | None:
         what, x, y, z = command
         store = self.store
+        self.done += 1
+        version = self.done // 6 + z  # rows grow newer, and words come in any order
         match what:
             case "put":
-                await store.put_waiting(T, waiting(x, z, held=y == 0))
+                await store.put_waiting(T, waiting(x, version, held=(y, z) == (0, 0)))
             case "drop":
-                await store.drop_waiting(T, f"ses_{x}", z)
+                await store.drop_waiting(T, f"ses_{x}", version)
             case "free":
-                await store.put_free(T, free(str(x), z))
+                await store.put_free(T, free(str(x), version))
             case "gone":
-                await store.drop_free(T, f"usr_{x}", z)
+                await store.drop_free(T, f"usr_{x}", version)
             case "claim":
-                return await store.claim(T, Claim(f"ses_{x}", f"usr_{y}", f"r{z}", self.now + 20 * x), self.now)
+                request = f"r{self.done // 10}{z}"
+                return await store.claim(T, Claim(f"ses_{x}", f"usr_{y}", request, self.now + 20 * z), self.now)
             case "release":
-                await store.release(T, f"r{z}")
+                await store.release(T, f"r{self.done // 10}{z}")
             case "time":
                 self.now += 10 * (z - 1)  # another node's clock may be a little behind
             case "mark":
                 self.marks.append(await store.mark(T))
             case "replace":
                 mark = self.marks[-1 - (x % len(self.marks))]
-                some = [waiting(n, z) for n in range(4) if n != y]
-                await store.replace_all(T, mark, some[:z], [free(str(n), z) for n in range(x)])
+                some = [waiting(n, version) for n in range(3) if n != y]
+                await store.replace_all(T, mark, some[:z], [free(str(n), version) for n in range(x)])
             case "flush":
                 self.flush()
         return None
