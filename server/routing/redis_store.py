@@ -5,12 +5,13 @@ after a lost answer does no harm: words carry versions, claims a request id whos
 rules are those of the twin, memory_store.py; both pass tests/contract/test_router_store.py on the same histories.
 
 Redis may lose what it acknowledged, or everything. Then `state` says that nothing is built, and the router makes
-the index anew. A script that the server does not know is loaded by redis-py. Evicting keys one by one would
-leave half an index until the next rebuild: maxmemory-policy noeviction is right for it.
+the index anew. Evicting keys one by one would leave half an index until the next rebuild: maxmemory-policy
+noeviction is right for it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
 from server.domain.router_state import DROPPED_KEPT, Claim, FreeAgent, RouterState, WaitingSession, ordered
 from server.routing.memory_store import FREE, WAITING
@@ -38,11 +40,9 @@ class RedisRouterStore:
         self._redis = redis
         self._dropped_kept = dropped_kept
         common = (SCRIPTS / "common.lua").read_text()
-        self._scripts = {
-            path.stem: redis.register_script(common + path.read_text())
-            for path in SCRIPTS.glob("*.lua")
-            if path.stem != "common"
-        }
+        names = [path.stem for path in SCRIPTS.glob("*.lua") if path.stem != "common"]
+        self._scripts = {name: common + (SCRIPTS / f"{name}.lua").read_text() for name in names}
+        self._hashes = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._scripts.items()}
 
     async def put_waiting(self, tenant: str, session: WaitingSession) -> None:
         await self._run("put", tenant, *_waiting_words(session))
@@ -89,8 +89,13 @@ class RedisRouterStore:
         await ping(self._redis)
 
     async def _run(self, script: str, tenant: str, *arguments: str | int) -> Any:
-        keys = [_key(tenant, name) for name in KEYS]
-        return await answer(self._redis, self._scripts[script](keys=keys, args=arguments))
+        return await answer(self._redis, self._evaluate(script, *(_key(tenant, name) for name in KEYS), *arguments))
+
+    async def _evaluate(self, script: str, *words: str | int) -> Any:
+        try:
+            return await self._redis.evalsha(self._hashes[script], len(KEYS), *words)
+        except NoScriptError:  # a new server, or its scripts were flushed: this runs and keeps it, in one
+            return await self._redis.eval(self._scripts[script], len(KEYS), *words)
 
 
 def _key(tenant: str, name: str) -> str:

@@ -22,9 +22,16 @@ PROBE_S = 0.02
 
 class RedisServer:
     """`url` stays the same over a restart; `socket_url` is the same server's UNIX socket. Without `appendonly` a stop
-    loses everything. `arguments` are further options of redis-server."""
+    loses everything. `tls` (certificate and key) adds `tls_url`. `arguments` are further options of redis-server."""
 
-    def __init__(self, folder: Path, *, appendonly: bool = False, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        appendonly: bool = False,
+        tls: tuple[Path, Path] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.port = _free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.socket_url = f"unix://{folder / 'redis.sock'}"
@@ -34,6 +41,11 @@ class RedisServer:
             "--dir", str(folder), "--save", "", "--logfile", str(self.log),
             "--appendonly", "yes" if appendonly else "no", "--appendfsync", "always", *arguments,
         ]  # fmt: skip
+        if tls is not None:
+            port = _free_port()
+            self.tls_url = f"rediss://127.0.0.1:{port}/0"
+            files = ("--tls-cert-file", str(tls[0]), "--tls-key-file", str(tls[1]))
+            self._command += ["--tls-port", str(port), *files, "--tls-auth-clients", "no"]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -106,9 +118,15 @@ def _bulk(word: str) -> bytes:
 
 
 @contextmanager
-def redis_server(folder: Path, *, appendonly: bool = False, arguments: Sequence[str] = ()) -> Iterator[RedisServer]:
+def redis_server(
+    folder: Path,
+    *,
+    appendonly: bool = False,
+    tls: tuple[Path, Path] | None = None,
+    arguments: Sequence[str] = (),
+) -> Iterator[RedisServer]:
     """Started, and gone afterwards."""
-    server = RedisServer(folder, appendonly=appendonly, arguments=arguments)
+    server = RedisServer(folder, appendonly=appendonly, tls=tls, arguments=arguments)
     server.start()
     try:
         yield server
