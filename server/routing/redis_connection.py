@@ -37,7 +37,7 @@ def connect_redis(url: str) -> Redis:
         client_name=CLIENT_NAME,
         protocol=2,  # replies of the same shape from Redis 6.2 to 8 and Valkey
         decode_responses=True,
-        encoding_errors="backslashreplace",  # what others wrote must not break the reading
+        encoding_errors="replace",  # what others wrote must not break the reading
         **keepalive,
     )
 

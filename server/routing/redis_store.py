@@ -102,7 +102,8 @@ def _key(tenant: str, name: str) -> str:
     return f"patchbay:{{{tenant}}}:{name}"  # the hash tag: one tenant's keys lie in one slot of a Redis Cluster
 
 
-def _pairs(flat: Sequence[str]) -> Iterable[tuple[str, str]]:
+def _pairs(encoded: str) -> Iterable[tuple[str, str]]:
+    flat = json.loads(encoded) or []  # Lua can't tell an empty list from an empty object
     return zip(flat[::2], flat[1::2], strict=True)
 
 

@@ -176,7 +176,8 @@ async def test_a_replica_is_left_for_a_master(redis_server: RedisServer, store: 
 
 GARBLED = ["", "{", "null", "[]", "[1]", "7", '["1","que_1",[5,1,"ses_9"],[],0]', '[1,"que_1",[5,1],[],0]',
            '[1,"que_1",[5,1,"ses_9"],[["usr_a"]],0]', '[1,"que_1",[5,1,"ses_9"],[[7,"usr_a"]],0]',
-           '[1,"que_1",[5,1,"ses_9"],[],2]', '[1,null,[5,1,"ses_9"],[],0]', "[" * 5000]  # fmt: skip
+           '[1,"que_1",[5,1,"ses_9"],[],2]', '[1,null,[5,1,"ses_9"],[],0]', "[" * 5000,
+           '"\n\\', "\udcff\0"]  # fmt: skip
 
 
 @pytest.mark.parametrize("body", GARBLED, ids=range(len(GARBLED)))

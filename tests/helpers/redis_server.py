@@ -113,7 +113,7 @@ def _free_port() -> int:
 
 
 def _bulk(word: str) -> bytes:
-    encoded = word.encode()
+    encoded = word.encode(errors="surrogateescape")
     return b"$%d\r\n%s\r\n" % (len(encoded), encoded)
 
 
