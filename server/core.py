@@ -60,7 +60,7 @@ class Core:
         self._adapters = a
         self.nodes = Nodes(a.store, a.clock, a.node_name, a.follow)
         self.stepper = Stepper(a.store, WirePresenter(), a.clock)
-        self.link = MediaLink(a.store, self.stepper, a.engine, a.clock)
+        self.link = MediaLink(a.store, self.stepper, a.engine, a.clock, self.nodes.mine)
         self.sessions = SessionService(a.store, self.stepper, a.directory, self.link, a.clock)
         self.agents = AgentService(a.store, self.stepper, a.directory)
         self.recordings = RecordingService(a.store, self.stepper, a.archiver, a.history, group)

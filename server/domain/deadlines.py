@@ -1,12 +1,14 @@
 """The deadlines of a session are a function of its state: what is not due any more can't be forgotten.
 
-`kind`: arrival, offer, connect, customer_grace, agent_grace, placement, wrap_up. `key` names the segment or leg.
+`kind`: arrival, offer, connect, customer_grace, agent_grace, placement, move, wrap_up. `key` names the segment, leg or
+session.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from server.domain import leg as legs
 from server.domain import segment as segments
 from server.domain.endings import EndReason, SegmentEnd
 from server.domain.events import DeadlinePassed
@@ -20,6 +22,7 @@ CONNECT_MS = 15_000  # ICE and DTLS take less than a second; a permission prompt
 QUEUE_GRACE_MS = 30_000  # a waiting customer whose tab reloads or whose network changes keeps the place
 TALK_GRACE_MS = 60_000  # RELIABILITY.md: a customer is not hung up on for 60 s
 PLACEMENT_MS = 60_000  # a worker restarts in about a second; a minute without any is a dead machine
+MOVE_MS = 20_000  # a browser comes over within a second; by then its old place is about to go
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ def deadlines(s: Session) -> frozenset[Deadline]:
         due.append(customer)
     if s.unplaced_since is not None:
         due.append(Deadline("placement", s.id, s.unplaced_since + PLACEMENT_MS))
+    if s.former is not None:
+        due.append(Deadline("move", s.id, s.placed_at + MOVE_MS))
     owner = s.owner
     if owner is not None:
         if owner.state is SegmentState.OFFERED:
@@ -82,6 +87,11 @@ def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
             return end_session(s, EndReason.NO_MEDIA, now)
         case "placement":
             return end_session(s, EndReason.SYSTEM_FAILED, now)
+        case "move":  # who has not come over has its own grace from now on
+            for leg in s.live_legs:
+                if leg.former:
+                    s = s.with_leg(legs.lost(leg, now))
+            return s
         case "customer_grace":
             lost = EndReason.CUSTOMER_LOST if s.customer_leg.was_up else EndReason.NO_MEDIA
             return end_session(s, lost, now)

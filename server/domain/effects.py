@@ -7,12 +7,13 @@ from __future__ import annotations
 from server.domain import agent as ag
 from server.domain.endings import SegmentEnd
 from server.domain.events import Event, LegOffered
-from server.domain.leg import LegState
+from server.domain.leg import Leg, LegState
 from server.domain.media import (
     ApplyPlan,
     MediaOrder,
     MediaPlan,
     OpenLeg,
+    Placement,
     RecordingOrder,
     ReleaseSession,
     Route,
@@ -33,27 +34,46 @@ _BLAMED = frozenset({SegmentEnd.MISSED, SegmentEnd.NO_MEDIA})
 
 
 def media_plan(s: Session) -> MediaPlan:
-    """What the session's worker should be doing, wholly."""
+    """What the session's worker should be doing, wholly. Of a leg that is not there yet nothing is to be heard, no
+    comfort tone either: its listener stays where both are as long as nothing comes from here."""
+    return _plan(s, s.epoch)
+
+
+def former_plan(s: Session) -> MediaPlan:
+    """What the former placement goes on doing until the last leg has left it."""
+    return _plan(s, s.former.epoch) if s.former is not None else MediaPlan()
+
+
+def _plan(s: Session, epoch: int) -> MediaPlan:
     if s.ended:
         return MediaPlan()
-    customer, owner = s.customer_leg.id, s.owner
+    here = epoch == s.epoch
+    customer, owner = s.customer_leg, s.owner
     if owner is None or owner.state is SegmentState.OFFERED:
-        return MediaPlan((Route(customer, Source.QUEUE_MUSIC),))
-    agent = owner.leg.id
+        return MediaPlan((Route(customer.id, Source.QUEUE_MUSIC),))
+    agent = owner.leg
     match owner.state:
         case SegmentState.CONNECTING:  # the music plays until the agent is audible
-            routes = (Route(customer, Source.QUEUE_MUSIC), Route(agent, customer))
+            routes = (Route(customer.id, Source.QUEUE_MUSIC), _route(agent, customer, here))
         case SegmentState.HELD:
-            routes = (Route(customer, Source.HOLD_MUSIC), Route(agent, Source.SILENCE))
+            routes = (Route(customer.id, Source.HOLD_MUSIC), Route(agent.id, Source.SILENCE))
         case _:
-            routes = (Route(customer, agent), Route(agent, customer))
-    return MediaPlan(routes, _recording_order(s, owner))
+            routes = (_route(customer, agent, here), _route(agent, customer, here))
+    return MediaPlan(routes, _recording_order(s, owner, epoch))
 
 
-def _recording_order(s: Session, owner: Segment) -> RecordingOrder | None:
+def _route(leg: Leg, other: Leg, here: bool) -> Route:
+    return Route(leg.id, Source.SILENCE if here and other.former else other.id)
+
+
+def _recording_order(s: Session, owner: Segment, epoch: int) -> RecordingOrder | None:
     for recording in s.recordings:
-        if recording.segment_id == owner.id and recording.state is RecordingState.RECORDING:
-            return RecordingOrder(recording.id, recording.parts[-1].number, s.customer_leg.id, owner.leg.id)
+        part = recording.parts[-1]
+        if recording.segment_id != owner.id or recording.state is not RecordingState.RECORDING:
+            continue
+        held_by = part.epoch or (s.former or s).epoch
+        if held_by == epoch:
+            return RecordingOrder(recording.id, part.number, s.customer_leg.id, owner.leg.id)
     return None
 
 
@@ -73,6 +93,16 @@ def orders(before: Session | None, after: Session, event: Event) -> list[MediaOr
     if isinstance(event, LegOffered):
         found.append(OpenLeg(event.leg_id, event.generation, event.sdp))
     return found
+
+
+def former_orders(before: Session | None, after: Session) -> list[tuple[Placement, MediaOrder]]:
+    """The orders to a placement that the session is leaving: it follows the session, and is released at the end."""
+    if before is None or before.former is None:
+        return []
+    former = before.former
+    if after.former != former:
+        return [(former, ReleaseSession())]
+    return [(former, ApplyPlan(former_plan(after)))] if former_plan(before) != former_plan(after) else []
 
 
 def agent_events(before: Session | None, after: Session) -> list[tuple[str, ag.AgentEvent]]:

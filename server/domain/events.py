@@ -44,6 +44,7 @@ class CallArrived:
     customer: Customer
     worker_id: str | None
     channel: str = "voice"
+    incarnation: str | None = None  # the worker's life, as in Placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class LegFellQuiet:
     generation: int
     epoch: int
     quiet: bool
+    change: int = 0  # as in domain.media.LegQuiet
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +165,32 @@ class WrapUpDone:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A media worker is gone with all it held; `replacement` takes the call over, when there is one."""
+    """A media worker is gone with all it held under placements up to `epoch`: several nodes may say so, and what was
+    placed since then is not meant. `replacement` (and which life of it) takes the call over, when there is one.
+    `epoch` None, of logs before there were many nodes: whatever it holds now."""
 
     worker_id: str
     replacement: str | None
+    epoch: int | None = None
+    incarnation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionMoved:
+    """The worker that holds the session under `epoch` is to stop, and another takes over. What it carries goes on
+    there until the new placement carries it."""
+
+    worker_id: str
+    epoch: int
+    incarnation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A worker for a session that had none."""
+    """A worker (and which life of it) for a session that had none."""
 
     worker_id: str
+    incarnation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +248,7 @@ Event = (
     | NotesSaved
     | WrapUpDone
     | WorkerLost
+    | SessionMoved
     | Placed
     | RecordingPartClosed
     | RecordingBroke

@@ -3,6 +3,10 @@
 `wanted` waits for the participant's SDP offer, `opening` for the worker's word that sound arrives, `up` is
 audible both ways as far as this leg goes, `lost` waits for a re-anchor until its grace ends, `closed` is over.
 A higher generation than the newest is a re-anchor; the same or a lower one is late, hence stale.
+
+When its session moves to another worker a leg that is up stays so where it was, `former`, until the participant's next
+generation is up in the new place: make before break. A view with a generation that the participant did not make is
+how it hears that a new one is wanted.
 """
 
 from __future__ import annotations
@@ -37,6 +41,9 @@ class Leg:
     was_up: bool = False
     down_since: int | None = None
     quiet: bool = False
+    quiet_change: int = 0
+    gone: int = 0
+    former: bool = False
 
     @property
     def is_up(self) -> bool:
@@ -62,14 +69,16 @@ def answered(leg: Leg, generation: int) -> Leg:
 
 def up(leg: Leg, generation: int, now: int) -> Leg:
     leg = answered(leg, generation)
-    return replace(leg, state=LegState.UP, since=now, was_up=True, down_since=None, quiet=False)
+    return replace(
+        leg, state=LegState.UP, since=now, was_up=True, down_since=None, quiet=False, quiet_change=0, former=False
+    )
 
 
 def down(leg: Leg, now: int) -> Leg:
     """The peer connection is gone. With a newer offer on its way the leg is opening, else its owner must offer."""
     since = leg.down_since if leg.down_since is not None else now
     state = LegState.OPENING if leg.pending else LegState.LOST
-    return replace(leg, state=state, since=now, down_since=since, quiet=False)
+    return replace(leg, state=state, since=now, down_since=since, quiet=False, former=False)
 
 
 def refused(leg: Leg, now: int) -> Leg:
@@ -83,5 +92,21 @@ def lost(leg: Leg, now: int) -> Leg:
     return down(replace(leg, pending=False), now)
 
 
+def lost_in_former_place(leg: Leg, generation: int, now: int) -> Leg:
+    """The former placement's connection is gone, before or while the new one takes over."""
+    under_way = leg.pending or leg.taken > generation
+    return replace(down(replace(leg, pending=under_way), now), pending=leg.pending)
+
+
+def moved(leg: Leg, now: int) -> Leg:
+    """The session has a new placement. A leg that is up is carried on by the former one, and a new generation is wanted
+    of its owner; two above the newest, so that an offer of the next one, made for the old place, is told it is late."""
+    if leg.is_up:
+        return replace(leg, generation=leg.generation + 2, pending=False, former=True)
+    return lost(leg, now) if leg.state is LegState.OPENING else leg
+
+
 def closed(leg: Leg, now: int) -> Leg:
-    return leg if leg.state is LegState.CLOSED else replace(leg, state=LegState.CLOSED, since=now, quiet=False)
+    if leg.state is LegState.CLOSED:
+        return leg
+    return replace(leg, state=LegState.CLOSED, since=now, quiet=False, former=False)

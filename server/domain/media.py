@@ -55,10 +55,12 @@ class MediaPlan:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The worker that holds a session's legs, and how many placements there have been (1-based)."""
+    """The worker that holds a session's legs, and how many placements there have been (1-based). `incarnation`: which
+    life of the worker that was; None where nobody knew."""
 
     worker_id: str
     epoch: int
+    incarnation: str | None = None
 
 
 # --- orders to a worker (outbox rows) ---------------------------------------------------------------
@@ -113,11 +115,13 @@ class LegDown:
 
 @dataclass(frozen=True, slots=True)
 class LegQuiet:
-    """No RTP from a connected leg for 3 s (`quiet` true), or RTP again (false). Not a hang-up."""
+    """No RTP from a connected leg for 3 s (`quiet` true), or RTP again (false). Not a hang-up. `change` counts them
+    within the generation, from 1: a word that comes late must not undo a newer one."""
 
     leg_id: str
     generation: int
     quiet: bool
+    change: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,14 @@ FINAL = frozenset({R.READY, R.FAILED})
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The capture of one placement. `cut`: its worker died, so that the tail may be missing."""
+    """The capture of one placement, that of `epoch` (0 in rows of before there were many nodes: the newest). `cut`: its
+    worker died, so that the tail may be missing."""
 
     number: int
     worker_id: str
     closed: bool = False
     cut: bool = False
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,11 @@ class Recording:
     reason: str | None = None
 
 
-def move(recording: Recording, worker_id: str) -> Recording:
-    """The call got a new placement: a new part begins there."""
-    if recording.state is not R.RECORDING:
+def move(recording: Recording, worker_id: str, epoch: int) -> Recording:
+    """A new placement carries the call: a new part begins there."""
+    if recording.state is not R.RECORDING or recording.parts[-1].epoch == epoch:
         return recording
-    part = Part(len(recording.parts) + 1, worker_id)
+    part = Part(len(recording.parts) + 1, worker_id, epoch=epoch)
     return replace(recording, parts=(*recording.parts, part), broken=None)
 
 
@@ -71,10 +73,14 @@ def close_part(recording: Recording, number: int, *, cut: bool = False) -> Recor
     return _settle(replace(recording, parts=parts))
 
 
-def lose_worker(recording: Recording, worker_id: str) -> Recording:
-    for part in recording.parts:
-        if part.worker_id == worker_id and not part.closed:
-            recording = close_part(recording, part.number, cut=True)
+def open_parts(recording: Recording, worker_id: str, epoch: int) -> list[Part]:
+    """Those that a worker has not closed, of placements up to `epoch`."""
+    return [p for p in recording.parts if p.worker_id == worker_id and not p.closed and p.epoch <= epoch]
+
+
+def lose_worker(recording: Recording, worker_id: str, epoch: int) -> Recording:
+    for part in open_parts(recording, worker_id, epoch):
+        recording = close_part(recording, part.number, cut=True)
     return recording
 
 

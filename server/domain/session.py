@@ -9,6 +9,10 @@ A session holds its segments, and each holds its agent's leg; the customer's leg
 one segment owns the session at a time. Segments in wrap-up and recordings being archived outlive the end:
 `done` tells that nothing more will happen.
 
+A session whose worker is to stop *moves*: it has its new placement at once, and the `former` one goes on with the legs
+that are not there yet, and with the recording. When the last leg has arrived, the recording goes on in the new place
+and the former one is released. Nobody hears a gap, since both hear each other there until both are here.
+
 Ids of what a session holds are derived from its own, so that the fold gives the same ids each time.
 """
 
@@ -21,6 +25,7 @@ from server.domain import recording as recordings
 from server.domain.endings import EndReason
 from server.domain.events import Customer, QueueRules
 from server.domain.leg import Leg
+from server.domain.media import Placement
 from server.domain.queue_visit import QueueVisit
 from server.domain.recording import Recording
 from server.domain.segment import Segment, SegmentState
@@ -44,7 +49,8 @@ class Rejection:
 @dataclass(frozen=True, slots=True)
 class Session:
     """All times are UTC epoch milliseconds. `epoch` counts placements and never falls; `placed_at` is when the newest
-    began; `worker_id` is None while no worker holds the session (since `unplaced_since`)."""
+    began; `worker_id` is None while no worker holds the session (since `unplaced_since`); `incarnation` is which life
+    of the worker holds it, where that is known. `former` is set while legs are on their way from another worker."""
 
     id: str
     tenant: str
@@ -59,6 +65,8 @@ class Session:
     worker_id: str | None
     epoch: int
     placed_at: int
+    incarnation: str | None = None
+    former: Placement | None = None
     unplaced_since: int | None = None
     priority: int = 5
     visits: tuple[QueueVisit, ...] = ()
@@ -87,6 +95,12 @@ class Session:
         return next((segment for segment in self.segments if segment.owns), None)
 
     @property
+    def live_legs(self) -> tuple[Leg, ...]:
+        """The customer's, and that of the agent who owns the session."""
+        owner = self.owner
+        return (self.customer_leg, owner.leg) if owner is not None else (self.customer_leg,)
+
+    @property
     def visit(self) -> QueueVisit | None:
         """The wait that is still running, if any."""
         return next((visit for visit in self.visits if visit.outcome is None), None)
@@ -95,6 +109,13 @@ class Session:
     def order_key(self) -> tuple[int, int, str]:
         """The place in a queue: priority, first arrival, id. A requeued session keeps it, so it comes first."""
         return (self.priority, self.created_at, self.id)
+
+    def has_left(self, worker_id: str, epoch: int) -> bool:
+        """Something of placements up to `epoch` is still on a worker: legs on their way from it, or an open part."""
+        former = self.former
+        if former is not None and former.worker_id == worker_id and former.epoch <= epoch:
+            return True
+        return any(recordings.open_parts(recording, worker_id, epoch) for recording in self.recordings)
 
     def segment(self, segment_id: str) -> Segment | None:
         return next((segment for segment in self.segments if segment.id == segment_id), None)

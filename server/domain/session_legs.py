@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from server.domain import events as ev
 from server.domain import leg as legs
+from server.domain import recording as recordings
 from server.domain import segment as segments
 from server.domain.endings import VisitOutcome
 from server.domain.leg import Leg, LegState
@@ -43,25 +44,54 @@ def leg_refused(s: Session, e: ev.LegRefused, now: int) -> Session:
 
 def leg_up(s: Session, e: ev.LegWentUp, now: int) -> Session:
     leg = _reported(s, e.leg_id, e.generation, e.epoch)
+    if e.generation <= leg.gone:  # said twice, by two nodes, and the leg went down in between
+        raise Stale("stale_generation")
     s = s.with_leg(legs.up(leg, e.generation, now))
     owner = s.owner
     if owner is None or owner.state is not SegmentState.CONNECTING:
         return s
-    if not (owner.leg.is_up and s.customer_leg.is_up):
+    if not all(leg.is_up and not leg.former for leg in (owner.leg, s.customer_leg)):
         return s
     return _begin_talk(s, owner, now)
 
 
 def leg_down(s: Session, e: ev.LegWentDown, now: int) -> Session:
+    if _is_formers(s, e.leg_id, e.epoch):
+        leg = _known_leg(s, e.leg_id)
+        return s.with_leg(legs.lost_in_former_place(leg, e.generation, now))
     leg = _reported(s, e.leg_id, e.generation, e.epoch)
-    return s.with_leg(legs.down(legs.answered(leg, e.generation), now))
+    leg = replace(legs.answered(leg, e.generation), gone=max(leg.gone, e.generation))
+    if leg.former:  # an attempt to come over; it is still heard where it was
+        return s.with_leg(legs.refused(leg, now))
+    return s.with_leg(legs.down(leg, now))
 
 
 def leg_quiet(s: Session, e: ev.LegFellQuiet, now: int) -> Session:
-    leg = _reported(s, e.leg_id, e.generation, e.epoch)
-    if leg.quiet == e.quiet:
+    formers = _is_formers(s, e.leg_id, e.epoch)
+    leg = _known_leg(s, e.leg_id) if formers else _reported(s, e.leg_id, e.generation, e.epoch)
+    if leg.former and not formers:
         raise Stale("no_change")
-    return s.with_leg(replace(leg, quiet=e.quiet))
+    if leg.quiet == e.quiet or (e.change and e.change <= leg.quiet_change):
+        raise Stale("no_change")
+    return s.with_leg(replace(leg, quiet=e.quiet, quiet_change=e.change))
+
+
+# --- moving ------------------------------------------------------------------------------------------
+
+
+def arrive_in_new_place(s: Session) -> Session:
+    """After any step: once no leg is on its way from the former placement any more, that one is done with, and the
+    recordings go on here."""
+    if s.former is None or (not s.ended and any(leg.former for leg in s.live_legs)):
+        return s
+    s = replace(s, former=None)
+    return s if s.worker_id is None else carry_recordings(s, s.worker_id)
+
+
+def carry_recordings(s: Session, worker_id: str) -> Session:
+    for recording in s.recordings:
+        s = s.with_recording(recordings.move(recording, worker_id, s.epoch))
+    return s
 
 
 # --- what they share ---------------------------------------------------------------------------------
@@ -82,7 +112,7 @@ def _begin_talk(s: Session, owner: Segment, now: int) -> Session:
         s = replace(s, visits=tuple(closed if v.id == visit.id else v for v in s.visits))
     if s.queue.record and s.worker_id is not None:
         number = len(s.recordings) + 1
-        begun = Recording(derived_id(s.id, "rec", number), owner.id, now, (Part(1, s.worker_id),))
+        begun = Recording(derived_id(s.id, "rec", number), owner.id, now, (Part(1, s.worker_id, epoch=s.epoch),))
         s = replace(s, recordings=(*s.recordings, begun))
     first = s.talk_started_at if s.talk_started_at is not None else now
     return replace(s, state=SessionState.CONNECTED, talk_started_at=first)
@@ -101,13 +131,23 @@ def _open_leg(s: Session, leg_id: str) -> Leg:
     return leg
 
 
+def _known_leg(s: Session, leg_id: str) -> Leg:
+    leg = s.leg(leg_id)
+    if leg is None or leg.state is LegState.CLOSED:
+        raise Stale("contact_over")
+    return leg
+
+
+def _is_formers(s: Session, leg_id: str, epoch: int) -> bool:
+    """A word of the former placement about a leg that it carries."""
+    return s.former is not None and epoch == s.former.epoch and _known_leg(s, leg_id).former
+
+
 def _reported(s: Session, leg_id: str, generation: int, epoch: int) -> Leg:
     """The leg that a worker's word is about, if the word is of this placement and not about an older generation.
 
     One that was offered and not yet answered counts: the worker's report may overtake its answer."""
-    leg = s.leg(leg_id)
-    if leg is None or leg.state is LegState.CLOSED:
-        raise Stale("contact_over")
+    leg = _known_leg(s, leg_id)
     if epoch != s.epoch or s.worker_id is None:
         raise Stale("stale_epoch")
     if not leg.taken <= generation <= leg.generation:

@@ -19,11 +19,21 @@ from server.domain.deadlines import Deadline, deadlines, on_deadline
 from server.domain.endings import EndReason, SegmentEnd
 from server.domain.leg import Leg, LegState
 from server.domain.machine import IllegalTransition, Refused, Stale
+from server.domain.media import Placement
 from server.domain.recording import Recording
 from server.domain.segment import Segment, SegmentState
 from server.domain.session import Rejection, Session, SessionState, derived_id
 from server.domain.session_end import end_session, release_agent
-from server.domain.session_legs import leg_answered, leg_down, leg_offered, leg_quiet, leg_refused, leg_up
+from server.domain.session_legs import (
+    arrive_in_new_place,
+    carry_recordings,
+    leg_answered,
+    leg_down,
+    leg_offered,
+    leg_quiet,
+    leg_refused,
+    leg_up,
+)
 
 Rule = Callable[[Session, Any, int], Session]
 MAX_SEGMENTS = 200  # a session that was offered this often has a configuration fault; the row must stay small
@@ -45,6 +55,7 @@ def arrive(event: ev.CallArrived, now: int) -> Session:
         worker_id=event.worker_id,
         epoch=1 if event.worker_id else 0,
         placed_at=now,
+        incarnation=event.incarnation,
         unplaced_since=None if event.worker_id else now,
     )
 
@@ -143,28 +154,46 @@ def wrap_up(s: Session, e: ev.WrapUpDone, now: int) -> Session:
 
 
 def lose_worker(s: Session, e: ev.WorkerLost, now: int) -> Session:
-    """Everything on the worker is gone. Parts of recordings are as complete as they will ever be."""
-    open_parts = any(p.worker_id == e.worker_id and not p.closed for r in s.recordings for p in r.parts)
+    """Everything that the worker held is gone. Parts of recordings are as complete as they will ever be."""
+    epoch = s.epoch if e.epoch is None else e.epoch
+    here = not s.ended and s.worker_id == e.worker_id and s.epoch <= epoch
+    if not here and not s.has_left(e.worker_id, epoch):
+        raise Stale("no_change")
+    left = s.former is not None and s.former.worker_id == e.worker_id and s.former.epoch <= epoch
     for recording in s.recordings:
-        s = s.with_recording(recordings.lose_worker(recording, e.worker_id))
-    if s.ended or s.worker_id != e.worker_id:
-        if not open_parts:
-            raise Stale("no_change")
+        s = s.with_recording(recordings.lose_worker(recording, e.worker_id, epoch))
+    for leg in s.live_legs:
+        if left if leg.former else here and leg.state is not LegState.WANTED:
+            s = s.with_leg(legs.lost(leg, now))
+    if not here:
         return s
-    for leg in _live_legs(s):
-        s = s.with_leg(legs.lost(leg, now) if leg.state is not LegState.WANTED else leg)
     if e.replacement is None:
-        return replace(s, worker_id=None, unplaced_since=now)
-    return _place(s, e.replacement, now)
+        return replace(s, worker_id=None, incarnation=None, unplaced_since=now)
+    return _place(s, e.replacement, e.incarnation, now)
 
 
 def place(s: Session, e: ev.Placed, now: int) -> Session:
     if s.worker_id is not None:
         raise Stale("no_change")
-    for leg in _live_legs(s):  # what was offered meanwhile went nowhere: its sender must offer again
+    for leg in s.live_legs:  # what was offered meanwhile went nowhere: its sender must offer again
         if leg.state is LegState.OPENING:
             s = s.with_leg(legs.lost(leg, now))
-    return _place(s, e.worker_id, now)
+    return _place(s, e.worker_id, e.incarnation, now)
+
+
+def move(s: Session, e: ev.SessionMoved, now: int) -> Session:
+    """The call leaves a worker that is to stop. Legs that are up stay there until they are up in the new place."""
+    if s.worker_id is None or s.worker_id == e.worker_id or s.epoch != e.epoch:
+        raise Stale("no_change")
+    if s.former is None:
+        s = replace(s, former=Placement(s.worker_id, s.epoch, s.incarnation))
+        for leg in s.live_legs:
+            s = s.with_leg(legs.moved(leg, now))
+    else:  # it had not arrived here yet: what did begins anew, the rest stays where it was
+        for leg in s.live_legs:
+            if not leg.former and leg.state is not LegState.WANTED:
+                s = s.with_leg(legs.lost(leg, now))
+    return _place(s, e.worker_id, e.incarnation, now)
 
 
 def part_closed(s: Session, e: ev.RecordingPartClosed, now: int) -> Session:
@@ -229,6 +258,7 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
             ev.LegFellQuiet: leg_quiet,
             ev.CustomerHungUp: customer_hang_up,
             ev.Placed: place,
+            ev.SessionMoved: move,
         },
     ),
     **_rows(
@@ -243,6 +273,7 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
                 ev.LegFellQuiet,
                 ev.CustomerHungUp,
                 ev.Placed,
+                ev.SessionMoved,
                 ev.AgentOffered,
             ),
             over,
@@ -284,21 +315,16 @@ def step(session: Session | None, event: ev.Event, now: int) -> Session:
     rule = TRANSITIONS.get((session.state, type(event)))
     if rule is None:
         raise IllegalTransition(f"{type(event).__name__} in {session.state}")
-    return replace(rule(session, event, now), version=session.version + 1)
+    after = arrive_in_new_place(rule(session, event, now))
+    return replace(after, version=session.version + 1)
 
 
 # --- what the rules share ----------------------------------------------------------------------------
 
 
-def _place(s: Session, worker_id: str, now: int) -> Session:
-    for recording in s.recordings:
-        s = s.with_recording(recordings.move(recording, worker_id))
-    return replace(s, worker_id=worker_id, epoch=s.epoch + 1, placed_at=now, unplaced_since=None)
-
-
-def _live_legs(s: Session) -> list[Leg]:
-    owner = s.owner
-    return [s.customer_leg, owner.leg] if owner else [s.customer_leg]
+def _place(s: Session, worker_id: str, incarnation: str | None, now: int) -> Session:
+    s = replace(s, worker_id=worker_id, incarnation=incarnation, epoch=s.epoch + 1, placed_at=now, unplaced_since=None)
+    return s if s.former is not None else carry_recordings(s, worker_id)
 
 
 def _own(s: Session, segment_id: str, agent_id: str) -> Segment:

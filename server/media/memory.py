@@ -54,6 +54,7 @@ class _TwinWorker:
     ledger: Ledger = field(default_factory=Ledger)
     sessions: dict[str, TwinSession] = field(default_factory=dict)
     alive: bool = True
+    silent: bool = False  # not alive from here; others may reach it
     draining: bool = False
 
 
@@ -116,6 +117,10 @@ class MemoryEngine:
             self._later(self.report(worker_id, stamp.session_id, ended, stamp.epoch))
         return done
 
+    def gone(self, worker_id: str) -> bool:
+        worker = self._workers.get(worker_id)
+        return worker is not None and not worker.alive and not worker.silent
+
     async def list_legs(self, worker_id: str) -> Sequence[WorkerLeg]:
         sessions = self._worker(worker_id).sessions
         return [
@@ -158,10 +163,10 @@ class MemoryEngine:
             epoch = self._workers[worker_id].sessions[session_id].epoch
         await self._listener.on_report(worker_id, session_id, epoch, report)
 
-    async def kill(self, worker_id: str) -> None:
-        """The process dies: its sessions are gone."""
+    async def kill(self, worker_id: str, *, silent: bool = False) -> None:
+        """The process dies: its sessions are gone. `silent`: it can't be reached, and nobody knows why."""
         worker = self._workers[worker_id]
-        worker.alive = False
+        worker.alive, worker.silent = False, silent
         worker.sessions.clear()
         if self._listener is not None:
             await self._listener.on_worker_down(worker_id, worker.incarnation)

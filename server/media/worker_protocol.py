@@ -191,7 +191,8 @@ def report_from_json(body: Json) -> MediaReport:
             return LegDown(field(body, "leg_id", str), generation, field(body, "reason", str))
         case "leg_quiet":
             generation = field(body, "generation", int)
-            return LegQuiet(field(body, "leg_id", str), generation, field(body, "quiet", bool))
+            quiet, change = field(body, "quiet", bool), field(body, "change", int)
+            return LegQuiet(field(body, "leg_id", str), generation, quiet, change)
         case "part_closed":
             return PartClosed(field(body, "recording_id", str), field(body, "part", int))
         case "recording_failed":

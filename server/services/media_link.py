@@ -2,12 +2,16 @@
 
 Rows and workers are compared when a worker connects and every RECONCILE_S: a session whose legs its worker
 does not know has lost its worker; a leg that no row places is closed once it is older than ORPHAN_S.
+
+Every node does all of this. Whoever says that a worker was lost names the placement (epoch) that was lost with it, so
+what several nodes say of one incident counts once. A worker that this node merely can't reach is not lost as long as
+another node reaches it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -15,7 +19,9 @@ from server.domain import events as ev
 from server.domain import media
 from server.domain.leg import LegState
 from server.domain.machine import IllegalTransition, Refused, Stale
+from server.domain.recording import open_parts
 from server.domain.session import Session
+from server.services.moves import Mover
 from server.services.ports import Clock, LegTelemetry, MediaEngine, MediaError, StepStore, WorkerInfo, WorkerLeg
 from server.services.stepper import Stepper
 
@@ -25,20 +31,40 @@ ORPHAN_S = 30.0  # longer than a leg's set-up, so that an open order whose answe
 ABSENT_MS = 10_000  # a worker restarts in about a second; one that was removed from the settings never comes back
 SETTLED_MS = 5_000  # a leg that came up this recently may be missing in a list that is older
 
+OthersReach = Callable[[str], Awaitable[bool]]  # worker id -> another living node is connected to it
+Left = tuple[str, str, int]  # session id, worker id, epoch
+
+
+async def nobody_reaches(worker_id: str) -> bool:
+    """Where there is one node only."""
+    return False
+
 
 class MediaLink:
-    """`MediaListener` for the engine, and the placement of sessions."""
+    """`MediaListener` for the engine, and the placement of sessions. `mine(key)`: this node goes first at `key`."""
 
-    def __init__(self, store: StepStore, stepper: Stepper, engine: MediaEngine, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: StepStore,
+        stepper: Stepper,
+        engine: MediaEngine,
+        clock: Clock,
+        mine: Callable[[str], bool] = lambda key: True,
+        others_reach: OthersReach = nobody_reaches,
+    ) -> None:
         self._store = store
         self._stepper = stepper
         self._engine = engine
         self._clock = clock
+        self._others_reach = others_reach
+        self.mover = Mover(store, stepper, engine, clock, mine)
         self._absent: dict[str, int] = {}  # worker id -> since when this process misses it
+        self._known: dict[str, set[tuple[str, int]]] = {}  # worker id -> (session id, epoch) that it carries
+        self._missed: dict[Left, int] = {}  # what a worker should still hold -> since when it does not know it
 
-    def place(self) -> str | None:
+    def place(self) -> WorkerInfo | None:
         """The worker for a new session: the least loaded one; None while no worker is connected."""
-        return next((worker.worker_id for worker in self._engine.workers() if not worker.draining), None)
+        return next((worker for worker in self._engine.workers() if not worker.draining), None)
 
     # --- MediaListener ---
 
@@ -56,9 +82,18 @@ class MediaLink:
         await self._rescue({worker.worker_id for worker in self._engine.connected()} | {info.worker_id})
 
     async def on_worker_down(self, worker_id: str, incarnation: str) -> None:
+        here = next((worker for worker in self._engine.connected() if worker.worker_id == worker_id), None)
+        if here is not None and here.incarnation == incarnation:
+            return  # it was silent for a while, and speaks again
+        certain = here is not None or self._engine.gone(worker_id)
+        if not certain and await self._others_reach(worker_id):
+            log.warning("worker_unreachable_here", worker_id=worker_id, incarnation=incarnation)
+            return
         log.warning("worker_down", worker_id=worker_id, incarnation=incarnation)
         for session in await self._store.open_sessions(worker_id=worker_id):
-            await self._post(session.id, ev.WorkerLost(worker_id, self._other(worker_id)))
+            await self._lose(session, worker_id, incarnation)
+        for session in await self._store.open_sessions():  # what others had left there
+            await self._lose(session, worker_id, incarnation)
 
     def on_telemetry(self, worker_id: str, legs: Sequence[LegTelemetry]) -> None:
         """Levels are a passing value; thresholds arrive as reports."""
@@ -66,10 +101,12 @@ class MediaLink:
     # --- reconciling ---
 
     async def run(self) -> None:
-        """Compare rows and workers for ever."""
-        while True:
-            await asyncio.sleep(RECONCILE_S)
-            await self.look()
+        """Compare rows and workers, and empty workers that are to stop, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.mover.run(), name="mover")
+            while True:
+                await asyncio.sleep(RECONCILE_S)
+                await self.look()
 
     async def look(self) -> None:
         """Make every connected worker and the rows agree, and find a place for the sessions that have none."""
@@ -83,17 +120,37 @@ class MediaLink:
 
     async def _rescue(self, connected: set[str]) -> None:
         """Place what no worker holds: since none had room, or since its worker stays away."""
-        now = self._clock.now_ms()
         self._absent = {worker_id: since for worker_id, since in self._absent.items() if worker_id not in connected}
+        missed, self._missed = self._missed, {}
         for session in await self._store.open_sessions():
-            if session.worker_id is None:
-                worker_id = self.place()
-                if worker_id is not None and not session.ended:
-                    await self._post(session.id, ev.Placed(worker_id))
-            elif session.worker_id not in connected:
-                since = self._absent.setdefault(session.worker_id, now)
-                if now - since >= ABSENT_MS:
-                    await self._post(session.id, ev.WorkerLost(session.worker_id, self._other(session.worker_id)))
+            if session.worker_id is None and not session.ended:
+                worker = self.place()
+                if worker is not None:
+                    await self._post(session.id, ev.Placed(worker.worker_id, worker.incarnation))
+            elif session.worker_id not in connected and session.worker_id and await self._is_lost(session.worker_id):
+                await self._lose(session, session.worker_id, None)
+            for worker_id, epoch in _left(session):
+                if worker_id not in connected:
+                    lost = await self._is_lost(worker_id)
+                else:
+                    lost = self._misses(session, worker_id, epoch, missed)
+                if lost:
+                    await self._post(session.id, ev.WorkerLost(worker_id, None, epoch))
+
+    async def _is_lost(self, worker_id: str) -> bool:
+        """Whether an absent worker was away for so long that it counts as lost."""
+        now = self._clock.now_ms()
+        if now - self._absent.setdefault(worker_id, now) < ABSENT_MS:
+            return False
+        return self._engine.gone(worker_id) or not await self._others_reach(worker_id)
+
+    def _misses(self, session: Session, worker_id: str, epoch: int, missed: dict[Left, int]) -> bool:
+        """A worker does not know what an earlier placement left there, and its word about it can't be under way."""
+        if (session.id, epoch) in self._known.get(worker_id, {(session.id, epoch)}):
+            return False
+        left = (session.id, worker_id, epoch)
+        self._missed[left] = missed.get(left, self._clock.now_ms())
+        return self._settled(self._missed[left])
 
     async def reconcile(self, worker_id: str) -> None:
         """Make one worker and the rows agree."""
@@ -103,13 +160,17 @@ class MediaLink:
             log.warning("reconcile_skipped", worker_id=worker_id, code=error.code)
             return
         sessions = {s.id: s for s in await self._store.open_sessions(worker_id=worker_id)}
-        known = {(leg.session_id, leg.epoch) for leg in legs}
+        known = self._known[worker_id] = {(leg.session_id, leg.epoch) for leg in legs}
         for session in sessions.values():
             if self._missing(session, known):
                 log.warning("session_unknown_to_worker", session_id=session.id, worker_id=worker_id)
-                await self._post(session.id, ev.WorkerLost(worker_id, worker_id))
+                here = next((w for w in self._engine.connected() if w.worker_id == worker_id), None)
+                incarnation = here.incarnation if here is not None else None
+                await self._post(session.id, ev.WorkerLost(worker_id, worker_id, session.epoch, incarnation))
         for leg in legs:
-            if leg.age_s > ORPHAN_S and not _placed(sessions.get(leg.session_id), leg):
+            if leg.age_s <= ORPHAN_S or _placed(sessions.get(leg.session_id), leg):
+                continue
+            if not _placed(await self._store.session(leg.session_id), leg):  # placed elsewhere, and not there yet
                 log.warning("orphan_leg_closed", session_id=leg.session_id, leg_id=leg.leg_id, worker_id=worker_id)
                 await self._engine.close_leg(worker_id, leg.session_id, leg.leg_id)
 
@@ -118,17 +179,26 @@ class MediaLink:
         if (session.id, session.epoch) in known:
             return False
         if session.ended:
-            closing = [r for r in session.recordings if r.ended_at is not None and not all(p.closed for p in r.parts)]
+            here = session.worker_id or ""
+            closing = [r for r in session.recordings if open_parts(r, here, session.epoch)]
             return any(self._settled(r.ended_at or 0) for r in closing)
-        owner = session.owner
-        legs = [session.customer_leg, owner.leg] if owner else [session.customer_leg]
-        return any(leg.state is LegState.UP and self._settled(leg.since) for leg in legs)
+        return any(leg.is_up and not leg.former and self._settled(leg.since) for leg in session.live_legs)
 
     def _settled(self, since: int) -> bool:
         return self._clock.now_ms() - since > SETTLED_MS
 
-    def _other(self, worker_id: str) -> str | None:
-        return next((w.worker_id for w in self._engine.workers() if w.worker_id != worker_id and not w.draining), None)
+    async def _lose(self, session: Session, worker_id: str, incarnation: str | None) -> None:
+        """Say that a worker is gone, in this life of it or (None) in any, of a session that has something there."""
+        here = session.worker_id == worker_id and (incarnation is None or session.incarnation in (None, incarnation))
+        epoch = session.epoch if here else session.epoch - 1
+        if (session.ended or not here) and not session.has_left(worker_id, epoch):
+            return
+        others = (w for w in self._engine.workers() if w.worker_id != worker_id and not w.draining)
+        other = next(others, None)
+        if other is None:
+            await self._post(session.id, ev.WorkerLost(worker_id, None, epoch))
+        else:
+            await self._post(session.id, ev.WorkerLost(worker_id, other.worker_id, epoch, other.incarnation))
 
     async def _post(self, session_id: str, event: ev.Event) -> None:
         try:
@@ -140,10 +210,22 @@ class MediaLink:
 
 
 def _placed(session: Session | None, leg: WorkerLeg) -> bool:
-    if session is None or session.ended or session.epoch != leg.epoch:
+    """The row says that the leg is where it is."""
+    row = session.leg(leg.leg_id) if session is not None and not session.ended else None
+    if session is None or row is None or row.state is LegState.CLOSED:
         return False
-    row = session.leg(leg.leg_id)
-    return row is not None and row.state is not LegState.CLOSED
+    if session.former is not None and leg.epoch == session.former.epoch:
+        return True
+    return session.epoch == leg.epoch
+
+
+def _left(session: Session) -> set[tuple[str, int]]:
+    """(worker id, epoch) of earlier placements that still hold something of the session."""
+    parts = [part for recording in session.recordings for part in recording.parts if not part.closed]
+    found = {(part.worker_id, part.epoch) for part in parts if 0 < part.epoch < session.epoch}
+    if session.former is not None:
+        found.add((session.former.worker_id, session.former.epoch))
+    return found
 
 
 def _event(report: media.MediaReport, epoch: int) -> ev.Event:
@@ -152,8 +234,8 @@ def _event(report: media.MediaReport, epoch: int) -> ev.Event:
             return ev.LegWentUp(leg_id, generation, epoch)
         case media.LegDown(leg_id, generation, reason):
             return ev.LegWentDown(leg_id, generation, epoch, reason)
-        case media.LegQuiet(leg_id, generation, quiet):
-            return ev.LegFellQuiet(leg_id, generation, epoch, quiet)
+        case media.LegQuiet(leg_id, generation, quiet, change):
+            return ev.LegFellQuiet(leg_id, generation, epoch, quiet, change)
         case media.PartClosed(recording_id, part):
             return ev.RecordingPartClosed(recording_id, part)
         case media.RecordingFailed(recording_id, part, code):

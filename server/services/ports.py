@@ -112,6 +112,11 @@ class MediaEngine(Protocol):
         """Every worker that has said hello on the connection it has now, full and draining ones too."""
         ...
 
+    def gone(self, worker_id: str) -> bool:
+        """The worker's process is not running, for certain. False also for one that is merely silent, which others may
+        still reach."""
+        ...
+
     async def order(self, worker_id: str, stamp: OrderStamp, order: MediaOrder) -> OrderResult:
         """Carry out one order. Raises MediaError."""
         ...

@@ -33,13 +33,15 @@ class SessionService:
         session = await self._store.session(grant.session_id)
         first = ev.LegOffered(derived_id(grant.session_id, "leg", 0), 1, sdp) if sdp else None
         if session is None:
+            worker = self._link.place()
             arrived = ev.CallArrived(
                 session_id=grant.session_id,
                 tenant=grant.tenant,
                 entry_point_id=grant.entry_point_id,
                 queue=await self._queue(grant),
                 customer=customer,
-                worker_id=self._link.place(),
+                worker_id=worker.worker_id if worker is not None else None,
+                incarnation=worker.incarnation if worker is not None else None,
             )
             events: tuple[ev.Event, ...] = (arrived, first) if first else (arrived,)
             return await self._stepper.apply(grant.session_id, *events, skip_stale=True)

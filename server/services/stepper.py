@@ -15,7 +15,7 @@ import structlog
 
 from server.domain import agent as ag
 from server.domain.agent import Agent, AgentEvent, step_agent
-from server.domain.effects import agent_events, orders
+from server.domain.effects import agent_events, former_orders, orders
 from server.domain.events import Event, RecordingArchived
 from server.domain.machine import Refused, Stale
 from server.domain.session import Session
@@ -183,10 +183,11 @@ def _step_agent(before: Agent | None, events: Sequence[AgentEvent], now: int) ->
 
 
 def _outbox(before: Session | None, after: Session, event: Event) -> list[OutboxRow]:
-    worker_id = after.worker_id
-    if worker_id is None:
-        return []
+    """The step's orders, to the worker that holds the session and to one that it is leaving."""
+    to = [(after.worker_id, after.epoch, order) for order in orders(before, after, event)]
+    to += [(former.worker_id, former.epoch, order) for former, order in former_orders(before, after)]
     return [
-        OutboxRow(OutboxKey(after.id, after.version, index), after.tenant, worker_id, after.epoch, order)
-        for index, order in enumerate(orders(before, after, event))
+        OutboxRow(OutboxKey(after.id, after.version, index), after.tenant, worker_id, epoch, order)
+        for index, (worker_id, epoch, order) in enumerate(to)
+        if worker_id is not None
     ]

@@ -12,9 +12,10 @@ from server.domain import agent as ag
 from server.domain import events as ev
 from server.domain.agent import Agent, step_agent
 from server.domain.deadlines import deadlines
-from server.domain.effects import agent_events, media_plan, orders, routable
+from server.domain.effects import agent_events, former_orders, former_plan, media_plan, orders, routable
 from server.domain.endings import VisitOutcome
 from server.domain.machine import IllegalTransition, Refused, Stale
+from server.domain.media import ReleaseSession
 from server.domain.segment import NEXT
 from server.domain.session import Session, SessionState
 from server.domain.session_step import TRANSITIONS, step
@@ -31,7 +32,7 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
     legs = [s.customer_leg, *(x.leg for x in s.segments)]
     leg = pick(st.sampled_from(legs))
     generation = max(1, leg.generation + pick(st.sampled_from((-1, 0, 0, 0, 1))))
-    epoch = max(0, s.epoch + pick(st.sampled_from((-1, 0, 0, 0))))
+    epoch = max(0, s.epoch + pick(st.sampled_from((-1, -1, 0, 0, 0))))
     segment_id = pick(st.sampled_from([x.id for x in s.segments])) if s.segments else "seg_none"
     agent_id = pick(st.sampled_from(AGENTS))
     due = sorted(deadlines(s), key=lambda d: d.at)
@@ -51,8 +52,10 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         ev.NotesSaved(segment_id, agent_id, pick(st.text(max_size=3)), None),
         ev.WrapUpDone(segment_id, agent_id, "", pick(st.sampled_from((None, "dsp_1")))),
         ev.CustomerHungUp(),
-        ev.WorkerLost("media-1", pick(st.sampled_from((None, "media-2")))),
-        ev.WorkerLost("media-2", "media-1"),
+        ev.WorkerLost("media-1", pick(st.sampled_from((None, "media-2"))), epoch),
+        ev.WorkerLost("media-2", "media-1", epoch),
+        ev.WorkerLost("media-3", None),
+        ev.SessionMoved(pick(st.sampled_from(("media-1", "media-2", "media-3"))), epoch),
         ev.Placed("media-2"),
     ]
     if s.owner is None and s.state is SessionState.QUEUED:
@@ -61,7 +64,7 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         choices += [ev.DeadlinePassed(due[0].kind, due[0].key, due[0].at)] * 2
     for recording in s.recordings:
         choices += [
-            ev.RecordingPartClosed(recording.id, len(recording.parts)),
+            ev.RecordingPartClosed(recording.id, pick(st.integers(1, len(recording.parts)))),
             ev.RecordingBroke(recording.id, len(recording.parts), "disk_full"),
         ]
         if recording.state == "archiving":
@@ -89,6 +92,18 @@ def check(before: Session | None, after: Session) -> None:
             assert new.state is old.state or new.state in NEXT[old.state]
         for was, now_is in zip(before.visits, after.visits, strict=False):
             assert was.outcome in (None, now_is.outcome), "a visit ends once"
+    moving = [x for x in after.live_legs if x.former]
+    assert (after.former is not None) == bool(moving), "a former placement is kept as long as a leg is there"
+    assert all(x.is_up for x in moving)
+    if after.former is not None:
+        assert after.former.epoch < after.epoch
+    for recording in after.recordings:
+        epochs = [part.epoch for part in recording.parts]
+        assert epochs == sorted(set(epochs)), "one part a placement"
+        held = [plan for plan in (media_plan(after), former_plan(after)) if plan.recording is not None]
+        assert len(held) <= 1, "nothing is recorded twice"
+    for x in after.live_legs:
+        assert not (x.is_up and x.gone >= x.generation), "what went down never comes up again"
     assert len({d.kind + d.key for d in deadlines(after)}) == len(deadlines(after))
     assert not (routable(after) and owners)
     if not after.done:  # somebody is always expected to do something, or a limit is running
@@ -126,6 +141,8 @@ def test_any_history_keeps_the_invariants_and_folds_to_the_same_session(data: st
             continue
         check(session, after)
         orders(session, after, event)
+        released = [place for place, order in former_orders(session, after) if order == ReleaseSession()]
+        assert released == ([session.former] if session.former not in (None, after.former) else [])
         agents, session = stepped, after
         log.append((now, event))
         for agent in agents.values():

@@ -127,4 +127,4 @@ async def test_a_silent_tab_is_quiet_then_lost(tmp_path: Path) -> None:
         customer.crash()
         await rig.listener.until_report(LegDown("customer", 1, "ice_lost"), timeout_s=8)
         assert time.monotonic() - began < 6.5
-        assert LegQuiet("customer", 1, True) in rig.listener.all()
+        assert LegQuiet("customer", 1, True, 1) in rig.listener.all()

@@ -66,6 +66,7 @@ class Anchor:
         self.stream: InStream | None = None
         self.up = False
         self.quiet = False
+        self.quiet_changes = 0
         self.closed = False
         self.opened_at = time.monotonic()
         self.rtp_at = self.opened_at
@@ -127,6 +128,7 @@ class Anchor:
             return
         if (silent > QUIET_S) != self.quiet:
             self.quiet = not self.quiet
+            self.quiet_changes += 1
             self.leg.anchor_quiet(self)
         if self.out.unsendable and not self._warned:
             self._warned = True  # dead air: both sides must be moved to a codec that they share
@@ -240,7 +242,7 @@ class Leg:
 
     def anchor_quiet(self, anchor: Anchor) -> None:
         if anchor.generation == self.generation:
-            self.user.report(LegQuiet(self.leg_id, anchor.generation, anchor.quiet))
+            self.user.report(LegQuiet(self.leg_id, anchor.generation, anchor.quiet, anchor.quiet_changes))
 
     def telemetry(self) -> LegTelemetry | None:
         anchor = self.speaking
