@@ -71,7 +71,6 @@ PLANNING = {
 _NUL = "\\u0000"  # as JSON writes it
 # An escape when an even number of backslashes precedes it.
 _NUL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-_STATEMENT_MS = str(round(STATEMENT_S * 1000))
 _LOST = (
     asyncpg.DivisionByZeroError,  # the guard of SAVE
     asyncpg.UniqueViolationError,
@@ -90,7 +89,8 @@ class PostgresSteps:
         """`url` as in PATCHBAY_DATABASE_URL. Raises StorageUnavailable."""
         # SQLAlchemy reads the URL here as for the other tables, so that both take the same options.
         _, arguments = dialect().create_connect_args(make_url(url))  # type: ignore[no-untyped-call]  # of a dialect
-        settings = {"application_name": "patchbay", "statement_timeout": _STATEMENT_MS, "lock_timeout": _STATEMENT_MS}
+        limit_ms = str(round(STATEMENT_S * 1000))
+        settings = {"application_name": "patchbay", "statement_timeout": limit_ms, "lock_timeout": limit_ms}
         try:
             pool = await asyncpg.create_pool(
                 **arguments,
@@ -172,7 +172,7 @@ class PostgresSteps:
         try:
             heads = dict(await self._fetch(sql.SAVE, document, save.tenant, save.now))
         except _LOST as error:
-            raise Conflict(str(error)) from error
+            raise Conflict(str(error).partition("\n")[0]) from error
         except AWAY as error:
             raise _translated(error) from error
         return tuple(

@@ -1,4 +1,4 @@
-"""The promises of AdminRepository, Directory and the seed, over SQLite."""
+"""The promises of AdminRepository, Directory and the seed, over SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from server.clock import ManualClock
@@ -19,14 +20,20 @@ from server.storage.admin_repository import StoredAdmin
 from server.storage.directory import CACHE_MS, StoredDirectory
 from server.storage.engine import create_engine
 from server.storage.migrate import upgrade
+from server.storage.secrets import shared_secret
+from tests.helpers.postgres import PostgresServer
 
 T = DEFAULT_TENANT
 
 
-@pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+@pytest.fixture(params=["sqlite", "postgres"])
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     url = f"sqlite+aiosqlite:///{tmp_path}/t.db"
-    await upgrade(url)
+    if request.param == "sqlite":
+        await upgrade(url)
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        url = await server.database()
     engine = create_engine(url)
     async with StoredAdmin(engine).writing() as transaction:
         await transaction.add_tenant(T, "Default", 0)
@@ -123,6 +130,39 @@ async def test_what_is_taken(
             await transaction.add(second)
         assert caught.value.field == field
         await transaction.add(Skill("skl_9", T, "the transaction goes on", 1))
+
+
+async def test_a_key_is_taken_but_an_id_is_a_fault(engine: AsyncEngine) -> None:
+    entry = EntryPointRecord("ept_1", T, "e", "widget", "wk_1", "que_q", (), True, 1)
+    async with StoredAdmin(engine).writing() as transaction:
+        await transaction.add(_queue("q"))
+        await transaction.add(entry)
+        with pytest.raises(Duplicate) as caught:
+            await transaction.add(replace(entry, id="ept_2", name="f"))
+        assert caught.value.field == "key"
+        with pytest.raises(sa.exc.IntegrityError):
+            await transaction.add(replace(entry, name="login name key", key="wk_2"))
+
+
+async def test_writers_follow_one_another(engine: AsyncEngine) -> None:
+    """What each reads, it reads after the one before has committed: so the rules of the set-up are written."""
+    repository = StoredAdmin(engine)
+
+    async def add_next() -> None:
+        async with repository.writing() as transaction:
+            number = len(await transaction.page(Skill, T, 100))
+            await transaction.add(Skill(f"skl_{number}", T, str(number), 1))
+
+    await asyncio.gather(*(add_next() for _ in range(12)))
+    async with repository.reading() as transaction:
+        assert len(await transaction.page(Skill, T, 100)) == 12
+
+
+async def test_a_shared_secret_is_made_once(engine: AsyncEngine) -> None:
+    made = await asyncio.gather(*(shared_secret(engine, "one", 32) for _ in range(4)))
+    assert len(set(made)) == 1
+    assert len(made[0]) == 32
+    assert await shared_secret(engine, "another", 32) != made[0]
 
 
 async def test_a_deactivated_queue_frees_its_name(engine: AsyncEngine) -> None:
