@@ -23,6 +23,7 @@ from server.domain.directory import AuthedUser
 from server.media.archive_jobs import ArchiveJobs
 from server.media.archiver import LocalArchiver
 from server.media.client import WorkersClient
+from server.media.remote_parts import RemoteParts
 from server.metrics import Metrics
 from server.readiness import NodeReadiness
 from server.routing.memory_bus import MemoryExchange
@@ -110,14 +111,15 @@ async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[Contr
     """A control node with everything behind it running."""
     registry = CollectorRegistry()
     async with _stores(config) as stores:
-        engine = WorkersClient(worker_addresses(config, sockets_dir))
+        workers = worker_addresses(config, sockets_dir)
+        engine = WorkersClient(workers)
         adapters = Adapters(
             store=stores.steps,
             router_store=stores.router,
             engine=engine,
             directory=StoredDirectory(stores.database, stores.clock),
             history=StoredHistory(stores.database),
-            archiver=LocalArchiver(spool_dir(config), config.archive_dir, ArchiveJobs()),
+            archiver=LocalArchiver(spool_dir(config), config.archive_dir, ArchiveJobs(), RemoteParts(workers)),
             clock=stores.clock,
             bus=stores.bus,
             follow=stores.follow,

@@ -63,7 +63,7 @@ class Core:
         self.link = MediaLink(a.store, self.stepper, a.engine, a.clock, self.nodes.mine)
         self.sessions = SessionService(a.store, self.stepper, a.directory, self.link, a.clock)
         self.agents = AgentService(a.store, self.stepper, a.directory)
-        self.recordings = RecordingService(a.store, self.stepper, a.archiver, a.history, group)
+        self.recordings = RecordingService(a.store, self.stepper, a.archiver, a.history, a.clock, self.nodes, group)
         self.dispatcher = Dispatcher(a.store, self.stepper, a.engine, a.clock, self.nodes, group)
         self.sweep = DeadlineSweep(a.store, self.stepper, a.clock, self.nodes)
         self.router = Router(a.router_store, a.store, a.directory, a.clock, self.nodes, a.bus, self._assign)

@@ -208,11 +208,12 @@ class RecordingBroke:
 
 @dataclass(frozen=True, slots=True)
 class RecordingArchived:
-    """`archive` holds files, hashes and peaks; it goes to the recording's row."""
+    """`archive` holds files, hashes and peaks; it goes to the recording's row. `reason`: why it is not whole."""
 
     recording_id: str
     duration_ms: int
     archive: Mapping[str, object] = field(default_factory=dict)
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,10 +84,10 @@ def lose_worker(recording: Recording, worker_id: str, epoch: int) -> Recording:
     return recording
 
 
-def archived(recording: Recording, duration_ms: int) -> Recording:
+def archived(recording: Recording, duration_ms: int, reason: str | None = None) -> Recording:
     if recording.state is not R.ARCHIVING:
         raise IllegalTransition(f"recording {recording.state} -> ready")
-    return replace(recording, state=R.READY, duration_ms=duration_ms, reason=recording.broken)
+    return replace(recording, state=R.READY, duration_ms=duration_ms, reason=recording.broken or reason)
 
 
 def failed(recording: Recording, reason: str) -> Recording:

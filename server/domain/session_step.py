@@ -215,7 +215,7 @@ def archived(s: Session, e: ev.RecordingArchived, now: int) -> Session:
     recording = _recording(s, e.recording_id)
     if recording.state in recordings.FINAL:
         raise Stale("no_change")
-    return s.with_recording(recordings.archived(recording, e.duration_ms))
+    return s.with_recording(recordings.archived(recording, e.duration_ms, e.reason))
 
 
 def archive_failed(s: Session, e: ev.ArchiveFailed, now: int) -> Session:

@@ -28,6 +28,7 @@ import hashlib
 import heapq
 import json
 import os
+import secrets
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -110,14 +111,14 @@ def spans_of(segment: Segment, end_ns: int, at: int) -> list[_Span]:
 
 
 def unwritten_ns(before: Segment, after: Segment) -> int:
-    """The time between two segments, when the talk went on unrecorded; 0 when it was paused.
+    """The time between two segments, when the talk went on unrecorded; 0 when it was paused, or when they overlap.
 
-    By the monotonic clock that the processes of one machine share; after a restart of the machine, or on another one,
-    by the wall clock."""
+    By the monotonic clock where both were written by it (one start of one machine); else by the wall clock."""
     if before.pauses and before.pauses[-1][1] is None:
         return 0
+    boots = [segment.header.get("boot") for segment in (before, after)]
     gap_ns = int(after.header["mono_ns"]) - int(before.header["mono_ns"]) - before.end_ns
-    if gap_ns < 0:
+    if boots[0] != boots[1] or (not boots[0] and gap_ns < 0):
         gap_ns = int(after.header["wall_ns"]) - int(before.header["wall_ns"]) - before.end_ns
     return gap_ns if 0 < gap_ns <= LONGEST_GAP_NS else 0
 
@@ -281,7 +282,7 @@ class _Output:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # other nodes share the folder
         self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by __exit__
         self._hash = hashlib.sha256()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +61,7 @@ def render_stereo(customer: Path, agent: Path, out: Path) -> dict[str, Any]:
 
     Returns {path, sha256, size_bytes, duration_ms}. Raises ArchiveError and OSError."""
     out.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary = out.with_name(f".{out.name}.{secrets.token_hex(8)}.tmp")  # other nodes share the folder
     opus = out.suffix in (".opus", ".ogg")
     try:
         samples = _encode(customer, agent, temporary, opus)

@@ -1,31 +1,65 @@
-"""Recording files on this machine: captured parts in the spool, archives beside it, both found by their ids.
+"""Recording files: captured parts in this machine's spool, archives in a folder of all nodes, both found by their ids.
 
 <spool>/<tenant>/<session>/<recording>/<part>.<side>.cap     while the call lasts
 <archive>/<tenant>/<session>/<recording>.<side>.opus         afterwards; `stereo` when somebody asked for it
+
+Siblings write their parts into this spool. What workers of other machines wrote is fetched into it for the archive.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import structlog
+
+from server.domain.recording import Part
 from server.media.archive import ArchivedFile, ArchiveError
 from server.media.archive_jobs import ArchiveJobs
-from server.media.capture import part_files
-from server.services.ports import Archived, ArchiveFault, RecordingRef
+from server.media.capture import part_files, part_folders
+from server.media.remote_parts import RemoteParts, WorkerAway
+from server.services.ports import Archived, ArchiveFault, Collected, LeftParts, RecordingRef
+
+log = structlog.get_logger(__name__)
 
 PASSING = frozenset({"disk_full", "timeout", "internal", "io_error"})
 
 
 class LocalArchiver:
-    """`Archiver` over two folders of this machine."""
+    """`Archiver` over two folders; `remote`: the workers of other machines."""
 
-    def __init__(self, spool: Path, archive: Path, jobs: ArchiveJobs) -> None:
+    def __init__(self, spool: Path, archive: Path, jobs: ArchiveJobs, remote: RemoteParts | None = None) -> None:
         self._spool = spool
         self._archive = archive
         self._jobs = jobs
+        self._remote = remote or RemoteParts({})
+
+    async def collect(self, recording: RecordingRef, parts: Sequence[Part]) -> Collected:
+        missing, away = [], []
+        for part in parts if self._remote.workers else ():
+            try:
+                if not await self._fetch(recording, part):
+                    missing.append(part.number)
+            except WorkerAway as reason:
+                log.info("part_away", recording_id=recording.recording_id, part=part.number, reason=str(reason))
+                away.append(part.number)
+            except OSError as error:
+                code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "io_error"
+                raise ArchiveFault(code, passing=True) from error
+        return Collected(tuple(missing), tuple(away))
+
+    async def _fetch(self, recording: RecordingRef, part: Part) -> bool:
+        """Whether a side of the part is here now. Raises WorkerAway, OSError."""
+        ids = recording.tenant, recording.session_id, recording.recording_id
+        files = part_files(self._spool, *ids, part.number)
+        found = False
+        for side, path in (("customer", files.customer), ("agent", files.agent)):
+            there = await asyncio.to_thread(path.is_file)
+            found |= there or await self._remote.fetch(part.worker_id, recording, part.number, side, path)
+        return found
 
     async def archive(self, recording: RecordingRef, parts: Sequence[int]) -> Archived:
         files = [
@@ -61,18 +95,24 @@ class LocalArchiver:
         path = self._path(recording, side)
         return path if path.is_file() else None
 
-    async def left_parts(self) -> Sequence[RecordingRef]:
-        def look() -> list[RecordingRef]:
-            folders = [folder for folder in self._spool.glob("*/*/*") if folder.is_dir()]
-            return [RecordingRef(folder.parts[-3], folder.parts[-2], folder.parts[-1]) for folder in folders]
+    async def left_parts(self) -> Sequence[LeftParts]:
+        here = await asyncio.to_thread(lambda: list(part_folders(self._spool)))
+        found = [LeftParts(RecordingRef(*ids), None) for ids in here]
+        for worker_id in self._remote.workers:
+            try:
+                found += [LeftParts(recording, worker_id) for recording in await self._remote.left(worker_id)]
+            except WorkerAway as reason:
+                log.info("parts_not_listed", worker_id=worker_id, reason=str(reason))
+        return found
 
-        return await asyncio.to_thread(look)
-
-    async def discard_parts(self, recording: RecordingRef) -> None:
-        folder = part_files(
-            self._spool, recording.tenant, recording.session_id, recording.recording_id, 1
-        ).customer.parent
-        await asyncio.to_thread(shutil.rmtree, folder, True)
+    async def discard_parts(self, recording: RecordingRef, worker_ids: Collection[str]) -> None:
+        ids = recording.tenant, recording.session_id, recording.recording_id
+        await asyncio.to_thread(shutil.rmtree, part_files(self._spool, *ids, 1).customer.parent, True)
+        for worker_id in self._remote.workers.keys() & set(worker_ids):
+            try:
+                await self._remote.discard(worker_id, recording)
+            except WorkerAway as reason:  # the next sweep finds them
+                log.info("parts_not_discarded", worker_id=worker_id, reason=str(reason))
 
     def _path(self, recording: RecordingRef, side: str) -> Path:
         return self._archive / recording.tenant / recording.session_id / f"{recording.recording_id}.{side}.opus"

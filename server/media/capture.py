@@ -4,7 +4,7 @@ A worker appends records while the call runs and decodes nothing. A file holds o
 second one when a part was stopped and begun again). Numbers are little-endian.
 
     segment  = magic "PBCAP\\0\\1\\n", u16 length, JSON header, records
-    header   = {"side", "recording_id", "part", "session_id", "epoch", "wall_ns", "mono_ns"}
+    header   = {"side", "recording_id", "part", "session_id", "epoch", "wall_ns", "mono_ns", "boot"}
     record   = u8 kind, u64 time (ns since the header's mono_ns), u16 length, body, u32 CRC-32 of all before
 
     kind  body
@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ _LENGTH = struct.Struct("<H")
 
 STREAM, PACKET, PAUSE, RESUME, TICK, END = b"SPZRTE"
 FLUSH_BYTES = 16 * 1024
+SAFE_NAME = re.compile(r"[A-Za-z0-9_@-][A-Za-z0-9_.:@-]{0,127}\Z")  # ids become folder names
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,13 @@ def part_files(spool: Path, tenant: str, session_id: str, recording_id: str, par
     """Where a worker puts a part: known to the control node without asking."""
     folder = spool / tenant / session_id / recording_id
     return PartFiles(folder / f"{part}.customer.cap", folder / f"{part}.agent.cap")
+
+
+def part_folders(spool: Path) -> Iterator[tuple[str, str, str]]:
+    """(tenant, session id, recording id) of every folder of parts."""
+    for folder in spool.glob("*/*/*"):
+        if folder.is_dir():
+            yield folder.parts[-3], folder.parts[-2], folder.parts[-1]
 
 
 # --- writing -----------------------------------------------------------------------------------------

@@ -49,7 +49,8 @@ from server.services.ports import LegTelemetry, OrderStamp, WorkerInfo, WorkerLe
 
 VERSION = 1
 CONTROL_PATH = "/v1/control"
-INFO_PATH = "/v1/info"
+INFO_PATH = "/v1/info"  # the hello as a plain GET, for whoever only wants to know
+PARTS_PATH = "/v1/parts"
 MAX_MESSAGE_BYTES = 1 << 20  # an SDP is at most 64 KiB; 400 legs of telemetry are about 80 KiB
 
 Json = dict[str, Any]

@@ -3,7 +3,7 @@ under one contract test (tests/contract/)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from server.domain.agent import Agent, AgentEvent
 from server.domain.deadlines import Deadline
 from server.domain.events import Event
 from server.domain.media import MediaOrder, MediaReport
+from server.domain.recording import Part
 from server.domain.router_state import Claim, FreeAgent, RouterState, WaitingSession
 from server.domain.session import Session
 
@@ -514,8 +515,29 @@ class RecordingRef:
     recording_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What is not here of a recording's parts: the numbers of those that their worker does not have (`missing`), and of
+    those whose worker can't be asked now (`away`)."""
+
+    missing: tuple[int, ...] = ()
+    away: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeftParts:
+    """Captured parts of a recording: on another machine's worker, or (None) in the spool of this one."""
+
+    recording: RecordingRef
+    worker_id: str | None
+
+
 class Archiver(Protocol):
     """Makes and keeps recording files. Real: server/media/archiver.py."""
+
+    async def collect(self, recording: RecordingRef, parts: Sequence[Part]) -> Collected:
+        """Bring the parts that workers of other machines hold into this node's spool. Raises ArchiveFault."""
+        ...
 
     async def archive(self, recording: RecordingRef, parts: Sequence[int]) -> Archived:
         """Join the captured parts into one file a side. Raises ArchiveFault."""
@@ -529,10 +551,10 @@ class Archiver(Protocol):
         """The file of customer, agent or stereo, where it exists."""
         ...
 
-    async def left_parts(self) -> Sequence[RecordingRef]:
-        """The recordings whose captured parts still lie in the spool."""
+    async def left_parts(self) -> Sequence[LeftParts]:
+        """The recordings whose captured parts still lie in this node's spool, or with workers that can be asked."""
         ...
 
-    async def discard_parts(self, recording: RecordingRef) -> None:
-        """The archive is safe: forget what it was made of."""
+    async def discard_parts(self, recording: RecordingRef, worker_ids: Collection[str]) -> None:
+        """The archive is safe: forget what it was made of, in this node's spool and with these workers."""
         ...

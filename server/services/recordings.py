@@ -2,6 +2,13 @@
 
 Which recordings wait for their archive is in the sessions' rows, so a start or a tick finds what an earlier
 process left. A job that fails for a passing cause is tried again at the next tick.
+
+Parts may lie on other machines. As long as one of those can't be asked the recording waits, for a day after its end;
+then what there is is archived, and the row says `parts_lost`.
+
+Of several nodes the one whose step made a recording ready for its archive makes it; what is left over is the turn of
+one of them after a while, and of any later on. Two that make the same archive do no harm: both files are the same, and
+a node that finds parts gone looks whether another has archived them.
 """
 
 from __future__ import annotations
@@ -16,7 +23,8 @@ from server.domain.machine import Refused, Stale
 from server.domain.recording import Recording, RecordingState
 from server.domain.session import Session
 from server.services.admin_ports import FileReady, History, NotReady, Rendering, Side
-from server.services.ports import ArchiveFault, Archiver, Commit, RecordingRef, StepStore
+from server.services.nodes import Nodes
+from server.services.ports import ArchiveFault, Archiver, Clock, Collected, Commit, RecordingRef, StepStore
 from server.services.stepper import Stepper
 
 log = structlog.get_logger()
@@ -24,6 +32,10 @@ TICK_S = 30.0
 SWEEP_TICKS = 2880  # a day
 CRASHES = frozenset({"internal", "timeout"})
 MAX_CRASHES = 5
+RECORDING_LOST_MS = 24 * 3_600_000  # a machine that stays away so long is not coming back
+TURN_MS = 60_000  # since the talk's end: by then the node that saw it has made the archive, or is gone
+ANYBODYS_MS = 300_000
+NO_CAPTURE, PARTS_LOST = "no_capture", "parts_lost"
 RENDER_WAIT_S = 0.5  # most renderings of short calls are done by then: no second request is needed
 CONTENT_TYPE = "audio/ogg"
 
@@ -32,8 +44,17 @@ class RecordingService:
     """`CommitListener` and `RecordingFiles`; `group` is the parent of its jobs."""
 
     def __init__(
-        self, store: StepStore, stepper: Stepper, archiver: Archiver, history: History, group: asyncio.TaskGroup
+        self,
+        store: StepStore,
+        stepper: Stepper,
+        archiver: Archiver,
+        history: History,
+        clock: Clock,
+        nodes: Nodes,
+        group: asyncio.TaskGroup,
     ) -> None:
+        self._clock = clock
+        self._nodes = nodes
         self._store = store
         self._stepper = stepper
         self._archiver = archiver
@@ -50,13 +71,15 @@ class RecordingService:
 
     def on_commit(self, commit: Commit) -> None:
         for save in commit.sessions:
-            self._start_jobs(save.after)
+            waited = {r.id for r in save.before.recordings if _waits(r)} if save.before is not None else set()
+            for recording in save.after.recordings:
+                if _waits(recording) and recording.id not in waited:
+                    self._start(save.after, recording)
 
     async def run(self) -> None:
         """Find what waits for its archive, for ever; sweep the spool at the start and once in a while."""
         for tick in itertools.count():
-            for session in await self._store.open_sessions():
-                self._start_jobs(session)
+            await self.look()
             if tick % SWEEP_TICKS == 0:
                 try:
                     await self.sweep_spool()
@@ -64,34 +87,70 @@ class RecordingService:
                     log.exception("spool_sweep_failed")
             await asyncio.sleep(TICK_S)
 
-    def _start_jobs(self, session: Session) -> None:
-        for recording in session.recordings:
-            if recording.state is RecordingState.ARCHIVING and recording.id not in self._archiving:
-                self._archiving.add(recording.id)
-                self._group.create_task(self._archive(session, recording), name=f"archive {recording.id}")
+    async def look(self) -> None:
+        """Begin the archives that wait and that it is this node's turn to make."""
+        waiting = [(s, r) for s in await self._store.open_sessions() for r in s.recordings if _waits(r)]
+        ids = {recording.id for _, recording in waiting}
+        self._crashes = {recording_id: n for recording_id, n in self._crashes.items() if recording_id in ids}
+        for session, recording in waiting:
+            if self._is_due(recording):
+                self._start(session, recording)
+
+    def _is_due(self, recording: Recording) -> bool:
+        if len(self._nodes.living) == 1:
+            return True
+        waited_ms = self._waited_ms(recording)
+        return waited_ms > ANYBODYS_MS or (waited_ms > TURN_MS and self._nodes.mine(recording.id))
+
+    def _waited_ms(self, recording: Recording) -> int:
+        return self._clock.now_ms() - (recording.ended_at or recording.started_at)
+
+    def _start(self, session: Session, recording: Recording) -> None:
+        if recording.id not in self._archiving:
+            self._archiving.add(recording.id)
+            self._group.create_task(self._archive(session, recording), name=f"archive {recording.id}")
 
     async def _archive(self, session: Session, recording: Recording) -> None:
         ref = RecordingRef(session.tenant, session.id, recording.id)
-        event: RecordingArchived | ArchiveFailed
         try:
-            try:
-                done = await self._archiver.archive(ref, [part.number for part in recording.parts])
-                event = RecordingArchived(recording.id, done.duration_ms, done.archive)
-            except ArchiveFault as fault:
-                log.error("archive_failed", session_id=session.id, recording_id=recording.id, code=fault.code)
-                if fault.passing and not self._hopeless(recording.id, fault.code):
-                    return
-                event = ArchiveFailed(recording.id, recording.broken or fault.code)
+            event = await self._make(ref, recording)
+            if event is None:
+                return
             try:
                 await self._stepper.apply(session.id, event)
             except (Stale, Refused):
                 return
             if isinstance(event, RecordingArchived):
-                await self._archiver.discard_parts(ref)
+                await self._archiver.discard_parts(ref, {part.worker_id for part in recording.parts})
         except Exception:
             log.exception("archive_job_failed", session_id=session.id, recording_id=recording.id)
         finally:
             self._archiving.discard(recording.id)
+
+    async def _make(self, ref: RecordingRef, recording: Recording) -> RecordingArchived | ArchiveFailed | None:
+        """What became of the archive; None when it must wait, or another node has made it."""
+        collected = Collected()
+        try:
+            collected = await self._archiver.collect(ref, recording.parts)
+            if collected.away and self._waited_ms(recording) < RECORDING_LOST_MS:
+                log.warning("archive_waits", recording_id=recording.id, parts=collected.away)
+                return None
+            # The node that has archived it lets the workers forget the parts: here they would then be missing.
+            if (collected.away or collected.missing) and not await self._still_waits(ref):
+                return None
+            done = await self._archiver.archive(ref, [part.number for part in recording.parts])
+        except ArchiveFault as fault:
+            log.error("archive_failed", session_id=ref.session_id, recording_id=recording.id, code=fault.code)
+            if fault.passing and not self._hopeless(recording.id, fault.code):
+                return None
+            lost = fault.code == NO_CAPTURE and (collected.away or collected.missing)
+            return ArchiveFailed(recording.id, recording.broken or (PARTS_LOST if lost else fault.code))
+        reason = PARTS_LOST if collected.away or collected.missing else None
+        return RecordingArchived(recording.id, done.duration_ms, done.archive, reason)
+
+    async def _still_waits(self, ref: RecordingRef) -> bool:
+        session = await self._store.session(ref.session_id)
+        return session is not None and any(r.id == ref.recording_id and _waits(r) for r in session.recordings)
 
     def _hopeless(self, recording_id: str, code: str) -> bool:
         """A full disk may be emptied some day; a job that crashes each time is a fault that no wait will mend."""
@@ -103,10 +162,13 @@ class RecordingService:
     async def sweep_spool(self) -> int:
         """Forget captured parts whose archive is safe: a process may die between the two. Returns how many."""
         swept = 0
-        for ref in await self._archiver.left_parts():
+        for left in await self._archiver.left_parts():
+            ref = left.recording
+            if left.worker_id is not None and not self._nodes.mine(ref.recording_id):
+                continue
             row = await self._history.recording(ref.tenant, ref.recording_id)
             if row is not None and row.state == RecordingState.READY:
-                await self._archiver.discard_parts(ref)
+                await self._archiver.discard_parts(ref, [left.worker_id] if left.worker_id is not None else [])
                 swept += 1
         return swept
 
@@ -147,3 +209,8 @@ class RecordingService:
             log.exception("stereo_job_failed", recording_id=ref.recording_id)
         finally:
             self._rendering.pop(ref.recording_id, None)
+
+
+def _waits(recording: Recording) -> bool:
+    """For its archive."""
+    return recording.state is RecordingState.ARCHIVING

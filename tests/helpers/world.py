@@ -4,7 +4,7 @@ recordings and the clock. Nothing runs by itself: `settle` lets everything that 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from server.core import Adapters, Core
 from server.domain.directory import AgentProfile, AuthedUser, EntryPoint, QueueConfig, Role
 from server.domain.events import Customer
 from server.domain.history import RecordingRow, SessionDetail, SessionFilter, SessionRow
+from server.domain.recording import Part
 from server.domain.session import Session
 from server.ids import new_id
 from server.media.memory import MemoryEngine
@@ -24,11 +25,20 @@ from server.routing.memory_bus import MemoryExchange
 from server.routing.memory_store import MemoryRouterStore
 from server.routing.redis_connection import connect_redis
 from server.routing.redis_store import RedisRouterStore
-from server.services.ports import Archived, Connection, RecordingRef, RouterStore, StepStore, StorageUnavailable
+from server.services.ports import (
+    Archived,
+    Collected,
+    Connection,
+    LeftParts,
+    RecordingRef,
+    RouterStore,
+    StepStore,
+    StorageUnavailable,
+)
 from server.services.tokens import CustomerToken
 from server.storage import admin_tables  # noqa: F401  # fills the metadata
-from server.storage.runtime_tables import metadata
 from server.storage.postgres_steps import PostgresSteps
+from server.storage.runtime_tables import metadata
 from server.storage.sqlite_steps import SqliteSteps
 from tests.helpers.database import Database, PostgresDatabase, SqliteFile
 from tests.helpers.deployments import CHOICE
@@ -91,6 +101,8 @@ class TwinArchiver:
 
     def __init__(self) -> None:
         self.joined: dict[str, tuple[int, ...]] = {}
+        self.discarded: dict[str, tuple[str, ...]] = {}
+        self.elsewhere = Collected()
 
     async def archive(self, recording: RecordingRef, parts: Sequence[int]) -> Archived:
         self.joined[recording.recording_id] = tuple(parts)
@@ -102,11 +114,14 @@ class TwinArchiver:
     def file(self, recording: RecordingRef, side: str) -> Path | None:
         return None
 
-    async def left_parts(self) -> Sequence[RecordingRef]:
+    async def collect(self, recording: RecordingRef, parts: Sequence[Part]) -> Collected:
+        return self.elsewhere
+
+    async def left_parts(self) -> Sequence[LeftParts]:
         return ()
 
-    async def discard_parts(self, recording: RecordingRef) -> None:
-        return None
+    async def discard_parts(self, recording: RecordingRef, worker_ids: Collection[str]) -> None:
+        self.discarded[recording.recording_id] = tuple(sorted(worker_ids))
 
 
 class World:

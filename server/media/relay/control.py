@@ -21,6 +21,7 @@ from aiohttp import WSMsgType, web
 from server.ids import new_id
 from server.media import worker_protocol as wire
 from server.media.relay.gate import TokenGate
+from server.media.relay.parts import PartsShelf
 from server.media.relay.reports import Report
 from server.media.relay.worker import Worker
 from server.services.ports import LegTelemetry, MediaError
@@ -83,6 +84,7 @@ class ControlServer:
         app = web.Application(middlewares=[TokenGate(listen.token).middleware()] if listen.path is None else ())
         app.router.add_get(wire.CONTROL_PATH, self._handle)
         app.router.add_get(wire.INFO_PATH, self._info)
+        PartsShelf(self._worker.settings.spool).add_routes(app.router)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.2)
         await self._runner.setup()
         if listen.path is None:

@@ -6,12 +6,23 @@ import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from server.domain.media import RecordingOrder
 from server.media import capture
 from server.media.capture import CaptureWriter, Opener, PartFiles
 from server.media.relay.rtp import Packet
 
+
+def _boot_id() -> str:
+    """Which monotonic clock this is: that of one start of one machine; empty where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+BOOT_ID = _boot_id()
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # EFBIG: a limit on the size of files
 
 
@@ -45,6 +56,7 @@ class PartRecorder:
             "epoch": context.epoch,
             "wall_ns": wall_ns,
             "mono_ns": now_ns,
+            "boot": BOOT_ID,
         }
         sides = ((order.customer_leg, "customer", context.files.customer),
                  (order.agent_leg, "agent", context.files.agent))  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import structlog
 
 from server.domain.media import ApplyPlan, MediaOrder, MediaReport, OpenLeg, ReleaseSession
 from server.media import capture
-from server.media.capture import Opener
+from server.media.capture import SAFE_NAME, Opener
 from server.media.relay.aiortc_seam import Binding, Identity
 from server.media.relay.leg import Network
 from server.media.relay.music import PACKET_S, Library
@@ -28,7 +27,6 @@ log = structlog.get_logger(__name__)
 
 TICK_S = 0.5  # time limits and flushes
 MUSIC_BEHIND_S = 0.2  # a stall longer than this is skipped, not caught up with a burst
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_@-][A-Za-z0-9_.:@-]{0,127}\Z")  # they become folder names
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,5 +212,5 @@ def _check_names(stamp: OrderStamp, order: MediaOrder) -> None:
     if isinstance(order, ApplyPlan) and order.plan.recording is not None:
         names.append(order.plan.recording.recording_id)
     for name in names:
-        if not _SAFE_NAME.match(name):
+        if not SAFE_NAME.match(name):
             raise MediaError("internal", f"{name[:40]!r} is no usable id: letters, digits and _.:@- only")
