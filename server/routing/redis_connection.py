@@ -24,13 +24,14 @@ CLIENT_NAME = "patchbay"
 
 def connect_redis(url: str) -> Redis:
     """A client that connects with its first command, and again whenever it must. `url`: redis://host:port/db,
-    rediss://… (TLS) or unix:///path. The caller closes it (`aclose`). Raises ValueError for another form."""
+    rediss://… (TLS) or unix:///path. The caller bounds each command (`answer`) and closes the client (`aclose`).
+    Raises ValueError for another form."""
     keepalive: dict[str, Any] = {}
     if not url.startswith("unix:"):
         keepalive = {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}
     return Redis.from_url(
         url,
-        socket_timeout=CALL_S,
+        socket_timeout=None,  # else redis-py writes in asyncio.wait_for: on Python 3.11 it swallows cancellations
         socket_connect_timeout=CALL_S,
         retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.2), RETRIES, supported_errors=(Disconnected,)),
         max_connections=CONNECTIONS,
