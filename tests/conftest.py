@@ -22,9 +22,19 @@ if FUZZING:
 @pytest.fixture(params=NAMES)
 def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
     """Runs the test once on each deployment (tests/helpers/deployments.py)."""
-    chosen = Deployment(request.param)
-    if request.param != "sqlite":
-        postgres, redis = request.getfixturevalue("postgres"), request.getfixturevalue("redis_server")
-        chosen = Deployment(request.param, postgres, redis)
-    with deployed(chosen):
+    with deployed(_deployment(request)) as chosen:
         yield chosen
+
+
+@pytest.fixture(params=["sqlite", "shared"])
+def own_or_shared(request: pytest.FixtureRequest) -> Iterator[Deployment]:
+    """Runs the test on SQLite and on PostgreSQL with Redis: for worlds within one process."""
+    with deployed(_deployment(request)) as chosen:
+        yield chosen
+
+
+def _deployment(request: pytest.FixtureRequest) -> Deployment:
+    if request.param == "sqlite":
+        return Deployment()
+    postgres, redis = request.getfixturevalue("postgres"), request.getfixturevalue("redis_server")
+    return Deployment(request.param, postgres, redis)

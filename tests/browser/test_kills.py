@@ -14,7 +14,7 @@ from tests.helpers.live_call import LiveCall, live_call
 from tests.helpers.recordings import read_stereo
 from tests.helpers.system import PASSWORD, System, system, until
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("deployment")]
 OUTAGE_S = 3.0  # of the control node: as long as it takes to start
 BACK_S = 15.0  # a Python that starts (2 s, 4 s on a busy machine) and a reconnection, with room
 MEDIA_BACK_S = 5.0  # with two browsers and a Python that starts, on two shared cores

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from server.media.peer import spectrum_peak
 from tests.helpers.browser import (
     AGENT_HZ,
@@ -20,6 +22,7 @@ from tests.helpers.browser import (
 from tests.helpers.recordings import read_stereo
 from tests.helpers.system import PASSWORD, system, until
 
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("deployment")]
 TONE_TOLERANCE_HZ = 10
 
 

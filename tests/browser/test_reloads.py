@@ -13,12 +13,12 @@ from tests.helpers.live_call import RECORDING_TOLERANCE_MS, LiveCall, live_call
 from tests.helpers.recordings import read_stereo
 from tests.helpers.system import system
 
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("deployment")]
 RELOADS = 20
 BACK_S = 4.0  # with two browsers and the server on two shared cores; what people see is to stay below 2 s
 MEDIAN_BACK_S = 2.0
 
 
-@pytest.mark.browser
 @pytest.mark.parametrize("side", ["agent", "customer"])
 async def test_a_reloaded_tab_is_back_in_the_same_call(tmp_path: Path, side: str) -> None:
     async with system(tmp_path) as patchbay, live_call(tmp_path, patchbay) as call:

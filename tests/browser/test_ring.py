@@ -19,7 +19,7 @@ from tests.helpers.faulty_wire import Deaf, DoubledAndSwapped, Every, First, Rec
 from tests.helpers.scripted_agent import ScriptedAgent
 from tests.helpers.system import PASSWORD, System, system
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.usefixtures("deployment")]
 RING_S = 3.0  # what the product promises, whatever is lost
 RING_TIMEOUT_S = 5
 

@@ -40,10 +40,10 @@ CHOICE = _Choice()
 
 
 @contextmanager
-def deployed(deployment: Deployment) -> Iterator[None]:
+def deployed(deployment: Deployment) -> Iterator[Deployment]:
     """Within it, `system` starts this."""
     CHOICE.now = deployment
     try:
-        yield
+        yield deployment
     finally:
         CHOICE.now = Deployment()

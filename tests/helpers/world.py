@@ -142,6 +142,7 @@ class World:
         self.directory = directory
         self.live = live
         self.database = database
+        self._tabs: dict[str, Connection] = {}  # the newest of each agent
 
     # --- actors ---
 
@@ -157,14 +158,16 @@ class World:
 
     async def tab(self, name: str, *, live: bool) -> None:
         """The agent's tab connects, or is gone."""
-        connection = Connection(self.core.nodes.node_id, f"tab_{name}")
+        user_id, before = f"usr_{name}", self._tabs.get(name)
         if live:
-            self.live.add(f"usr_{name}")
-            await self.store.connect(TENANT, f"usr_{name}", connection)
+            self.live.add(user_id)
+            self._tabs[name] = Connection(self.core.nodes.node_id, new_id("tab"))
+            await self.store.connect(TENANT, user_id, self._tabs[name])
         else:
-            self.live.discard(f"usr_{name}")
-            with suppress(StorageUnavailable):  # as the hub does
-                await self.store.disconnect(f"usr_{name}", connection)
+            self.live.discard(user_id)
+            if before is not None:
+                with suppress(StorageUnavailable):  # as the hub does
+                    await self.store.disconnect(user_id, before)
         await self.core.presence.settle(TENANT, f"usr_{name}")
 
     async def call(self, *, up: bool = True, entry: str = "ept_sales") -> CustomerToken:

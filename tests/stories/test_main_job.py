@@ -12,11 +12,12 @@ from server.domain.events import AgentOffered
 from server.domain.machine import Refused, Stale
 from server.domain.media import LegDown, LegUp, RecordingFailed, Route, Source
 from server.domain.session import Session
+from tests.helpers.deployments import Deployment
 from tests.helpers.world import World, world
 
 
 @pytest.fixture
-async def w(tmp_path: Path) -> AsyncIterator[World]:
+async def w(tmp_path: Path, own_or_shared: Deployment) -> AsyncIterator[World]:
     async with world(tmp_path) as made:
         yield made
 
@@ -304,6 +305,7 @@ async def test_a_recording_that_breaks_is_told_and_the_call_goes_on(w: World) ->
     assert (contact["state"], contact["recording"]) == ("talking", "failed")
 
 
+@pytest.mark.usefixtures("own_or_shared")
 async def test_an_earlier_process_left_work_and_the_next_one_does_it(tmp_path: Path) -> None:
     async with world(tmp_path) as first:
         await first.ready("ana")
@@ -369,6 +371,7 @@ async def test_a_refused_reanchor_hides_no_later_loss(w: World) -> None:
     assert (await w.session(call)).ended
 
 
+@pytest.mark.usefixtures("own_or_shared")
 async def test_a_worker_that_never_comes_back_loses_its_calls(tmp_path: Path) -> None:
     async with world(tmp_path) as first:
         await first.ready("ana")
@@ -452,6 +455,7 @@ async def test_one_session_that_can_not_be_routed_stops_nobody_else(w: World, mo
     assert await w.offered_to(second) == "ana"
 
 
+@pytest.mark.usefixtures("own_or_shared")
 async def test_control_and_worker_restart_together_and_both_hear_each_other_again(tmp_path: Path) -> None:
     async with world(tmp_path) as first:
         await first.ready("ana")

@@ -10,11 +10,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.administration import change_queue
 from tests.helpers.customer import Customer
 from tests.helpers.scripted_agent import AgentRefused, ScriptedAgent
 from tests.helpers.system import PASSWORD, System, system, until
 
+pytestmark = pytest.mark.usefixtures("deployment")
 ROUNDS = 40
 AROUND_DEADLINE_S = (-0.1, -0.02, -0.012, -0.008, -0.004, -0.002, 0.0, 0.004)  # the way there takes some ms
 RING_TIMEOUT_S = 1
