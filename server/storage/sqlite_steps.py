@@ -10,9 +10,9 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import aiosqlite
 
@@ -41,6 +41,7 @@ from server.storage.step_rows import (
     HOLDS_CONTACT,
     STREAM_KEEP,
     Row,
+    SaveRows,
     connection_of,
     load_outbox_row,
     order_keys,
@@ -48,6 +49,8 @@ from server.storage.step_rows import (
     save_rows,
     stream_part,
 )
+
+T = TypeVar("T")
 
 INSERT_SESSION = """
 INSERT INTO session (id, tenant, version, state, done, channel, entry_point_id, queue_id, customer_name,
@@ -227,120 +230,128 @@ class SqliteSteps:
 
     async def save(self, save: Save) -> tuple[StreamMessage, ...]:
         rows = save_rows(save)
-        async with self._transaction():
-            await self._many(INSERT_SESSION, rows.new_sessions)
-            for row in rows.changed_sessions:
-                await self._guarded(UPDATE_SESSION, row, f"session {row['id']}")
-            await self._many(INSERT_AGENT, rows.new_agents)
-            for row in rows.changed_agents:
-                await self._guarded(UPDATE_AGENT, row, f"agent {row['user_id']}")
-            await self._many(INSERT_EVENT, rows.session_events)
-            await self._many(INSERT_AGENT_EVENT, rows.agent_events)
-            await self._many(INSERT_ORDER, rows.orders)
-            await self._many(UPSERT_SEGMENT, rows.segments)
-            await self._many(UPSERT_VISIT, rows.visits)
-            await self._many(UPSERT_RECORDING, rows.recordings)
-            await self._many(DELETE_DEADLINE, rows.dropped_deadlines)
-            await self._many(UPSERT_DEADLINE, rows.deadlines)
-            await self._many(DELETE_ORDER, rows.consumed)
-            return tuple([await self._push(push, save) for push in save.pushes])
+        return await self._write(lambda connection: _save(connection, rows, save))
 
     async def drop_orders(self, keys: Sequence[OutboxKey]) -> None:
-        async with self._transaction():
-            await self._many(DELETE_ORDER, order_keys(keys))
+        await self._write(lambda connection: connection.executemany(DELETE_ORDER, order_keys(keys)))
 
     async def lease_orders(
         self, session_id: str, node_id: str, now: int, until: int, limit: int = 16
     ) -> Sequence[OutboxRow] | None:
         lease = {"session_id": session_id, "node_id": node_id, "now": now, "until": until, "alive": now - NODE_DEAD_MS}
-        async with self._transaction():
-            taken = await self._writer.execute(TAKE_LEASE, lease)
-            if taken.rowcount != 1:
+
+        def take(connection: sqlite3.Connection) -> list[Any] | None:
+            if connection.execute(TAKE_LEASE, lease).rowcount != 1:
                 return None
-            rows = await self._writer.execute_fetchall(SELECT_ORDERS, (session_id, limit))
-        return [load_outbox_row(*row) for row in rows]
+            return connection.execute(SELECT_ORDERS, (session_id, limit)).fetchall()
+
+        rows = await self._write(take)
+        return None if rows is None else [load_outbox_row(*row) for row in rows]
 
     async def end_lease(self, session_id: str, node_id: str) -> bool:
-        async with self._transaction():
-            await self._writer.execute(
-                "DELETE FROM order_lease WHERE session_id = ? AND node_id = ?", (session_id, node_id)
-            )
-            return bool(await self._writer.execute_fetchall(SELECT_ORDERS, (session_id, 1)))
+        def end(connection: sqlite3.Connection) -> bool:
+            connection.execute("DELETE FROM order_lease WHERE session_id = ? AND node_id = ?", (session_id, node_id))
+            return bool(connection.execute(SELECT_ORDERS, (session_id, 1)).fetchall())
+
+        return await self._write(end)
+
+    async def prune_streams(self, before: int) -> int:
+        return await self._write(
+            lambda connection: connection.execute("DELETE FROM stream_message WHERE at < ?", (before,)).rowcount
+        )
 
     async def connect(self, tenant: str, person_id: str, connection: Connection) -> int:
-        async with self._transaction():
-            rows = await self._writer.execute_fetchall(
-                CONNECT, (person_id, tenant, connection.node_id, connection.tab_id)
-            )
-            return int(next(iter(rows))[0])
+        tab = (person_id, tenant, connection.node_id, connection.tab_id)
+        head: int = await self._write(lambda database: database.execute(CONNECT, tab).fetchone()[0])
+        return head
 
     async def disconnect(self, person_id: str, connection: Connection) -> bool:
-        async with self._transaction():
-            cursor = await self._writer.execute(DISCONNECT, (person_id, connection.node_id, connection.tab_id))
-            return cursor.rowcount == 1
+        tab = (person_id, connection.node_id, connection.tab_id)
+        return await self._write(lambda database: database.execute(DISCONNECT, tab).rowcount == 1)
 
     async def beat(self, node: NodeRow) -> Sequence[NodeRow]:
         row = {"id": node.node_id, "name": node.name, "started_at": node.started_at, "seen_at": node.seen_at,
                "draining": node.draining, "forgotten": node.seen_at - NODE_FORGOTTEN_MS}  # fmt: skip
-        async with self._transaction():
-            await self._writer.execute(DELETE_GONE_NODES, row)
-            await self._writer.execute(UPSERT_NODE, row)
-            await self._writer.execute(DELETE_FREE_LEASES)
-            rows = await self._writer.execute_fetchall(SELECT_NODES, (node.seen_at - NODE_DEAD_MS,))
-        return [_node(*row) for row in rows]
+
+        def save_and_look(connection: sqlite3.Connection) -> list[Any]:
+            connection.execute(DELETE_GONE_NODES, row)
+            connection.execute(UPSERT_NODE, row)
+            connection.execute(DELETE_FREE_LEASES)
+            return connection.execute(SELECT_NODES, (node.seen_at - NODE_DEAD_MS,)).fetchall()
+
+        return [_node(*found) for found in await self._write(save_and_look)]
 
     async def leave(self, node_id: str) -> None:
-        async with self._transaction():
-            await self._writer.execute("DELETE FROM order_lease WHERE node_id = ?", (node_id,))
-            await self._writer.execute("DELETE FROM node WHERE id = ?", (node_id,))
+        def remove(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM order_lease WHERE node_id = ?", (node_id,))
+            connection.execute("DELETE FROM node WHERE id = ?", (node_id,))
 
-    async def prune_streams(self, before: int) -> int:
-        async with self._transaction():
-            cursor = await self._writer.execute("DELETE FROM stream_message WHERE at < ?", (before,))
-            return cursor.rowcount
+        await self._write(remove)
 
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[None]:
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """One transaction in one piece on the connection's thread: a hop there and back costs about as much as all of
+        its statements, and a caller who is cancelled meanwhile can't leave it open."""
         async with self._lock:
             try:
-                await self._writer.execute("BEGIN IMMEDIATE")
-                try:
-                    yield
-                except BaseException:
-                    # Shielded: a cancelled caller must not leave the transaction open for the next one.
-                    if self._writer.in_transaction:  # a full disk makes SQLite roll back by itself
-                        await asyncio.shield(self._writer.execute("ROLLBACK"))
-                    raise
-                await self._writer.execute("COMMIT")
+                # aiosqlite has no public way to run a function on its thread.
+                done: T = await self._writer._execute(_transaction, self._writer._conn, work)  # type: ignore[no-untyped-call]
             except sqlite3.IntegrityError as error:  # the same insert by another step: load again
                 raise Conflict(str(error)) from error
             except sqlite3.OperationalError as error:
-                if self._writer.in_transaction:
-                    await asyncio.shield(self._writer.execute("ROLLBACK"))
                 raise StorageUnavailable(str(error)) from error
-
-    async def _guarded(self, statement: str, row: Row, what: str) -> None:
-        cursor = await self._writer.execute(statement, row)
-        if cursor.rowcount != 1:
-            raise Conflict(f"{what} is past version {row['before']}")
-
-    async def _push(self, push: Push, save: Save) -> StreamMessage:
-        cursor = await self._writer.execute(NEXT_SEQ, (push.person_id, save.tenant))
-        row = await cursor.fetchone()
-        assert row is not None
-        seq = int(row[0])
-        await self._writer.execute(INSERT_MESSAGE, (push.person_id, seq, save.tenant, save.now, push_body(push)))
-        return StreamMessage(push.person_id, seq, save.now, push.body)
-
-    async def _many(self, statement: str, rows: list[Row]) -> None:
-        if rows:
-            await self._writer.executemany(statement, rows)
+            return done
 
     async def _all(self, query: str, values: tuple[object, ...] | Row) -> list[sqlite3.Row]:
         try:
             return list(await self._reader.execute_fetchall(query, values))
         except sqlite3.OperationalError as error:
             raise StorageUnavailable(str(error)) from error
+
+
+def _transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        done = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk makes SQLite roll back by itself
+            connection.execute("ROLLBACK")
+        raise
+    return done
+
+
+def _save(connection: sqlite3.Connection, rows: SaveRows, save: Save) -> tuple[StreamMessage, ...]:
+    for row in rows.changed_sessions:
+        _guarded(connection, UPDATE_SESSION, row, f"session {row['id']}")
+    for row in rows.changed_agents:
+        _guarded(connection, UPDATE_AGENT, row, f"agent {row['user_id']}")
+    for statement, values in (
+        (INSERT_SESSION, rows.new_sessions),
+        (INSERT_AGENT, rows.new_agents),
+        (INSERT_EVENT, rows.session_events),
+        (INSERT_AGENT_EVENT, rows.agent_events),
+        (INSERT_ORDER, rows.orders),
+        (UPSERT_SEGMENT, rows.segments),
+        (UPSERT_VISIT, rows.visits),
+        (UPSERT_RECORDING, rows.recordings),
+        (DELETE_DEADLINE, rows.dropped_deadlines),
+        (UPSERT_DEADLINE, rows.deadlines),
+        (DELETE_ORDER, rows.consumed),
+    ):
+        if values:
+            connection.executemany(statement, values)
+    return tuple([_push(connection, push, save) for push in save.pushes])
+
+
+def _guarded(connection: sqlite3.Connection, statement: str, row: Row, what: str) -> None:
+    if connection.execute(statement, row).rowcount != 1:
+        raise Conflict(f"{what} is past version {row['before']}")
+
+
+def _push(connection: sqlite3.Connection, push: Push, save: Save) -> StreamMessage:
+    (seq,) = connection.execute(NEXT_SEQ, (push.person_id, save.tenant)).fetchone()
+    connection.execute(INSERT_MESSAGE, (push.person_id, seq, save.tenant, save.now, push_body(push)))
+    return StreamMessage(push.person_id, seq, save.now, push.body)
 
 
 def _node(node_id: str, name: str, started_at: int, seen_at: int, draining: int) -> NodeRow:
