@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,9 +15,10 @@ from uuid import uuid4
 import aiohttp
 import socketio
 
-from server.media.peer import Peer
+from server.media.peer import Peer, Samples
 
 REQUEST_S = 10.0
+HAND_OVER_S = 5.0
 
 
 class CallFailed(Exception):
@@ -26,7 +28,7 @@ class CallFailed(Exception):
 class Caller:
     """One call. `begin`, then `state` follows the server's view; `hear` measures; `hang_up` and `close` end it.
 
-    `on_change` is called with each new view (protocol.CallView as a dict)."""
+    `on_change` is called with each new view (protocol.CallView as a dict), `on_frame` with each 20 ms of sound."""
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class Caller:
         audio: Path | None = None,
         name: str = "Test call",
         on_change: Callable[[dict[str, Any]], None] = lambda view: None,
+        on_frame: Callable[[Samples], None] = lambda samples: None,
     ) -> None:
         self._url = url.rstrip("/")
         self._key = key
@@ -44,6 +47,7 @@ class Caller:
         self._tone_hz = tone_hz
         self._audio = audio
         self._on_change = on_change
+        self._on_frame = on_frame
         self._socket = socketio.AsyncClient(reconnection=True, reconnection_delay=0.2, reconnection_delay_max=2)
         self._seen = 0
         self._answered = 0
@@ -99,20 +103,26 @@ class Caller:
         if self.peer is not None:
             await self.peer.close()
 
-    async def reanchor(self) -> None:
-        """A new peer connection for the same leg."""
+    async def reanchor(self, *, keep: bool = False) -> None:
+        """A new peer connection for the same leg. `keep`: the old one stays until something is heard on the new one."""
         async with self._lock:
+            if keep and self.view["leg"]["generation"] <= self._generation:
+                return  # done meanwhile
             old = self.peer
             sdp = await self._new_peer()
             leg = self.view["leg"]
             self._generation = max(self._generation, leg["generation"]) + 1
             body = {"session_id": self.view["session_id"], "leg_id": leg["leg_id"], "generation": self._generation}
             await self._send("leg.offer", {**body, "sdp": sdp})
+            new = self.peer
         if old is not None:
+            if keep and new is not None:
+                with suppress(TimeoutError):
+                    await new.wait_for(lambda heard: heard.at > 0, HAND_OVER_S, least_s=0)
             await old.close()
 
     async def _new_peer(self) -> str:
-        self.peer = Peer(self._tone_hz, self._audio)
+        self.peer = Peer(self._tone_hz, self._audio, self._on_frame)
         if self._generation == 0:
             self._generation = 1
         return await self.peer.offer()
@@ -169,3 +179,5 @@ class Caller:
             self.ended.set()
         elif view["leg"]["state"] == "lost" and view["leg"]["generation"] == self._generation:
             await self.reanchor()
+        elif view["leg"]["generation"] > self._generation:  # one that is not ours is wanted: the call moves
+            await self.reanchor(keep=view["leg"]["state"] == "up")

@@ -101,10 +101,14 @@ def level_dbfs(samples: Samples) -> float:
 
 
 class Peer:
-    """`offer` → send it to the worker → `answer`; then `heard` until `close`. Plays from the start."""
+    """`offer` → send it to the worker → `answer`; then `heard` until `close`. Plays from the start. `on_frame` is
+    called with each 20 ms that are heard."""
 
-    def __init__(self, tone_hz: float = 0, audio: Path | None = None) -> None:
+    def __init__(
+        self, tone_hz: float = 0, audio: Path | None = None, on_frame: Callable[[Samples], None] = lambda samples: None
+    ) -> None:
         _prepare_aiortc()
+        self._on_frame = on_frame
         self._samples = read_audio(audio) if audio is not None else sine(tone_hz)
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._pc.addTrack(Tone(self._samples))
@@ -138,14 +142,14 @@ class Peer:
         """Empty the window: `heard` tells of what comes from now on."""
         self._window.clear()
 
-    async def wait_for(self, good: Callable[[Heard], bool], timeout_s: float = 10) -> Heard:
-        """Wait until what is heard is as wished, for at least JUDGED_S since the last `forget`.
+    async def wait_for(self, good: Callable[[Heard], bool], timeout_s: float = 10, least_s: float = JUDGED_S) -> Heard:
+        """Wait until what is heard is as wished, for at least `least_s` since the last `forget`.
 
         Raises TimeoutError that says what was heard instead."""
         heard = self.heard()
         try:
             async with asyncio.timeout(timeout_s):
-                while len(self._window) * FRAME < JUDGED_S * RATE or not good(heard):
+                while len(self._window) * FRAME < least_s * RATE or not good(heard):
                     self._news.clear()
                     await self._news.wait()
                     heard = self.heard()
@@ -190,6 +194,7 @@ class Peer:
                 samples = np.asarray(part.to_ndarray()[0], dtype=np.int16)
                 self._window.append(samples)
                 self._count += len(samples)
+                self._on_frame(samples)
             self._news.set()
 
 

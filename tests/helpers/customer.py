@@ -3,10 +3,13 @@ ask for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from server.caller import Caller
 from server.clock import MonotonicClock
 from server.domain.directory import DEFAULT_TENANT
 from server.ids import new_id
+from server.media.peer import Samples
 from server.services.tokens import CustomerTokens
 from tests.helpers.system import System
 
@@ -14,8 +17,14 @@ from tests.helpers.system import System
 class Customer(Caller):
     """A `Caller` of the demo's queue."""
 
-    def __init__(self, patchbay: System, queue: str = "Sales", tone_hz: float = 440.0) -> None:
-        super().__init__(patchbay.url, patchbay.widget_key(queue), tone_hz=tone_hz, name="Li Wei")
+    def __init__(
+        self,
+        patchbay: System,
+        queue: str = "Sales",
+        tone_hz: float = 440.0,
+        on_frame: Callable[[Samples], None] = lambda samples: None,
+    ) -> None:
+        super().__init__(patchbay.url, patchbay.widget_key(queue), tone_hz=tone_hz, name="Li Wei", on_frame=on_frame)
         self._patchbay = patchbay
 
     @property

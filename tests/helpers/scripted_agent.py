@@ -24,11 +24,12 @@ from uuid import uuid4
 import aiohttp
 import socketio
 
-from server.media.peer import Peer
+from server.media.peer import Peer, Samples
 from server.services.auth import COOKIE
 
 REQUEST_S = 10.0
 WAIT_S = 10.0
+HAND_OVER_S = 5.0
 LEISURE_MESSAGES, LEISURE_S = 36, 2.0  # below the server's 20 a second (server/signaling/sockets.py)
 NAMESPACE = "/agent"
 View = dict[str, Any]
@@ -55,11 +56,13 @@ class ScriptedAgent:
         tone_hz: float = 880.0,
         auto_accept: bool = False,
         media: bool = True,
+        on_frame: Callable[[Samples], None] = lambda samples: None,
     ) -> None:
         self._url = url.rstrip("/")
         self._login, self._password = login, password
         self._tone_hz = tone_hz
         self._media = media
+        self._on_frame = on_frame
         self.auto_accept = auto_accept
         self._socket = socketio.AsyncClient(reconnection=True, reconnection_delay=0.1, reconnection_delay_max=1)
         self._cookie = ""
@@ -195,11 +198,17 @@ class ScriptedAgent:
     async def wrap_up(self, disposition_id: str | None = None, notes: str = "") -> None:
         await self.send("contact.wrap_up", {**_ref(self.current), "notes": notes, "disposition_id": disposition_id})
 
-    async def reanchor(self) -> None:
-        """A new peer connection for the contact's leg, as after a reload."""
+    async def reanchor(self, *, keep: bool = False) -> None:
+        """A new peer connection for the contact's leg, as after a reload. `keep`: the old one stays until something is
+        heard on the new one."""
         async with self._anchoring:
             contact = self.current
+            if keep and contact["leg"]["generation"] <= self._leg[1]:
+                return  # done meanwhile
             generation = max(contact["leg"]["generation"], self._leg[1]) + 1
+            if keep and self.peer is not None:
+                self._spawn(self._hand_over(self.peer))
+                self.peer = None
             peer = await self._new_peer(contact["segment_id"], generation)
             body = {"session_id": contact["session_id"], "leg_id": contact["leg"]["leg_id"], "generation": generation}
             await self.send("leg.offer", {**body, "sdp": await peer.offer()})
@@ -324,8 +333,9 @@ class ScriptedAgent:
         elif self._media and view["state"] in ("connecting", "talking", "held"):
             lost = view["leg"]["state"] == "lost" and self._leg == (segment_id, view["leg"]["generation"])
             elsewhere = self._leg[0] != segment_id and not self._anchoring.locked()  # an earlier desk's call
-            if lost or elsewhere:
-                self._spawn(self.reanchor())
+            moves = self._leg[0] == segment_id and view["leg"]["generation"] > self._leg[1]
+            if lost or elsewhere or moves:
+                self._spawn(self.reanchor(keep=moves and view["leg"]["state"] == "up"))
 
     async def _accept_by_itself(self, segment_id: str) -> None:
         try:
@@ -337,8 +347,17 @@ class ScriptedAgent:
 
     async def _new_peer(self, segment_id: str, generation: int) -> Peer:
         await self._drop_peer()
-        self.peer, self._leg = Peer(self._tone_hz), (segment_id, generation)
+        self.peer, self._leg = Peer(self._tone_hz, on_frame=self._on_frame), (segment_id, generation)
         return self.peer
+
+    async def _hand_over(self, old: Peer) -> None:
+        """Close the old peer once something is heard on the newest."""
+        deadline = asyncio.get_running_loop().time() + HAND_OVER_S
+        while asyncio.get_running_loop().time() < deadline:
+            if self.peer is not None and self.peer.heard().at > 0:
+                break
+            await asyncio.sleep(0.01)
+        await old.close()
 
     async def _drop_peer(self) -> None:
         peer, self.peer = self.peer, None

@@ -1,0 +1,144 @@
+"""A media worker that is told to stop lets its calls move to another one: nobody is hung up on, and nobody hears much of
+it. Whole processes: a control node, workers as on other machines, a customer and an agent with real media."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.certificates import make_certificate
+from tests.helpers.customer import Customer
+from tests.helpers.ear import Ear
+from tests.helpers.remote_worker import HOST, TOKEN, RemoteWorker
+from tests.helpers.scripted_agent import ScriptedAgent
+from tests.helpers.system import PASSWORD, System, system, until
+
+GAP_S = 0.3  # a frame or two, and what a busy machine adds
+DRAIN_S = 20
+LENGTH_TOLERANCE_MS = 200  # what the product promises of a recording
+
+
+@dataclass
+class Machines:
+    """A control node and its workers, by id; each with a data folder of its own."""
+
+    patchbay: System
+    workers: dict[str, RemoteWorker]
+
+    async def holder(self, session_id: str) -> RemoteWorker:
+        return self.workers[self.patchbay.session(session_id)["worker_id"]]
+
+    async def moved(self, session_id: str, epoch: int) -> dict[str, Any]:
+        async def there() -> dict[str, Any] | None:
+            session = self.patchbay.session(session_id)
+            return session if session["epoch"] >= epoch and session["former"] is None else None
+
+        found: dict[str, Any] = await until(there, 15, f"epoch {epoch} of {session_id}")
+        return found
+
+
+@asynccontextmanager
+async def machines(folder: Path, **settings: str) -> AsyncIterator[Machines]:
+    certificate = make_certificate(folder / "tls", HOST)
+    workers = {name: RemoteWorker(folder, name, tls=certificate, drain_s=DRAIN_S) for name in ("media-a1", "media-b1")}
+    for worker in workers.values():
+        await worker.start()
+    urls = ",".join(f"{name}=wss://{HOST}:{worker.port}" for name, worker in workers.items())
+    try:
+        async with system(
+            folder, media_urls=urls, media_token=TOKEN, media_ca=str(certificate.ca), **settings
+        ) as patchbay:
+            yield Machines(patchbay, workers)
+    finally:
+        for worker in workers.values():
+            if worker.process is not None and worker.process.returncode is None:
+                worker.process.send_signal(signal.SIGTERM)
+                worker.process.send_signal(signal.SIGTERM)  # no drain
+                await worker.process.wait()
+
+
+@dataclass
+class Talk:
+    customer: Customer
+    agent: ScriptedAgent
+    ears: tuple[Ear, Ear]
+
+    async def both_hear(self) -> None:
+        assert self.customer.peer is not None
+        assert self.agent.peer is not None
+        await asyncio.gather(self.customer.peer.wait_tone(880), self.agent.peer.wait_tone(440))
+
+    def gaps_ms(self) -> list[int]:
+        return [round(ear.gap_s * 1000) for ear in self.ears]
+
+
+@asynccontextmanager
+async def talking(patchbay: System) -> AsyncIterator[Talk]:
+    ears = Ear(880), Ear(440)
+    async with ScriptedAgent(patchbay.url, "ana", PASSWORD, auto_accept=True, on_frame=ears[1]) as agent:
+        await agent.set_state("ready")
+        customer = Customer(patchbay, on_frame=ears[0])
+        await customer.begin()
+        await agent.contact("talking")
+        talk = Talk(customer, agent, ears)
+        await talk.both_hear()
+        for ear in ears:
+            ear.listen()
+        yield talk
+        await customer.close()
+
+
+async def archived(patchbay: System, session_id: str, timeout_s: float = 40) -> tuple[Any, ...]:
+    """(state, reason, parts, duration_ms, length of the talk in ms) of the call's recording."""
+
+    async def done() -> Any:
+        (row,) = patchbay.rows(
+            "SELECT r.state, r.reason, r.parts, r.duration_ms, s.talk_ended_at - s.talk_started_at FROM recording r"
+            " JOIN segment s ON s.id = r.segment_id WHERE r.session_id = ?",
+            session_id,
+        )
+        return row if row[0] in ("ready", "failed") else None
+
+    row: tuple[Any, ...] = await until(done, timeout_s, "the archive")
+    return row
+
+
+async def test_a_drained_worker_moves_its_call_and_goes(tmp_path: Path) -> None:
+    async with machines(tmp_path) as m, talking(m.patchbay) as talk:
+        session_id = talk.customer.session_id
+        first = await m.holder(session_id)
+        assert first.process is not None
+        began = time.monotonic()
+        first.process.terminate()
+        await asyncio.wait_for(first.process.wait(), DRAIN_S)
+        left_s = time.monotonic() - began
+        await m.moved(session_id, 2)
+        second = await m.holder(session_id)
+        assert second is not first
+        await talk.both_hear()
+        print(f"worker gone after {left_s:.1f} s; gaps {talk.gaps_ms()} ms")
+        assert first.process.returncode == 0
+        assert left_s < 8, "it waits for its calls, not for the end of its time"
+        assert max(talk.gaps_ms()) < GAP_S * 1000
+        assert talk.customer.view["agent_reconnecting"] is False
+        (part, _) = m.patchbay.session(session_id)["recordings"][0]["parts"]
+        assert (part["closed"], part["cut"]) == (True, False), "its tail is kept"
+        await first.start()  # its parts are fetched from it
+        await talk.customer.hang_up()
+        state, reason, parts, duration_ms, talk_ms = await archived(m.patchbay, session_id)
+        assert (state, reason, parts) == ("ready", None, 2)
+        print(f"recorded {duration_ms} ms of {talk_ms} ms")
+        assert abs(duration_ms - talk_ms) < LENGTH_TOLERANCE_MS
+        for worker in m.workers.values():
+            await until(lambda worker=worker: _none(worker.spool), 10, "no part is left")  # type: ignore[misc]
+        assert await _none(m.patchbay.data_dir / "spool")
+
+
+async def _none(spool: Path) -> bool:
+    return not list(spool.glob("**/*.cap"))
