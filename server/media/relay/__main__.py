@@ -123,15 +123,17 @@ def _host_addresses() -> list[str]:
 
 
 async def run(running: Running) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status."""
+    """Serve until SIGTERM, which drains, or SIGINT, which does not; the exit status."""
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def told() -> None:
-        (hurry if stop.is_set() else stop).set()
+    def told(number: int) -> None:
+        if stop.is_set() or number == signal.SIGINT:
+            hurry.set()
+        stop.set()
 
     for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, told)
+        loop.add_signal_handler(number, told, number)
     running.settings.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
     worker_id = running.settings.worker_id
     try:
