@@ -70,6 +70,7 @@ class MemoryEngine:
         self._capacity = capacity
         self._failures: deque[str] = deque()
         self._listener: MediaListener | None = None
+        self.age_s = 0.0  # of every leg
         self._reporting: set[asyncio.Task[None]] = set()
         self.orders: list[tuple[str, OrderStamp, MediaOrder]] = []  # carried out, in order
 
@@ -124,7 +125,7 @@ class MemoryEngine:
     async def list_legs(self, worker_id: str) -> Sequence[WorkerLeg]:
         sessions = self._worker(worker_id).sessions
         return [
-            WorkerLeg(session_id, leg_id, generation, session.epoch, 0.0)
+            WorkerLeg(session_id, leg_id, generation, session.epoch, self.age_s)
             for session_id, session in sessions.items()
             for leg_id, generation in session.legs.items()
         ]

@@ -4,7 +4,7 @@ recordings and the clock. Nothing runs by itself: `settle` lets everything that 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from server.routing.redis_connection import connect_redis
 from server.routing.redis_store import RedisRouterStore
 from server.services.ports import (
     Archived,
+    ArchiveFault,
     Collected,
     Connection,
     LeftParts,
@@ -103,8 +104,12 @@ class TwinArchiver:
         self.joined: dict[str, tuple[int, ...]] = {}
         self.discarded: dict[str, tuple[str, ...]] = {}
         self.elsewhere = Collected()
+        self.before_collecting: Callable[[], Awaitable[None]] | None = None
+        self.fault: str | None = None  # of the next archive; disk_full passes
 
     async def archive(self, recording: RecordingRef, parts: Sequence[int]) -> Archived:
+        if self.fault is not None:
+            raise ArchiveFault(self.fault, passing=self.fault == "disk_full")
         self.joined[recording.recording_id] = tuple(parts)
         return Archived(1000, {"size_bytes": 1})
 
@@ -115,6 +120,8 @@ class TwinArchiver:
         return None
 
     async def collect(self, recording: RecordingRef, parts: Sequence[Part]) -> Collected:
+        if self.before_collecting is not None:
+            await self.before_collecting()
         return self.elsewhere
 
     async def left_parts(self) -> Sequence[LeftParts]:
@@ -134,6 +141,7 @@ class World:
         directory: FixedDirectory,
         live: set[str],
         database: Database,
+        archiver: TwinArchiver,
     ) -> None:
         self.core = core
         self.store = store
@@ -142,6 +150,7 @@ class World:
         self.directory = directory
         self.live = live
         self.database = database
+        self.archiver = archiver
         self._tabs: dict[str, Connection] = {}  # the newest of each agent
 
     # --- actors ---
@@ -319,11 +328,26 @@ async def stores(folder: Path) -> AsyncIterator[Stores]:
 @asynccontextmanager
 async def world(folder: Path, workers: Sequence[str] = ("media-1", "media-2")) -> AsyncIterator[World]:
     """A fresh world over empty stores in `folder`, or the ones that an earlier world left there."""
-    clock, engine, directory = ManualClock(), MemoryEngine(workers), demo_directory()
+    async with worlds(folder, ("sole",), workers) as (alone,):
+        yield alone
+
+
+@asynccontextmanager
+async def worlds(
+    folder: Path, names: Sequence[str], workers: Sequence[str] = ("media-1", "media-2")
+) -> AsyncIterator[tuple[World, ...]]:
+    """Control nodes on the same stores, clock and workers; each `World` is what happens at one of them. The workers'
+    reports go to the last one."""
+    clock, engine, directory, exchange = ManualClock(), MemoryEngine(workers), demo_directory(), MemoryExchange()
     async with stores(folder) as kept, asyncio.TaskGroup() as group:
-        bus = MemoryExchange().bus()
-        adapters = Adapters(kept.steps, kept.router, engine, directory, NoHistory(), TwinArchiver(), clock, bus)
-        live: set[str] = set()
-        core = Core(adapters, group, live.__contains__)
-        await core.start()
-        yield World(core, kept.steps, engine, clock, directory, live, kept.database)
+        made = []
+        for name in names:
+            archiver = TwinArchiver()
+            adapters = Adapters(
+                kept.steps, kept.router, engine, directory, NoHistory(), archiver, clock, exchange.bus(), node_name=name
+            )
+            live: set[str] = set()
+            core = Core(adapters, group, live.__contains__)
+            await core.start()
+            made.append(World(core, kept.steps, engine, clock, directory, live, kept.database, archiver))
+        yield tuple(made)

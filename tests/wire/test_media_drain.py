@@ -1,5 +1,5 @@
-"""A media worker that is told to stop lets its calls move to another one: nobody is hung up on, and nobody hears much of
-it. Whole processes: a control node, workers as on other machines, a customer and an agent with real media."""
+"""A media worker that is told to stop lets its calls move to another one: nobody is hung up on, and nobody hears a
+gap worth the name. Whole processes: a control node, workers as on other machines, two people with real media."""
 
 from __future__ import annotations
 
