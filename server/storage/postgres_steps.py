@@ -1,16 +1,11 @@
-"""Step and save on PostgreSQL, through asyncpg without anything in between: a step is one statement and one round trip.
+"""Step and save on PostgreSQL, through asyncpg without anything in between: a save is one statement and one round trip.
 
-Connections come from a small pool; one that broke is replaced when the next one is wanted, so the pool mends itself
-when PostgreSQL comes back. Nothing waits for long: what can't be done within some seconds is StorageUnavailable. A save
-that ends so may have happened; who steps on loads again.
-
-The pool's connections plan for few rows reached by key (PLANNING): a plan that was made while the tables were empty is
-kept, and must not read whole tables once they are full.
+Nothing waits for long: what can't be done within some seconds is StorageUnavailable. A save that ends so may have
+happened; who steps on loads again.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,8 +13,6 @@ from typing import Any
 
 import asyncpg
 from pydantic_core import to_json
-from sqlalchemy.dialects.postgresql.asyncpg import dialect
-from sqlalchemy.engine import make_url
 
 from server.domain.agent import Agent
 from server.domain.deadlines import Deadline
@@ -34,7 +27,6 @@ from server.services.ports import (
     OutboxKey,
     OutboxRow,
     PersonRow,
-    Push,
     Save,
     SeenAgent,
     StreamMessage,
@@ -43,6 +35,7 @@ from server.services.ports import (
 from server.storage import codec
 from server.storage import postgres_statements as sql
 from server.storage.faults import AWAY, storage_unavailable, unavailable
+from server.storage.postgres_connections import POOL_SIZE, Connections
 from server.storage.step_rows import (
     JSON_COLUMNS,
     STREAM_KEEP,
@@ -55,24 +48,12 @@ from server.storage.step_rows import (
     stream_part,
 )
 
-POOL_SIZE = 8  # a step holds a connection for about a millisecond
-CONNECT_S = 3.0
-STATEMENT_S = 5.0  # the longest that one may run or wait for a row, here and on the server
-POOL_WAIT_S = 5.0
-CLOSE_S = 2.0  # for statements that still run
 PRUNE_ROWS = 5_000  # in one statement, well within its time
-PLANNING = {
-    "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "jit": "off",
-}
 _NUL = "\\u0000"  # as JSON writes it
 # An escape when an even number of backslashes precedes it.
 _NUL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 _LOST = (
-    asyncpg.DivisionByZeroError,  # the guard of SAVE
+    asyncpg.DivisionByZeroError,  # the guard of sql.save
     asyncpg.UniqueViolationError,
     asyncpg.TransactionRollbackError,  # a deadlock, or a serialization failure
 )
@@ -81,37 +62,22 @@ _LOST = (
 class PostgresSteps:
     """`StepStore` on PostgreSQL. Open with `await PostgresSteps.open(url)`, end with `close()`."""
 
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
     @classmethod
     async def open(cls, url: str, *, pool_size: int = POOL_SIZE) -> PostgresSteps:
         """`url` as in PATCHBAY_DATABASE_URL. Raises StorageUnavailable."""
-        # SQLAlchemy reads the URL here as for the other tables, so that both take the same options.
-        _, arguments = dialect().create_connect_args(make_url(url))  # type: ignore[no-untyped-call]  # of a dialect
-        limit_ms = str(round(STATEMENT_S * 1000))
-        settings = {"application_name": "patchbay", "statement_timeout": limit_ms, "lock_timeout": limit_ms}
+        store = cls(Connections(url, pool_size))
         try:
-            pool = await asyncpg.create_pool(
-                **arguments,
-                min_size=1,
-                max_size=pool_size,
-                timeout=CONNECT_S,
-                command_timeout=STATEMENT_S,
-                max_cached_statement_lifetime=0,  # for as long as the connection lives
-                reset=_keep,
-                server_settings=PLANNING | settings,
-            )
-        except AWAY as error:
-            raise storage_unavailable(error) from error
-        return cls(pool)
+            await store.time_ms()
+        except BaseException:
+            await store.close()
+            raise
+        return store
 
     async def close(self) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_S):
-                await self._pool.close()
-        except TimeoutError:
-            self._pool.terminate()
+        await self._connections.close()
 
     # --- reading ---
 
@@ -166,15 +132,19 @@ class PostgresSteps:
     # --- writing ---
 
     async def save(self, save: Save) -> tuple[StreamMessage, ...]:
-        pushes = _push_rows(save.pushes)
-        persons = [{"id": name, "pushes": count} for name, count in Counter(p.person_id for p in save.pushes).items()]
-        document = _json({**vars(save_rows(save)), "pushes": pushes, "persons": persons})
+        tables = {name: rows for name, rows in vars(save_rows(save)).items() if rows}
+        pushes = _push_rows(save)
+        if pushes:
+            counts = Counter(push.person_id for push in save.pushes)
+            tables["pushes"] = pushes
+            tables["persons"] = [{"id": name, "tenant": save.tenant, "pushes": n} for name, n in counts.items()]
         try:
-            heads = dict(await self._fetch(sql.SAVE, document, save.tenant, save.now))
+            rows = await self._connections.fetch(sql.save(frozenset(tables)), _json(tables))
         except _LOST as error:
             raise Conflict(str(error).partition("\n")[0]) from error
         except AWAY as error:
             raise _translated(error) from error
+        heads = dict(rows) if pushes else {}
         return tuple(
             StreamMessage(push.person_id, heads[push.person_id] - row["later"], save.now, push.body)
             for push, row in zip(save.pushes, pushes, strict=True)
@@ -233,35 +203,23 @@ class PostgresSteps:
 
     async def _all(self, statement: str, *values: object) -> list[Any]:
         try:
-            return await self._fetch(statement, *values)
+            return await self._connections.fetch(statement, *values)
         except AWAY as error:
             raise _translated(error) from error
-
-    async def _fetch(self, statement: str, *values: object) -> list[Any]:
-        async with self._pool.acquire(timeout=POOL_WAIT_S) as connection:
-            try:
-                rows: list[Any] = await connection.fetch(statement, *values)
-            except TimeoutError:
-                connection.terminate()  # a server that is cut off would not answer the cancellation either
-                raise
-            return rows
-
-
-async def _keep(_connection: object) -> None:
-    """What a connection is left as: nothing here changes its state, and asyncpg's reset costs a round trip."""
 
 
 def _translated(error: Exception) -> Exception:
     return storage_unavailable(error) if unavailable(error) else error
 
 
-def _push_rows(pushes: Sequence[Push]) -> list[Row]:
+def _push_rows(save: Save) -> list[Row]:
     """`later`: how many follow for the same person."""
-    left = Counter(push.person_id for push in pushes)
+    left = Counter(push.person_id for push in save.pushes)
     rows = []
-    for push in pushes:
+    for push in save.pushes:
         left[push.person_id] -= 1
-        rows.append({"person_id": push.person_id, "later": left[push.person_id], "body": push_body(push)})
+        rows.append({"person_id": push.person_id, "tenant": save.tenant, "at": save.now,
+                     "later": left[push.person_id], "body": push_body(push)})  # fmt: skip
     return rows
 
 

@@ -33,13 +33,15 @@ from server.services.ports import (
     StorageUnavailable,
     StreamMessage,
 )
+from server.storage import postgres_connections
 from server.storage import postgres_statements as sql
-from server.storage import postgres_steps
 from server.storage.admin_repository import StoredAdmin
 from server.storage.directory import StoredDirectory
 from server.storage.engine import create_engine
 from server.storage.history import StoredHistory
-from server.storage.postgres_steps import PLANNING, PostgresSteps
+from server.storage.postgres_connections import PLANNING
+from server.storage.postgres_steps import PostgresSteps
+from server.storage.step_rows import SaveRows
 from tests.contract.test_step_store import ARRIVED, OFFERED, arrive, save_order
 from tests.helpers.fuzz import examples
 from tests.helpers.postgres import PostgresServer, postgres_server
@@ -225,7 +227,7 @@ async def test_no_plan_reads_whole_tables(postgres: PostgresServer) -> None:
     connection = await asyncpg.connect(url.replace("+asyncpg", ""), server_settings=PLANNING)
     try:
         for name, statement, values in (
-            ("save", sql.SAVE, "'{}', 'default', 0"),
+            ("save", sql.save(frozenset(vars(SaveRows())) | {"pushes", "persons"}), "'{}'"),
             ("drop", sql.DROP_ORDERS, "'{}'"),
             ("seen", sql.SEEN_AGENTS, "'nod_1', 0"),
             ("lease", sql.LEASE_ORDERS, "'ses_1', 'nod_1', 0, 0, 0, 4"),
@@ -340,8 +342,8 @@ class Wire:
 async def test_a_dead_wire_is_noticed_soon_and_forgotten_when_it_is_back(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("STATEMENT_S", "CONNECT_S", "POOL_WAIT_S"):
-        monkeypatch.setattr(postgres_steps, name, 0.5)
+    for name in ("STATEMENT_S", "CONNECT_S", "WAIT_S"):
+        monkeypatch.setattr(postgres_connections, name, 0.5)
     url = await postgres.database()
     async with Wire().to(postgres.port) as wire, stores(url.replace(str(postgres.port), str(wire.port)), 1) as (store,):
         await store.save(arrive()[1])
@@ -355,10 +357,33 @@ async def test_a_dead_wire_is_noticed_soon_and_forgotten_when_it_is_back(
         assert await store.session("ses_1") is not None
 
 
+async def test_connections_are_few_and_survive_who_asked(postgres: PostgresServer) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        store = await PostgresSteps.open(await postgres.database(), pool_size=3)
+        stack.push_async_callback(store.close)
+        pids = [
+            rows[0][0] for rows in await asyncio.gather(*(store._all("SELECT pg_backend_pid()") for _ in range(40)))
+        ]
+        assert 1 <= len(set(pids)) <= 3
+        sleepers = [asyncio.create_task(store._all("SELECT pg_sleep(4)")) for _ in range(3)]
+        waiting = asyncio.create_task(store.time_ms())
+        while not store._connections._turns.locked():  # noqa: ASYNC110  # their first steps
+            await asyncio.sleep(0)
+        for sleeper in sleepers:
+            sleeper.cancel()
+        await asyncio.gather(*sleepers, return_exceptions=True)
+        async with asyncio.timeout(2):
+            assert await waiting > 0
+            assert await store.time_ms() > 0
+        await store.close()
+        with pytest.raises(StorageUnavailable):
+            await store.time_ms()
+
+
 async def test_a_row_that_stays_locked_is_not_waited_for_for_ever(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_steps, "STATEMENT_S", 0.5)
+    monkeypatch.setattr(postgres_connections, "STATEMENT_S", 0.5)
     url = await postgres.database()
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     async with stores(url, 1) as (store,):
