@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from server.domain.reports import VisitFilter
+
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
     """Which sessions to list; None means any. `since` ≤ created_at < `until`. `text` is found in the
-    customer's name, or is a session id."""
+    customer's name, or is a session id. `visits`: those with such a queue visit."""
 
     state: str | None = None
     queue_id: str | None = None
@@ -20,6 +22,7 @@ class SessionFilter:
     since: int | None = None
     until: int | None = None
     text: str | None = None
+    visits: VisitFilter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,8 @@ class RecordingBrief:
 @dataclass(frozen=True, slots=True)
 class SessionRow:
     """`agents` are those who accepted the session, as (user_id, name), in order. `talk_ms` is
-    the sum over finished talks; None when there is none."""
+    the sum over finished talks; None when there is none. `matching_visits`: how many of its queue visits the filter
+    wants; None when it asks for none."""
 
     session_id: str
     channel: str
@@ -49,6 +53,7 @@ class SessionRow:
     end_reason: str | None
     disposition_name: str | None
     recordings: tuple[RecordingBrief, ...]
+    matching_visits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
