@@ -37,6 +37,7 @@ from server.services.call_log import CallLog
 from server.services.nodes import FollowingClock
 from server.services.passwords import Passwords
 from server.services.ports import Bus, Clock, RouterStore
+from server.services.reports import ReportService
 from server.services.tokens import CustomerTokens, load_or_create_key
 from server.services.users import UserService
 from server.signaling.sockets import SocketDeps, build_socket_server
@@ -47,6 +48,7 @@ from server.storage.directory import StoredDirectory
 from server.storage.engine import create_engine
 from server.storage.history import StoredHistory
 from server.storage.postgres_steps import PostgresSteps
+from server.storage.reports import StoredReports
 from server.storage.secrets import shared_secret
 from server.storage.sqlite_steps import SqliteSteps
 from server.supervisor import spool_dir, worker_addresses
@@ -176,6 +178,7 @@ def _web_deps(
         tokens=CustomerTokens(stores.token_key, clock),
         directory=adapters.directory,
         history=adapters.history,
+        reports=ReportService(StoredReports(stores.database), adapters.directory, clock),
         availability=core.router,
         recordings=core.recordings,
         readiness=readiness,

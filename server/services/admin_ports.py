@@ -1,10 +1,10 @@
 """What the set-up, login and history services need of the outside, as Protocols.
 
-Adapters: server/storage (directory, repository, history), routing (Availability), recordings (files)."""
+Adapters: server/storage (directory, repository, history, reports), routing (Availability), recordings (files)."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from server.domain.administration import AuditEntry, LoginSession, R, Record, User
 from server.domain.directory import AgentProfile, EntryPoint, QueueConfig
 from server.domain.history import RecordingRow, SessionDetail, SessionFilter, SessionRow
+from server.domain.reports import QueueNumbers, VisitFilter
 
 # --- reading -----------------------------------------------------------------------------------------
 
@@ -58,6 +59,14 @@ class History(Protocol):
     async def session(self, tenant: str, session_id: str) -> SessionDetail | None: ...
 
     async def recording(self, tenant: str, recording_id: str) -> RecordingRow | None: ...
+
+
+class ReportSource(Protocol):
+    """What queue visits come to: `domain.reports.numbers` of the picked ones, for each queue."""
+
+    async def numbers(self, tenant: str, wanted: VisitFilter) -> Mapping[str, QueueNumbers]:
+        """By queue id; a queue without such a visit is absent."""
+        ...
 
 
 # --- set-up ------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from server.signaling.rest import (
     labels,
     queues,
     recordings,
+    reports,
     sessions,
     skills,
     users,
@@ -43,6 +44,7 @@ def all_endpoints(deps: WebDeps) -> Endpoints:
         *widget.endpoints(deps),
         *sessions.ENDPOINTS,
         *recordings.ENDPOINTS,
+        *reports.ENDPOINTS,
     )
 
 

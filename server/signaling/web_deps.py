@@ -12,6 +12,7 @@ from server.services.admin_ports import Availability, Directory, History, Readin
 from server.services.auth import AuthService
 from server.services.ports import Clock
 from server.services.rate_limits import Rate
+from server.services.reports import ReportService
 from server.services.tokens import CustomerTokens
 from server.services.users import UserService
 from server.signaling.proxies import Network
@@ -40,6 +41,7 @@ class WebDeps:
     tokens: CustomerTokens
     directory: Directory
     history: History
+    reports: ReportService
     availability: Availability
     recordings: RecordingFiles
     readiness: Readiness

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ from server.domain.history import (
 )
 from server.storage.admin_repository import DISPOSITION, QUEUE, USER
 from server.storage.faults import translated
+from server.storage.reports import visits_per_session, wanted_visits
 from server.storage.runtime_tables import queue_visit, recording, segment, session, session_event
 
 MAX_EVENTS = 2000  # a session has tens; the bound keeps one broken session from filling the memory
@@ -46,7 +48,7 @@ class StoredHistory:
         query = (
             sa.select(session, QUEUE.c.name.label("queue_name"))
             .join(QUEUE, QUEUE.c.id == session.c.queue_id, isouter=True)
-            .where(session.c.tenant == tenant, *_conditions(wanted))
+            .where(session.c.tenant == tenant, *_conditions(tenant, wanted))
             .order_by(session.c.created_at.desc(), session.c.id.desc())
             .limit(limit)
         )
@@ -57,8 +59,13 @@ class StoredHistory:
             )
         async with self._reading() as connection:
             rows = (await connection.execute(query)).mappings().all()
-            parts = await _parts(connection, [row["id"] for row in rows])
-        return tuple(_session_row(row, parts) for row in rows)
+            ids = [row["id"] for row in rows]
+            parts = await _parts(connection, ids)
+            found = tuple(_session_row(row, parts) for row in rows)
+            if wanted.visits is None:
+                return found
+            counts = await visits_per_session(connection, tenant, wanted.visits, ids)
+        return tuple(replace(row, matching_visits=counts.get(row.session_id, 0)) for row in found)
 
     async def session(self, tenant: str, session_id: str) -> SessionDetail | None:
         query = (
@@ -150,7 +157,7 @@ async def _parts(connection: AsyncConnection, session_ids: Sequence[str]) -> _Pa
     return found
 
 
-def _conditions(wanted: SessionFilter) -> list[sa.ColumnElement[bool]]:
+def _conditions(tenant: str, wanted: SessionFilter) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = []
     if wanted.state is not None:
         found.append(session.c.state == wanted.state)
@@ -165,6 +172,9 @@ def _conditions(wanted: SessionFilter) -> list[sa.ColumnElement[bool]]:
             segment.c.agent_id == wanted.agent_id, segment.c.accepted_at.is_not(None)
         )
         found.append(session.c.id.in_(of_agent))
+    if wanted.visits is not None:
+        visits = wanted_visits(tenant, wanted.visits)
+        found.append(session.c.id.in_(sa.select(visits.c.session_id)))
     if wanted.text:
         found.append(
             sa.or_(session.c.customer_name.icontains(wanted.text, autoescape=True), session.c.id == wanted.text)

@@ -24,6 +24,7 @@ from server.services.admin import AdminService, ChangeLog
 from server.services.admin_ports import FileReady, NotReady, Rendering, Side
 from server.services.auth import AuthService
 from server.services.passwords import Passwords
+from server.services.reports import ReportService
 from server.services.seed import DEMO_USERS, SYSTEM, Seed
 from server.services.tokens import CustomerTokens
 from server.services.users import NewUser, UserService
@@ -34,6 +35,7 @@ from server.storage.directory import StoredDirectory
 from server.storage.engine import create_engine, writing
 from server.storage.history import StoredHistory
 from server.storage.migrate import upgrade
+from server.storage.reports import StoredReports
 
 PASSWORD = "correct horse battery"
 LOGIN_OF = {Role.ADMIN: "admin", Role.SUPERVISOR: "sam", Role.AGENT: "ana"}
@@ -186,6 +188,7 @@ async def open_world(folder: Path, **overrides: Any) -> AsyncIterator[World]:
 
     async def forget(tenant: str, _kind: str, _record_id: str) -> None:
         directory.forget(tenant)
+
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
         passwords = Passwords(stack.enter_context(ThreadPoolExecutor(1)), CHEAP)
@@ -198,6 +201,7 @@ async def open_world(folder: Path, **overrides: Any) -> AsyncIterator[World]:
             tokens=CustomerTokens(b"k" * 32, clock),
             directory=directory,
             history=StoredHistory(engine),
+            reports=ReportService(StoredReports(engine), directory, clock),
             availability=availability,
             recordings=files,
             readiness=readiness,

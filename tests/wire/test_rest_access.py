@@ -57,6 +57,7 @@ MATRIX = {
     "GET /sessions/{session_id}": STAFF,
     "GET /recordings/{recording_id}": STAFF,
     "GET /recordings/{recording_id}/audio": STAFF,
+    "GET /reports/queues": SUPERVISORS,
 }
 OPEN_ELSEWHERE = {
     "/api/v1/openapi.json",

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from server.domain import history as past
 from server.domain.directory import Role
+from server.domain.reports import Counted, VisitFilter
 from server.services.refusals import not_found
 from server.signaling.access import STAFF
 from server.signaling.rest.endpoint import Call, Endpoint, Endpoints, Nothing
@@ -15,7 +16,10 @@ from server.signaling.rest.models import Id, Ms, Page, PageQuery, RestModel, cur
 
 
 class SessionQuery(PageQuery):
-    """`from` and `to` bound when the session began; `q` is part of the customer's name, or a session id."""
+    """`from` and `to` bound when the session began; `q` is part of the customer's name, or a session id.
+
+    `counted_as`, `entered_from` and `entered_to` ask for sessions with such a queue visit, as the queue report counts
+    them; `queue_id` is then the queue of that visit."""
 
     state: Annotated[str, Field(pattern=r"^[a-z_]{1,20}$")] | None = None
     queue_id: Id | None = None
@@ -23,6 +27,15 @@ class SessionQuery(PageQuery):
     since: Annotated[Ms | None, Field(alias="from")] = None
     until: Annotated[Ms | None, Field(alias="to")] = None
     q: Annotated[str, Field(max_length=100)] | None = None
+    counted_as: Counted | None = None
+    entered_from: Ms | None = None
+    entered_to: Ms | None = None
+
+    def visits(self, now: int) -> VisitFilter | None:
+        if self.counted_as is None and self.entered_from is None and self.entered_to is None:
+            return None
+        counted_as = self.counted_as or Counted.OFFERED
+        return VisitFilter(now, counted_as, self.queue_id, self.entered_from, self.entered_to)
 
 
 class AgentName(RestModel):
@@ -51,6 +64,7 @@ class SessionView(RestModel):
     end_reason: str | None
     disposition_name: str | None
     recordings: list[RecordingBrief]
+    matching_visits: int | None = Field(default=None, description="queue visits that the filter asks for")
 
 
 class SegmentView(RestModel):
@@ -115,6 +129,7 @@ def _fields(row: past.SessionRow) -> dict[str, Any]:
             RecordingBrief(recording_id=part.recording_id, duration_ms=part.duration_ms, state=part.state)
             for part in row.recordings
         ],
+        "matching_visits": row.matching_visits,
     }
 
 
@@ -131,13 +146,15 @@ async def list_sessions(call: Call[Nothing, SessionQuery]) -> Page[SessionView]:
     own_only = call.user.role is Role.AGENT
     if own_only and query.agent_id not in (None, call.user.user_id):
         return Page[SessionView](items=[], next=None)
+    visits = query.visits(call.deps.clock.now_ms())
     wanted = past.SessionFilter(
         state=query.state,
-        queue_id=query.queue_id,
+        queue_id=query.queue_id if visits is None else None,
         agent_id=call.user.user_id if own_only else query.agent_id,
         since=query.since,
         until=query.until,
         text=query.q,
+        visits=visits,
     )
     before = read_cursor(query.cursor)
     found = await call.deps.history.sessions(call.user.tenant, wanted, query.limit + 1, before)
