@@ -1,0 +1,83 @@
+"""The fold that makes numbers of visits, by hand: each formula of docs/metrics.md, and what has nothing to divide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from server.domain import reports
+from server.domain.endings import VisitOutcome
+from server.domain.reports import Counted, LongestWait, QueueNumbers, VisitFacts, VisitFilter
+
+ANSWERED, ABANDONED, FAILED = VisitOutcome.ANSWERED, VisitOutcome.ABANDONED, VisitOutcome.FAILED
+
+
+def visit(name: str, outcome: VisitOutcome | None, wait_s: float, handle_s: float | None = None) -> VisitFacts:
+    handle_ms = None if handle_s is None else round(handle_s * 1000)
+    return VisitFacts(f"vis_{name}", f"ses_{name}", "que_1", 0, outcome, round(wait_s * 1000), 20_000, handle_ms)
+
+
+DAY = (
+    visit("a", ANSWERED, 10, 100),
+    visit("b", ANSWERED, 20, 200),
+    visit("c", ANSWERED, 30),  # still in the talk, or in wrap-up
+    visit("d", ABANDONED, 4.999),
+    visit("e", ABANDONED, 15),
+    visit("f", FAILED, 40),
+    visit("g", None, 20),  # may still be answered in time
+    visit("h", None, 90),
+)
+
+
+def test_the_formulas() -> None:
+    row = reports.numbers(DAY)
+    assert {counted.value: number for counted, number in row.counts.items()} == {
+        "offered": 8,
+        "answered": 3,
+        "abandoned": 2,
+        "failed": 1,
+        "waiting": 2,
+        "answered_in_time": 2,
+        "left_in_time": 4,
+        "service_level_base": 6,
+        "short_abandons": 1,
+        "long_abandons": 1,
+        "abandon_rate_base": 7,
+        "handled": 2,
+    }
+    assert row.service_level == 2 / 6
+    assert row.service_level_answered == 2 / 3
+    assert row.service_level_leaving == 4 / 8
+    assert row.abandon_rate == 1 / 7
+    assert (row.asa_ms, row.aht_ms) == (20_000, 150_000)
+    assert row.longest == LongestWait(90_000, "vis_h", "ses_h")
+
+
+def test_nothing_to_divide_is_none_and_not_zero() -> None:
+    for row in (QueueNumbers(), reports.numbers(()), reports.total(())):
+        assert set(row.counts.values()) == {0}
+        assert (row.service_level, row.service_level_answered, row.service_level_leaving) == (None, None, None)
+        assert (row.abandon_rate, row.asa_ms, row.aht_ms, row.longest) == (None, None, None, None)
+    waiting = reports.numbers([visit("a", None, 5)])
+    assert waiting.service_level is None, "nothing is decided yet"
+    short = reports.numbers([visit("a", ABANDONED, 1)])
+    assert (short.service_level, short.abandon_rate) == (None, None)
+    assert reports.numbers([visit("a", FAILED, 1)]).service_level == 0, "our own fault counts against us"
+
+
+def test_the_total_is_of_all_visits_and_no_mean_of_means() -> None:
+    rows = [reports.numbers(DAY[:2]), reports.numbers(DAY[2:])]
+    assert reports.total(rows) == reports.numbers(DAY)
+
+
+def test_of_equal_waits_the_first_by_id() -> None:
+    waits = [LongestWait(5, "vis_b", "ses_b"), LongestWait(5, "vis_a", "ses_a"), LongestWait(4, "vis_0", "ses_0")]
+    assert reports.longest(waits) == waits[1]
+
+
+def test_a_filter_picks_by_queue_time_and_rule() -> None:
+    early, late = replace(DAY[0], entered_at=10), replace(DAY[4], entered_at=20, queue_id="que_2")
+    both = [early, late]
+    assert reports.picked(both, VisitFilter(0)) == both
+    assert reports.picked(both, VisitFilter(0, queue_id="que_2")) == [late]
+    assert reports.picked(both, VisitFilter(0, entered_from=10, entered_to=20)) == [early]
+    assert reports.picked(both, VisitFilter(0, Counted.LONG_ABANDONS)) == [late]
