@@ -351,3 +351,5 @@ async def worlds(
             await core.start()
             made.append(World(core, kept.steps, engine, clock, directory, live, kept.database, archiver))
         yield tuple(made)
+        for node in made:
+            await node.core.hub.close()

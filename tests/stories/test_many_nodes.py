@@ -1,0 +1,236 @@
+"""Several control nodes on one database: any of them may act, and what they do at once is done once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.domain.media import MediaOrder, OpenLeg
+from server.services.dispatch import LEFT_MS
+from server.services.ports import NODE_DEAD_MS, OrderResult, OrderStamp
+from server.signaling.hub import Tab
+from tests.helpers.deployments import Deployment
+from tests.helpers.world import TENANT, World, worlds
+
+Nodes = tuple[World, World]
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path, own_or_shared: Deployment) -> AsyncIterator[Nodes]:
+    async with worlds(tmp_path, ("north", "south")) as (north, south):
+        await all_beat(north, south)
+        yield north, south
+
+
+async def all_beat(*nodes: World) -> None:
+    for _ in range(2):  # the first to beat hears of the others at its second
+        for node in nodes:
+            await node.core.nodes._beat()
+
+
+class Screen:
+    """A tab that notes what it is sent and answers pings."""
+
+    def __init__(self, node: World, person_id: str, sid: str) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.pings: list[int] = []
+        self.gone = asyncio.Event()
+        self.tab = Tab(sid, person_id, TENANT, self._emit, self._disconnect, self._nothing, self._allowed)
+        self._node = node
+
+    async def open(self) -> Screen:
+        await self._node.core.hub.attach(self.tab)
+        return self
+
+    @property
+    def types(self) -> list[str]:
+        return [message["body"]["type"] for message in self.sent]
+
+    async def until(self, kind: str) -> None:
+        async with asyncio.timeout(5):
+            while kind not in self.types:  # noqa: ASYNC110  # the hub's own task sends
+                await asyncio.sleep(0.01)
+
+    async def _emit(self, event: str, data: Any, sid: str, callback: Any) -> None:
+        if event == "m":
+            self.sent.append(data)
+        else:
+            self.pings.append(data["head"])
+            callback({"seq": 0})
+
+    async def _disconnect(self, sid: str) -> None:
+        self.gone.set()
+        await self._node.core.hub.detach(self.tab.person_id, sid)  # as the socket's end does
+
+    async def _nothing(self) -> None:
+        pass
+
+    async def _allowed(self) -> bool:
+        return True
+
+
+async def test_a_call_on_one_node_rings_a_desk_on_the_other(nodes: Nodes) -> None:
+    north, south = nodes
+    desk = await Screen(south, "usr_ana", "tab-1").open()
+    await south.ready("ana")
+    call = await north.call()
+    await south.settle()
+    assert await north.offered_to(call) == "ana"
+    await desk.until("offer.made")
+    await south.accept(call, "ana")
+    assert (await north.session(call)).state == "connected"
+    await north.core.sessions.customer_hang_up(call)
+    await north.settle()
+    await desk.until("contact.changed")
+    assert await south.agent_state("ana") == "wrap_up"
+
+
+async def test_what_the_bus_loses_shows_within_a_look(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    north, south = nodes
+    desk = await Screen(south, "usr_ana", "tab-1").open()
+    await south.ready("ana")
+    monkeypatch.setattr(north.core.hub._bus, "publish", lambda notice: None)
+    before = len(desk.pings)
+    await north.call()
+    assert "offer.made" not in desk.types
+    await south.core.hub.look()
+    head = (await south.store.stream("usr_ana", 0)).head
+    assert desk.pings[before:] == [head], "a ping tells at once that something is missing"
+
+
+async def test_a_persons_newest_tab_takes_over_on_whichever_node(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    north, south = nodes
+    first = await Screen(north, "usr_ana", "tab-1").open()
+    second = await Screen(south, "usr_ana", "tab-2").open()
+    await first.until("superseded")
+    assert first.gone.is_set()
+    assert not await north.core.hub.detach("usr_ana", "tab-1"), "the other tab's connection stays"
+    monkeypatch.setattr(north.core.hub._bus, "publish", lambda notice: None)
+    third = await Screen(north, "usr_ana", "tab-3").open()
+    await south.core.hub.look()
+    await second.until("superseded")
+    assert not third.gone.is_set()
+
+
+async def test_a_deadline_that_all_nodes_sweep_takes_effect_once(nodes: Nodes) -> None:
+    north, south = nodes
+    await south.ready("ana")
+    call = await north.call()
+    assert await north.offered_to(call) == "ana"
+    north.clock.advance(21)
+    await asyncio.gather(*(node.core.sweep.sweep() for node in nodes for _ in range(3)))
+    assert await south.agent_state("ana") == "missed"
+    passed = "SELECT COUNT(*) FROM session_event WHERE session_id = ? AND type = 'DeadlinePassed'"
+    assert await north.rows(passed, call.session_id) == [(1,)]
+
+
+async def test_nodes_that_route_at_once_offer_each_session_once_and_in_order(nodes: Nodes) -> None:
+    north, south = nodes
+    calls = [await north.call() for _ in range(6)]
+    for name in ("ana", "bo"):
+        await south.tab(name, live=True)
+        await south.core.agents.choose(south.user(name), "ready", None)
+    await asyncio.gather(*(node.core.router.look() for node in nodes for _ in range(4)))
+    assert {await north.offered_to(call) for call in calls[:2]} == {"ana", "bo"}
+    assert [await north.offered_to(call) for call in calls[2:]] == [None] * 4
+    assert await north.rows("SELECT COUNT(*) FROM segment") == [(2,)]
+
+
+async def test_a_node_that_is_not_first_leaves_the_choice_until_its_tick(nodes: Nodes) -> None:
+    north, south = nodes
+    first = north if north.core.nodes.mine(TENANT) else south
+    other = south if first is north else north
+    await other.ready("ana")
+    await other.call(up=False)
+    call = await other.call()
+    await other.core.router.look(tick=False)
+    assert await other.offered_to(call) in (None, "ana")
+    await other.core.router.look()
+    assert await other.agent_state("ana") == "ringing"
+    assert first.core.nodes.mine(TENANT) != other.core.nodes.mine(TENANT)
+
+
+async def test_the_desks_of_a_node_that_dies_are_empty_and_it_rings_elsewhere(nodes: Nodes) -> None:
+    north, south = nodes
+    await south.ready("ana")
+    await north.ready("bo")
+    call = await north.call()
+    assert await north.offered_to(call) == "ana"
+    north.clock.advance((NODE_DEAD_MS + 100) / 1000)  # south beats no more
+    await north.core.nodes._beat()
+    await north.settle()
+    assert not (await agent(north, "ana")).live
+    await north.after(3.1)
+    assert await north.offered_to(call) == "bo"
+    assert not (await agent(north, "ana")).missed, "nobody is blamed for a node that died"
+
+
+async def test_a_desk_that_comes_back_to_another_node_stays_live(nodes: Nodes) -> None:
+    north, south = nodes
+    await south.ready("ana")
+    await north.tab("ana", live=True)
+    south.live.discard("usr_ana")
+    await south.core.presence.settle(TENANT, "usr_ana")  # the old node sees its socket close, late
+    await south.core.presence.look()
+    await north.core.presence.look()
+    assert (await agent(south, "ana")).live
+
+
+async def test_orders_of_two_nodes_are_carried_out_in_their_order_by_one(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    north, south = nodes
+    given: list[tuple[int, int]] = []
+    at_work = 0
+    order = north.engine.order
+
+    async def slow(worker_id: str, stamp: OrderStamp, what: MediaOrder) -> OrderResult:
+        nonlocal at_work
+        at_work += 1
+        assert at_work == 1, "two nodes carry out orders of one session at once"
+        given.append((stamp.version, stamp.index))
+        if isinstance(what, OpenLeg):
+            await asyncio.sleep(0.05)  # what a set-up takes
+        at_work -= 1
+        return await order(worker_id, stamp, what)
+
+    monkeypatch.setattr(north.engine, "order", slow)
+    call = await north.call(up=False)
+    for generation in range(2, 8):
+        node = (north, south)[generation % 2]
+        leg_id = (await node.session(call)).customer_leg.id
+        await node.core.sessions.customer_leg(call, leg_id, generation, "v=0 offer")
+    await asyncio.gather(north.settle(), south.settle())
+    assert given == sorted(set(given))
+    assert await north.rows("SELECT COUNT(*) FROM outbox") == [(0,)]
+    assert await north.rows("SELECT COUNT(*) FROM order_lease") == [(0,)]
+    answers = [p for p in await north.pushes(call.session_id) if p["type"] == "leg.answer"]
+    assert answers[-1]["generation"] == 7
+
+
+async def test_orders_that_a_dead_node_left_are_carried_out_by_another(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    north, south = nodes
+    monkeypatch.setattr(south.core.dispatcher, "kick", lambda session_id: None)  # it dies right after its commit
+    call = await south.call(up=False)
+    row = await south.store.lease_orders(call.session_id, south.core.nodes.node_id, 0, 10**15)
+    assert row, "and with the lease in its hand"
+    now = north.clock.now_ms()
+    assert await north.store.lease_orders(call.session_id, north.core.nodes.node_id, now, now + 1) is None
+    north.clock.advance(max(NODE_DEAD_MS, LEFT_MS) / 1000 + 0.1)
+    await north.core.nodes._beat()
+    for session_id in await north.store.outbox_sessions(north.clock.now_ms() - LEFT_MS):
+        north.core.dispatcher.kick(session_id)
+    await north.settle()
+    assert "leg.answer" in [p["type"] for p in await north.pushes(call.session_id)]
+
+
+async def agent(node: World, name: str) -> Any:
+    found = await node.store.agent(f"usr_{name}")
+    assert found is not None
+    return found
