@@ -9,18 +9,22 @@ Every message has `v` (1) and `type`. Unknown fields are ignored, unknown types 
 | client → worker | order | id, stamp {tenant, session_id, epoch, version, index}, order {kind, …} |
 | worker → client | result | id, ok, sdp or null; or ok false, error {code, message} |
 | worker → client | report | seq, session_id, epoch, report {kind, …} |
-| client → worker | ack | seq: this report and all before it are safe |
+| client → worker | ack | seq: this report is safe; fine to repeat |
 | client → worker | list_legs | id; the answer is `legs` |
 | worker → client | legs | id, legs [{session_id, leg_id, generation, epoch, age_s}] |
 | client → worker | close_leg | id, session_id, leg_id; the answer is `result` |
-| client → worker | drain | id; the answer is `result`; new sessions go elsewhere, live ones stay |
-| worker → client | telemetry | once a second, also without legs: load, draining, legs [LegTelemetry] |
+| client → worker | drain | id; the answer is `result`; new sessions go elsewhere, live ones may be moved |
+| worker → client | telemetry | once a second, and as a drain begins: load, draining, legs [LegTelemetry], maybe none |
 
 Orders: open_leg {leg_id, generation, sdp}, apply_plan {routes [[leg_id, hears]], recording or null},
 release {}. Reports: leg_up, leg_down, leg_quiet, part_closed, recording_failed with the fields of
-`server.domain.media`. Several control connections may be open; the newest gets the reports and the legs'
-telemetry (the others a telemetry without legs, as a sign of life), and the unacknowledged reports are sent
-again to each connection that becomes the newest.
+`server.domain.media`. Several control connections may be open, of several control nodes. Each report goes to one of
+them, and to another one when that is gone or acknowledges nothing for 3 s (relay/reports.py); the newest connection
+gets the legs' telemetry, the others a telemetry without legs, as a sign of life.
+
+The same socket answers plain requests: GET /v1/info (the hello), and /v1/parts (relay/parts.py). A worker that listens
+on the network serves all of it over TLS, and to whoever shows `Authorization: Bearer <token>` only; else it answers
+401, {"error": {"code": "bad_token"}}.
 """
 
 from __future__ import annotations

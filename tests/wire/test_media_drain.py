@@ -44,16 +44,14 @@ class Machines:
 
 
 @asynccontextmanager
-async def machines(folder: Path, **settings: str) -> AsyncIterator[Machines]:
+async def machines(folder: Path) -> AsyncIterator[Machines]:
     certificate = make_certificate(folder / "tls", HOST)
     workers = {name: RemoteWorker(folder, name, tls=certificate, drain_s=DRAIN_S) for name in ("media-a1", "media-b1")}
     for worker in workers.values():
         await worker.start()
     urls = ",".join(f"{name}=wss://{HOST}:{worker.port}" for name, worker in workers.items())
     try:
-        async with system(
-            folder, media_urls=urls, media_token=TOKEN, media_ca=str(certificate.ca), **settings
-        ) as patchbay:
+        async with system(folder, media_urls=urls, media_token=TOKEN, media_ca=str(certificate.ca)) as patchbay:
             yield Machines(patchbay, workers)
     finally:
         for worker in workers.values():
@@ -142,3 +140,54 @@ async def test_a_drained_worker_moves_its_call_and_goes(tmp_path: Path) -> None:
 
 async def _none(spool: Path) -> bool:
     return not list(spool.glob("**/*.cap"))
+
+
+async def test_a_killed_worker_leaves_a_gap_that_the_ear_hears(tmp_path: Path) -> None:
+    """What the drain spares people; and the proof that `gaps_ms` measures something."""
+    async with machines(tmp_path) as m, talking(m.patchbay) as talk:
+        session_id = talk.customer.session_id
+        first = await m.holder(session_id)
+        first.kill()
+        await m.moved(session_id, 2)
+        await talk.both_hear()
+        print(f"gaps {talk.gaps_ms()} ms")
+        assert min(talk.gaps_ms()) > 150
+        await talk.customer.hang_up()
+        (part, *_) = m.patchbay.session(session_id)["recordings"][0]["parts"]
+        assert (part["closed"], part["cut"]) == (True, True)
+
+        async def waits() -> bool:
+            return "archive_waits" in m.patchbay.log.read_text()
+
+        await until(waits, 10, "the archive waits for the machine that is away")
+        await first.start()
+        state, reason, parts, duration_ms, talk_ms = await archived(m.patchbay, session_id)
+        assert (state, reason, parts) == ("ready", None, 2)
+        print(f"recorded {duration_ms} ms of {talk_ms} ms")
+        assert abs(duration_ms - talk_ms) < LENGTH_TOLERANCE_MS + 1000, (
+            "the last second of the killed one is not written"
+        )
+
+
+async def test_many_calls_leave_at_once(tmp_path: Path) -> None:
+    """Waiting customers: no agents are needed, and music shows that they are heard to."""
+    async with machines(tmp_path) as m:
+        customers = [Customer(m.patchbay, tone_hz=440) for _ in range(8)]
+        for customer in customers:
+            await customer.begin()
+            assert customer.peer is not None
+            await customer.peer.wait_for(lambda heard: heard.level_dbfs > -45)
+        first = m.workers["media-a1"]
+        held = [c for c in customers if m.patchbay.session(c.session_id)["worker_id"] == "media-a1"]
+        assert held
+        assert first.process is not None
+        began = time.monotonic()
+        first.process.terminate()
+        await asyncio.wait_for(first.process.wait(), DRAIN_S)
+        print(f"{len(held)} customers left within {time.monotonic() - began:.1f} s")
+        for customer in customers:
+            assert customer.peer is not None
+            customer.peer.forget()
+            await customer.peer.wait_for(lambda heard: heard.level_dbfs > -45)
+            assert not customer.ended.is_set()
+            await customer.close()

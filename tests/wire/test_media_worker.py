@@ -272,20 +272,22 @@ async def test_reports_wait_for_the_next_connection_and_come_once(tmp_path: Path
         await engine.stop()
 
 
-async def test_the_newest_connection_gets_the_reports_and_all_may_order(tmp_path: Path) -> None:
+async def test_any_connection_gets_a_report_and_all_may_order(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         second = Listener()
         engine = WorkersClient({"media-1": rig.worker.socket})
         await engine.start(second)
         await second.until(lambda: bool(second.ups))
-        peer = rig.peer(440)
-        await rig.caller().open("customer", peer)
-        await second.until_report(LegUp("customer", 1))
-        assert rig.listener.reports == []
+        for index in range(12):
+            await rig.caller(f"s{index}").open("customer", rig.peer(440))
+        await eventually(lambda: len(rig.listener.reports) + len(second.reports) == 12)
+        assert rig.listener.reports
+        assert second.reports
+        assert not {s for s, _, _ in rig.listener.reports} & {s for s, _, _ in second.reports}, "each to one of them"
         await engine.stop()
-        caller = rig.caller("s2")
+        caller = rig.caller("alone")
         await caller.open("customer", rig.peer(440))
-        await rig.listener.until_report(LegUp("customer", 1), session="s2")
+        await rig.listener.until_report(LegUp("customer", 1), session="alone")
 
 
 async def test_a_worker_without_a_control_node_keeps_its_calls(tmp_path: Path) -> None:
@@ -304,6 +306,31 @@ async def test_sigterm_ends_it_quickly_and_tells_the_peers(tmp_path: Path) -> No
         assert rig.worker.process.returncode == 0
         await eventually(lambda: customer.state != "connected", 3)
         assert not rig.worker.socket.exists()
+
+
+async def test_a_drain_ends_with_its_time_or_with_a_second_signal(tmp_path: Path) -> None:
+    for number, (drain_s, again) in enumerate(((1.5, False), (30.0, True))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        async with running(folder, "--bind", "127.0.0.1", "--drain-s", str(drain_s)) as rig:
+            _, customer, agent = await rig.call()
+            assert rig.worker.process is not None
+            began = time.monotonic()
+            rig.worker.process.terminate()
+            await eventually(lambda rig=rig: rig.engine.connected()[0].draining, 0.5)  # type: ignore[misc]
+            assert not rig.engine.workers()
+            await asyncio.gather(customer.wait_tone(880), agent.wait_tone(440))
+            if again:
+                rig.worker.process.terminate()
+            await asyncio.wait_for(rig.worker.process.wait(), 5)
+            took_s = time.monotonic() - began
+            assert rig.worker.process.returncode == 0
+            assert again or took_s >= drain_s
+
+
+async def test_a_worker_without_calls_has_nothing_to_drain(tmp_path: Path) -> None:
+    async with running(tmp_path, "--bind", "127.0.0.1", "--drain-s", "30") as rig:
+        assert await rig.worker.stop() < 2
 
 
 async def test_the_socket_is_private_and_draining_shows(tmp_path: Path) -> None:
