@@ -58,9 +58,9 @@ class Core:
         """`is_live`: who tells whether an agent's tab lives; by default the hub."""
         a = adapters
         self._adapters = a
-        self.nodes = Nodes(a.store, a.clock, a.node_name, a.follow)
+        self.nodes = Nodes(a.store, a.clock, a.node_name, a.follow, self._reached_workers)
         self.stepper = Stepper(a.store, WirePresenter(), a.clock)
-        self.link = MediaLink(a.store, self.stepper, a.engine, a.clock, self.nodes.mine)
+        self.link = MediaLink(a.store, self.stepper, a.engine, a.clock, self.nodes.mine, self.nodes.others_reach)
         self.sessions = SessionService(a.store, self.stepper, a.directory, self.link, a.clock)
         self.agents = AgentService(a.store, self.stepper, a.directory)
         self.recordings = RecordingService(a.store, self.stepper, a.archiver, a.history, a.clock, self.nodes, group)
@@ -105,6 +105,9 @@ class Core:
             self._prune,
         )
         await asyncio.gather(*(_keep(run) for run in runs))
+
+    def _reached_workers(self) -> list[str]:
+        return [worker.worker_id for worker in self._adapters.engine.connected()]
 
     def _on_notice(self, notice: Notice) -> None:
         self.hub.on_notice(notice)

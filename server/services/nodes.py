@@ -10,7 +10,7 @@ that starts takes the time from them: deadlines must mean the same on every node
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -41,14 +41,24 @@ class FollowingClock(Clock, Protocol):
 class Nodes:
     """`name` is the node's own and stays over restarts; `node_id` is this life of it."""
 
-    def __init__(self, store: StepStore, clock: Clock, name: str, follow: FollowingClock | None = None) -> None:
-        """`follow`: the clock that is told the database's time; None where the two are one."""
+    def __init__(
+        self,
+        store: StepStore,
+        clock: Clock,
+        name: str,
+        follow: FollowingClock | None = None,
+        reached: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        """`follow`: the clock that is told the database's time; None where the two are one. `reached` gives the media
+        workers that this node is connected to: the others are told."""
         self._node_id = new_id("nod")
         self.name = name
         self.draining = False
         self._store = store
         self._clock = clock
         self._follow = follow
+        self._reached = reached
+        self._reached_by_others: frozenset[str] = frozenset()
         self._started_at = 0
         self._living: tuple[str, ...] = (self._node_id,)
         self._taking: tuple[str, ...] = (self._node_id,)
@@ -70,6 +80,10 @@ class Nodes:
     def mine(self, key: str) -> bool:
         """This node goes first at what concerns `key`. A node that drains leaves it to the others."""
         return owner(key, self._taking) == self.node_id
+
+    async def others_reach(self, worker_id: str) -> bool:
+        """Another living node was connected to the media worker at its last beat."""
+        return worker_id in self._reached_by_others
 
     async def start(self) -> None:
         """Take the common time and join. Raises StorageUnavailable."""
@@ -104,10 +118,13 @@ class Nodes:
             log.warning("left_without_a_word", error=str(error))
 
     async def _beat(self) -> None:
-        row = NodeRow(self.node_id, self.name, self._started_at, self._clock.now_ms(), self.draining)
+        reached = tuple(self._reached())
+        row = NodeRow(self.node_id, self.name, self._started_at, self._clock.now_ms(), self.draining, reached)
         rows = {other.node_id: other for other in await self._store.beat(row)} | {self.node_id: row}
         known, self._living = set(self._living), tuple(sorted(rows))
         self._taking = tuple(node_id for node_id in self._living if not rows[node_id].draining) or self._living
+        others = (row for row in rows.values() if row.node_id != self.node_id)
+        self._reached_by_others = frozenset(worker_id for row in others for worker_id in row.workers)
         if known != set(self._living):
             log.info("nodes_changed", node_id=self.node_id, living=len(self._living))
 

@@ -279,6 +279,7 @@ class NodeRow:
     started_at: int
     seen_at: int
     draining: bool = False
+    workers: tuple[str, ...] = ()  # ids of the media workers that it is connected to
 
 
 class StepStore(Protocol):

@@ -216,25 +216,25 @@ UNION ALL
 SELECT agent.body, person.node_id, person.tab_id FROM agent LEFT JOIN person ON person.id = agent.user_id
 WHERE (agent.live OR agent.state IN {HOLDS_CONTACT}) AND (person.node_id IS NULL OR person.node_id <> $1)
   AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = person.node_id AND node.seen_at >= $2)"""
-NODES = "SELECT id, name, started_at, seen_at, draining FROM node ORDER BY id"
-# Gives the other nodes that live; $6 and $7 are since when a node is forgotten or dead. Rows that another node's beat
+NODES = "SELECT id, name, started_at, seen_at, draining, workers FROM node ORDER BY id"
+# Gives the other nodes that live; $7 and $8 are since when a node is forgotten or dead. Rows that another node's beat
 # removes at this moment are left to it.
 BEAT = """
 WITH gone AS (
   DELETE FROM node WHERE id IN (
-    SELECT id FROM node WHERE id <> $1 AND (seen_at < $6 OR name = $2 AND started_at <= $3) FOR UPDATE SKIP LOCKED)
+    SELECT id FROM node WHERE id <> $1 AND (seen_at < $7 OR name = $2 AND started_at <= $3) FOR UPDATE SKIP LOCKED)
   RETURNING id
 ), mine AS (
-  INSERT INTO node (id, name, started_at, seen_at, draining) VALUES ($1, $2, $3, $4, $5)
+  INSERT INTO node (id, name, started_at, seen_at, draining, workers) VALUES ($1, $2, $3, $4, $5, $6)
   ON CONFLICT (id) DO UPDATE SET name = excluded.name, started_at = excluded.started_at, seen_at = excluded.seen_at,
-    draining = excluded.draining
+    draining = excluded.draining, workers = excluded.workers
 ), free AS (
   DELETE FROM order_lease WHERE session_id IN (
     SELECT session_id FROM order_lease AS held WHERE held.node_id <> $1 AND (held.node_id IN (SELECT id FROM gone)
       OR NOT EXISTS (SELECT 1 FROM node WHERE node.id = held.node_id))
     FOR UPDATE OF held SKIP LOCKED)
 )
-SELECT id, name, started_at, seen_at, draining FROM node
-WHERE id <> $1 AND seen_at >= $7 AND NOT EXISTS (SELECT 1 FROM gone WHERE gone.id = node.id)"""
+SELECT id, name, started_at, seen_at, draining, workers FROM node
+WHERE id <> $1 AND seen_at >= $8 AND NOT EXISTS (SELECT 1 FROM gone WHERE gone.id = node.id)"""
 LEAVE = "WITH free AS (DELETE FROM order_lease WHERE node_id = $1) DELETE FROM node WHERE id = $1"
 TIME_MS = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"

@@ -41,7 +41,9 @@ from server.storage.step_rows import (
     STREAM_KEEP,
     Row,
     connection_of,
+    joined_workers,
     load_outbox_row,
+    node_row,
     order_keys,
     push_body,
     save_rows,
@@ -123,7 +125,7 @@ class PostgresSteps:
         return [SeenAgent(codec.AGENT.validate_json(body), connection_of(*tab)) for body, *tab in rows]
 
     async def nodes(self) -> Sequence[NodeRow]:
-        return [NodeRow(*row) for row in await self._all(sql.NODES)]
+        return [node_row(*row) for row in await self._all(sql.NODES)]
 
     async def time_ms(self) -> int:
         now: int = (await self._all(sql.TIME_MS))[0][0]
@@ -191,10 +193,11 @@ class PostgresSteps:
             node.started_at,
             node.seen_at,
             node.draining,
+            joined_workers(node),
             node.seen_at - NODE_FORGOTTEN_MS,
             node.seen_at - NODE_DEAD_MS,
         )
-        return sorted([node, *(NodeRow(*row) for row in others)], key=lambda row: row.node_id)
+        return sorted([node, *(node_row(*row) for row in others)], key=lambda row: row.node_id)
 
     async def leave(self, node_id: str) -> None:
         await self._all(sql.LEAVE, node_id)

@@ -183,6 +183,7 @@ node = sa.Table(
     sa.Column("started_at", sa.BigInteger, nullable=False),
     sa.Column("seen_at", sa.BigInteger, nullable=False),
     sa.Column("draining", sa.Boolean, nullable=False),
+    sa.Column("workers", sa.Text, nullable=False),  # ids of the media workers that it reaches, with commas
 )
 
 order_lease = sa.Table(

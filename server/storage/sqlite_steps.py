@@ -43,7 +43,9 @@ from server.storage.step_rows import (
     Row,
     SaveRows,
     connection_of,
+    joined_workers,
     load_outbox_row,
+    node_row,
     order_keys,
     push_body,
     save_rows,
@@ -127,13 +129,14 @@ SELECT agent.body, person.node_id, person.tab_id FROM agent LEFT JOIN person ON 
 WHERE (agent.live OR agent.state IN {HOLDS_CONTACT}) AND (person.node_id IS NULL OR person.node_id <> :node_id)
   AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = person.node_id AND node.seen_at >= :alive)"""
 UPSERT_NODE = """
-INSERT INTO node (id, name, started_at, seen_at, draining) VALUES (:id, :name, :started_at, :seen_at, :draining)
+INSERT INTO node (id, name, started_at, seen_at, draining, workers)
+VALUES (:id, :name, :started_at, :seen_at, :draining, :workers)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, started_at = excluded.started_at, seen_at = excluded.seen_at,
-  draining = excluded.draining"""
+  draining = excluded.draining, workers = excluded.workers"""
 DELETE_GONE_NODES = """
 DELETE FROM node WHERE id <> :id AND (seen_at < :forgotten OR name = :name AND started_at <= :started_at)"""
 DELETE_FREE_LEASES = "DELETE FROM order_lease WHERE node_id NOT IN (SELECT id FROM node)"
-SELECT_NODES = "SELECT id, name, started_at, seen_at, draining FROM node WHERE seen_at >= ? ORDER BY id"
+SELECT_NODES = "SELECT id, name, started_at, seen_at, draining, workers FROM node WHERE seen_at >= ? ORDER BY id"
 
 
 class SqliteSteps:
@@ -221,7 +224,7 @@ class SqliteSteps:
         return [SeenAgent(codec.AGENT.validate_json(body), connection_of(*tab)) for body, *tab in rows]
 
     async def nodes(self) -> Sequence[NodeRow]:
-        return [_node(*row) for row in await self._all(SELECT_NODES, (0,))]
+        return [node_row(*row) for row in await self._all(SELECT_NODES, (0,))]
 
     async def time_ms(self) -> int:
         return time.time_ns() // 1_000_000  # SQLite has no clock of its own
@@ -271,7 +274,8 @@ class SqliteSteps:
 
     async def beat(self, node: NodeRow) -> Sequence[NodeRow]:
         row = {"id": node.node_id, "name": node.name, "started_at": node.started_at, "seen_at": node.seen_at,
-               "draining": node.draining, "forgotten": node.seen_at - NODE_FORGOTTEN_MS}  # fmt: skip
+               "draining": node.draining, "workers": joined_workers(node),
+               "forgotten": node.seen_at - NODE_FORGOTTEN_MS}  # fmt: skip
 
         def save_and_look(connection: sqlite3.Connection) -> list[Any]:
             connection.execute(DELETE_GONE_NODES, row)
@@ -279,7 +283,7 @@ class SqliteSteps:
             connection.execute(DELETE_FREE_LEASES)
             return connection.execute(SELECT_NODES, (node.seen_at - NODE_DEAD_MS,)).fetchall()
 
-        return [_node(*found) for found in await self._write(save_and_look)]
+        return [node_row(*found) for found in await self._write(save_and_look)]
 
     async def leave(self, node_id: str) -> None:
         def remove(connection: sqlite3.Connection) -> None:
@@ -352,7 +356,3 @@ def _push(connection: sqlite3.Connection, push: Push, save: Save) -> StreamMessa
     (seq,) = connection.execute(NEXT_SEQ, (push.person_id, save.tenant)).fetchone()
     connection.execute(INSERT_MESSAGE, (push.person_id, seq, save.tenant, save.now, push_body(push)))
     return StreamMessage(push.person_id, seq, save.now, push.body)
-
-
-def _node(node_id: str, name: str, started_at: int, seen_at: int, draining: int) -> NodeRow:
-    return NodeRow(node_id, name, started_at, seen_at, bool(draining))

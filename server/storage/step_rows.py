@@ -18,6 +18,7 @@ from server.domain.session import Session
 from server.services.ports import (
     AgentSave,
     Connection,
+    NodeRow,
     OutboxKey,
     OutboxRow,
     Push,
@@ -183,3 +184,12 @@ def _recording_row(s: Session, r: Recording, save: SessionSave) -> Row:
         "size_bytes": archive.get("size_bytes") if archive else None,
         "archive": json.dumps(archive) if archive else None,
     }  # fmt: skip
+
+
+def joined_workers(node: NodeRow) -> str:
+    """The column `node.workers`: ids hold no commas."""
+    return ",".join(node.workers)
+
+
+def node_row(node_id: str, name: str, started_at: int, seen_at: int, draining: int, workers: str) -> NodeRow:
+    return NodeRow(node_id, name, started_at, seen_at, bool(draining), tuple(workers.split(",")) if workers else ())

@@ -234,3 +234,11 @@ async def agent(node: World, name: str) -> Any:
     found = await node.store.agent(f"usr_{name}")
     assert found is not None
     return found
+
+
+async def test_a_worker_that_another_node_reaches_is_not_lost(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    north, south = nodes
+    assert await north.core.nodes.others_reach("media-1")
+    monkeypatch.setattr(south.core.nodes, "_reached", tuple)
+    await all_beat(south, north)
+    assert not await north.core.nodes.others_reach("media-1")

@@ -100,8 +100,8 @@ def check(before: Session | None, after: Session) -> None:
     for recording in after.recordings:
         epochs = [part.epoch for part in recording.parts]
         assert epochs == sorted(set(epochs)), "one part a placement"
-        held = [plan for plan in (media_plan(after), former_plan(after)) if plan.recording is not None]
-        assert len(held) <= 1, "nothing is recorded twice"
+        plans = [plan for plan in (media_plan(after), former_plan(after)) if plan.recording is not None]
+        assert len(plans) <= 1, "nothing is recorded twice"
     for x in after.live_legs:
         assert not (x.is_up and x.gone >= x.generation), "what went down never comes up again"
     assert len({d.kind + d.key for d in deadlines(after)}) == len(deadlines(after))
