@@ -49,7 +49,7 @@ RecordingState = Literal["off", "on", "paused", "failed"]
 
 class LegView(Wire):
     """The reader's own leg. In `wanted` and `lost` the reader must send `leg.offer` with `generation` + 1.
-    After a reload it must too, whatever the state says."""
+    After a reload it must too, and when `generation` is one that it did not make: whatever the state says."""
 
     leg_id: str
     generation: int

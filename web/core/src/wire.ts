@@ -110,7 +110,7 @@ export interface CustomerView {
 }
 /**
  * The reader's own leg. In `wanted` and `lost` the reader must send `leg.offer` with `generation` + 1.
- * After a reload it must too, whatever the state says.
+ * After a reload it must too, and when `generation` is one that it did not make: whatever the state says.
  */
 export interface LegView {
   leg_id: string;
