@@ -49,20 +49,29 @@ class Supervisor:
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = parts
         self._stopping = asyncio.Event()
+        self._at_once = False
         self._failed: int | None = None
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     async def run(self) -> int:
-        """Serve until a stop signal; the exit status."""
+        """Serve until a stop signal; the exit status. SIGINT, or a second signal, lets no part drain."""
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, self._stopping.set)
+            loop.add_signal_handler(number, self._told, number)
         async with asyncio.TaskGroup() as group:
             for part in self._parts:
                 group.create_task(self._keep(part), name=part.name)
             await self._stopping.wait()
             await self._stop_all()
         return self._failed or 0
+
+    def _told(self, number: int) -> None:
+        if self._stopping.is_set():
+            for process in self._processes.values():
+                if process.returncode is None:
+                    process.send_signal(signal.SIGINT)
+        self._at_once = self._at_once or number == signal.SIGINT or self._stopping.is_set()
+        self._stopping.set()
 
     async def _keep(self, part: Part) -> None:
         """Run one part, again and again, until the supervisor stops."""
@@ -104,7 +113,7 @@ class Supervisor:
     async def _stop(self, part: Part, process: asyncio.subprocess.Process, *, wait: bool) -> None:
         if process.returncode is not None:
             return
-        process.terminate()
+        process.send_signal(signal.SIGINT if self._at_once else signal.SIGTERM)
         if not wait:
             return
         try:
