@@ -4,7 +4,6 @@ gap worth the name. Whole processes: a control node, workers as on other machine
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,53 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.certificates import make_certificate
 from tests.helpers.customer import Customer
 from tests.helpers.ear import Ear
-from tests.helpers.remote_worker import HOST, TOKEN, RemoteWorker
+from tests.helpers.machines import DRAIN_S, machines
 from tests.helpers.scripted_agent import ScriptedAgent
-from tests.helpers.system import PASSWORD, System, system, until
+from tests.helpers.system import PASSWORD, System, until
 
 GAP_S = 0.3  # a frame or two, and what a busy machine adds
-DRAIN_S = 20
 LENGTH_TOLERANCE_MS = 200  # what the product promises of a recording
-
-
-@dataclass
-class Machines:
-    """A control node and its workers, by id; each with a data folder of its own."""
-
-    patchbay: System
-    workers: dict[str, RemoteWorker]
-
-    async def holder(self, session_id: str) -> RemoteWorker:
-        return self.workers[self.patchbay.session(session_id)["worker_id"]]
-
-    async def moved(self, session_id: str, epoch: int) -> dict[str, Any]:
-        async def there() -> dict[str, Any] | None:
-            session = self.patchbay.session(session_id)
-            return session if session["epoch"] >= epoch and session["former"] is None else None
-
-        found: dict[str, Any] = await until(there, 15, f"epoch {epoch} of {session_id}")
-        return found
-
-
-@asynccontextmanager
-async def machines(folder: Path) -> AsyncIterator[Machines]:
-    certificate = make_certificate(folder / "tls", HOST)
-    workers = {name: RemoteWorker(folder, name, tls=certificate, drain_s=DRAIN_S) for name in ("media-a1", "media-b1")}
-    for worker in workers.values():
-        await worker.start()
-    urls = ",".join(f"{name}=wss://{HOST}:{worker.port}" for name, worker in workers.items())
-    try:
-        async with system(folder, media_urls=urls, media_token=TOKEN, media_ca=str(certificate.ca)) as patchbay:
-            yield Machines(patchbay, workers)
-    finally:
-        for worker in workers.values():
-            if worker.process is not None and worker.process.returncode is None:
-                worker.process.send_signal(signal.SIGTERM)
-                worker.process.send_signal(signal.SIGTERM)  # no drain
-                await worker.process.wait()
 
 
 @dataclass
