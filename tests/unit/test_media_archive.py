@@ -174,6 +174,28 @@ def test_time_between_parts_that_does_not_count(tmp_path: Path, start_ms: int, p
     assert result.duration_ms == duration_ms
 
 
+@pytest.mark.parametrize(
+    ("boots", "mono_ms", "wall_ms", "gap_ms"),
+    [
+        (("a", "a"), 300, 90_000, 300),  # one machine: a jump of its wall clock tells nothing
+        (("a", "a"), -40, 90_000, 0),  # the next one began before this was closed, as in a move
+        (("a", "b"), 50_000, 300, 300),  # two machines: their monotonic clocks have nothing in common
+        (("a", "b"), 50_000, -20, 0),
+        ((None, None), -5, 300, 300),  # of before the header told the boot: a restart in between
+        ((None, "a"), 50_000, 300, 300),
+    ],
+)
+def test_the_time_between_parts_of_two_machines_is_told_by_the_wall_clock(
+    boots: tuple[str | None, str | None], mono_ms: int, wall_ms: int, gap_ms: int
+) -> None:
+    def segment(boot: str | None, mono_ms: int, wall_ms: int) -> capture.Segment:
+        header = {"mono_ns": mono_ms * MS, "wall_ns": wall_ms * MS} | ({"boot": boot} if boot else {})
+        return capture.Segment(header, end_ns=2000 * MS)
+
+    before, after = segment(boots[0], 10_000, 70_000), segment(boots[1], 12_000 + mono_ms, 72_000 + wall_ms)
+    assert job.unwritten_ns(before, after) == gap_ms * MS
+
+
 def test_a_missing_side_is_silence(tmp_path: Path) -> None:
     part = files(tmp_path)
     customer = Side(part.customer)
