@@ -113,9 +113,12 @@ class Cluster(System):
         return "\n".join(f"--- {name}\n{part.log.read_text()[-3000:]}" for name, part in self.parts.items())
 
     async def ready(self, timeout_s: float = START_S) -> None:
-        for url in (*self.node_urls, self.url):
+        ways = [
+            (url, "/readyz") for url in (*self.node_urls, self.url)
+        ]  # HAProxy sends the first to the customers' node
+        for url, path in (*ways, (self.url, "/login")):  # and the last to the agents'
             try:
-                await until(lambda url=url: answers(url), timeout_s, f"{url}/readyz")  # type: ignore[misc]
+                await until(lambda url=url, path=path: answers(url, path), timeout_s, url + path)  # type: ignore[misc]
             except AssertionError as slow:
                 raise AssertionError(f"{slow}\n{self.logs()}") from None
 
@@ -132,13 +135,13 @@ class Cluster(System):
         return asyncio.get_running_loop().time() - began
 
 
-async def answers(url: str) -> bool:
-    """Whether /readyz says yes."""
+async def answers(url: str, path: str = "/readyz") -> bool:
+    """Whether a node says yes."""
     import aiohttp
 
     async with aiohttp.ClientSession() as http:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with http.get(url + "/readyz", timeout=aiohttp.ClientTimeout(2)) as response:
+            async with http.get(url + path, timeout=aiohttp.ClientTimeout(2)) as response:
                 return response.status == 200
     return False
 

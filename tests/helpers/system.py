@@ -61,7 +61,7 @@ class System:
     def token_key(self) -> bytes:
         """The key that signs customers' tokens."""
         if isinstance(self.database, PostgresDatabase):
-            return bytes(self.rows("SELECT value FROM secret WHERE name = 'customer-token'")[0][0])
+            return bytes.fromhex(self.rows("SELECT value FROM secret WHERE name = 'customer-token'")[0][0])
         key = (self.data_dir / "customer-token.key").read_bytes()
         assert len(key) == KEY_BYTES
         return key
