@@ -2,16 +2,23 @@
 
 export class Router {
   path = $state(location.pathname);
+  search = $state(location.search);
 
   constructor(private readonly base: string) {
-    addEventListener('popstate', () => (this.path = location.pathname));
+    addEventListener('popstate', () => this.#look());
     document.addEventListener('click', (event) => this.#follow(event));
   }
 
-  go(path: string): void {
-    if (path !== location.pathname) history.pushState(null, '', path);
-    this.path = path;
+  /** `to`: a path, perhaps with a query. */
+  go(to: string): void {
+    if (to !== location.pathname + location.search) history.pushState(null, '', to);
+    this.#look();
     scrollTo(0, 0);
+  }
+
+  #look(): void {
+    this.path = location.pathname;
+    this.search = location.search;
   }
 
   /** What lies below the base, split: `/admin/users/usr_1` → `['users', 'usr_1']`. */
@@ -25,7 +32,7 @@ export class Router {
     if (link === null || link.target !== '' || link.hasAttribute('download') || link.origin !== location.origin) return;
     if (link.pathname !== this.base && !link.pathname.startsWith(`${this.base}/`)) return;
     event.preventDefault();
-    this.go(link.pathname);
+    this.go(link.pathname + link.search);
   }
 }
 

@@ -100,6 +100,52 @@ export interface SessionRow {
   end_reason: string | null;
   disposition_name: string | null;
   recordings: { recording_id: string; duration_ms: number | null; state: RecordingFileState }[];
+  /** How many of its queue visits a filter on visits asks for; null without such a filter. */
+  matching_visits?: number | null;
+}
+
+/** What the queue report counts a visit as; the sessions' list takes it as `counted_as`. */
+export const COUNTED_AS = [
+  'offered', 'answered', 'abandoned', 'failed', 'waiting', 'answered_in_time', 'left_in_time', 'service_level_base',
+  'short_abandons', 'long_abandons', 'abandon_rate_base', 'handled',
+] as const;
+export type CountedAs = (typeof COUNTED_AS)[number];
+
+export interface LongestWait {
+  wait_ms: number;
+  session_id: string;
+}
+
+/** Shares are 0 to 1; null where there is nothing to divide. */
+export interface ReportNumbers extends Record<CountedAs, number> {
+  service_level: number | null;
+  service_level_answered: number | null;
+  service_level_leaving: number | null;
+  abandon_rate: number | null;
+  asa_ms: number | null;
+  aht_ms: number | null;
+  longest: LongestWait | null;
+  now: { waiting: number; longest: LongestWait | null };
+}
+
+export interface QueueNumbers extends ReportNumbers {
+  queue_id: string;
+  queue_name: string;
+  active: boolean;
+  service_level_s: number;
+}
+
+export interface QueueReport {
+  zone: string;
+  /** `yyyy-mm-dd`, days of the zone. */
+  today: string;
+  first_day: string;
+  last_day: string;
+  since: number;
+  until: number;
+  at: number;
+  queues: QueueNumbers[];
+  total: ReportNumbers;
 }
 
 export interface SessionDetail extends SessionRow {

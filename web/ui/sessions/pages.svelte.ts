@@ -3,6 +3,7 @@
 import { RestError, type Query, type Rest } from '../../core/src/rest';
 import type { Page, SessionRow } from '../../core/src/rest_types';
 import { dayStart } from './detail';
+import { visitsQuery, type VisitsFilter } from './visits';
 
 export interface Filter {
   search: string;
@@ -10,6 +11,7 @@ export interface Filter {
   /** `yyyy-mm-dd` as a date input gives it; both days are included. */
   from: string;
   to: string;
+  visits: VisitsFilter | null;
 }
 
 const PAGE = 50;
@@ -35,6 +37,7 @@ export class SessionPages {
       queue_id: filter.queueId,
       from: dayStart(filter.from),
       to: dayStart(filter.to, 1),
+      ...visitsQuery(filter.visits),
     };
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.again(), this.#asked ? TYPING_MS : 0);
