@@ -44,10 +44,8 @@ class Caller:
         self._url = url.rstrip("/")
         self._key = key
         self._name = name
-        self._tone_hz = tone_hz
-        self._audio = audio
+        self._make_peer: Callable[[], Peer] = lambda: Peer(tone_hz, audio, on_frame)
         self._on_change = on_change
-        self._on_frame = on_frame
         self._socket = socketio.AsyncClient(reconnection=True, reconnection_delay=0.2, reconnection_delay_max=2)
         self._seen = 0
         self._answered = 0
@@ -122,7 +120,7 @@ class Caller:
             await old.close()
 
     async def _new_peer(self) -> str:
-        self.peer = Peer(self._tone_hz, self._audio, self._on_frame)
+        self.peer = self._make_peer()
         if self._generation == 0:
             self._generation = 1
         return await self.peer.offer()
@@ -130,9 +128,9 @@ class Caller:
     async def _connected(self) -> None:
         if self.view:  # a reconnection: what is true now?
             synced = await self._send("sync", {})
-            self._seen = max(self._seen, synced["head"])
             if synced["call"]:
                 await self._take(synced["call"])
+            await self._ping(synced)  # what was said meanwhile: an SDP answer is in no snapshot
 
     async def _send(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
         message = {"v": 1, "type": kind, "id": uuid4().hex, "body": body}

@@ -9,7 +9,7 @@ from server.caller import Caller
 from server.clock import MonotonicClock
 from server.domain.directory import DEFAULT_TENANT
 from server.ids import new_id
-from server.media.peer import Samples
+from server.media.peer import Peer, Samples
 from server.services.tokens import CustomerTokens
 from tests.helpers.system import System
 
@@ -23,9 +23,12 @@ class Customer(Caller):
         queue: str = "Sales",
         tone_hz: float = 440.0,
         on_frame: Callable[[Samples], None] = lambda samples: None,
+        make_peer: Callable[[], Peer] | None = None,
     ) -> None:
+        """`make_peer`: in place of the peer that plays the tone."""
         super().__init__(patchbay.url, patchbay.widget_key(queue), tone_hz=tone_hz, name="Li Wei", on_frame=on_frame)
         self._patchbay = patchbay
+        self._make_peer = make_peer or self._make_peer
 
     @property
     def session_id(self) -> str:

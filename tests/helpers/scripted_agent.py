@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -57,12 +57,15 @@ class ScriptedAgent:
         auto_accept: bool = False,
         media: bool = True,
         on_frame: Callable[[Samples], None] = lambda samples: None,
+        make_peer: Callable[[], Peer] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
+        """`make_peer`: in place of the peer that plays the tone. `headers` go with each request."""
         self._url = url.rstrip("/")
         self._login, self._password = login, password
-        self._tone_hz = tone_hz
         self._media = media
-        self._on_frame = on_frame
+        self._make_peer = make_peer or (lambda: Peer(tone_hz, on_frame=on_frame))
+        self._headers = dict(headers or {})
         self.auto_accept = auto_accept
         self._socket = socketio.AsyncClient(reconnection=True, reconnection_delay=0.1, reconnection_delay_max=1)
         self._cookie = ""
@@ -96,7 +99,7 @@ class ScriptedAgent:
         """Get the cookie and the CSRF token."""
         async with (
             asyncio.timeout(REQUEST_S),
-            aiohttp.ClientSession() as http,
+            aiohttp.ClientSession(headers=self._headers) as http,
             http.post(f"{self._url}/api/v1/login", json={"login": self._login, "password": self._password}) as response,
         ):
             body = await response.json()
@@ -124,7 +127,10 @@ class ScriptedAgent:
         self._socket.on("connect", self._connected, namespace=NAMESPACE)
         await self._socket.connect(
             self._url,
-            headers=lambda: {"Cookie": f"{COOKIE}={self._cookie}"},  # a function: a dict loses its cookie to engineio
+            headers=lambda: {
+                **self._headers,
+                "Cookie": f"{COOKIE}={self._cookie}",
+            },  # a dict loses its cookie to engineio
             namespaces=[NAMESPACE],
             transports=["websocket"],
             wait_timeout=REQUEST_S,
@@ -255,7 +261,7 @@ class ScriptedAgent:
     async def _connected(self) -> None:
         synced = await self.send("sync", {})
         # What the stream brought meanwhile is newer than the snapshot or the same: versions decide.
-        self._seen = max(self._seen or 0, synced["head"])
+        missed, self._seen = self._seen is not None and synced["head"] > self._seen, self._seen or synced["head"]
         held = {contact["segment_id"] for contact in synced["contacts"]}
         for contact in list(self.contacts.values()):
             if contact["segment_id"] not in held and contact["state"] != "done":
@@ -263,6 +269,8 @@ class ScriptedAgent:
         self._take_agent(synced["agent"])
         for contact in synced["contacts"]:
             self._take_contact(contact)
+        if missed:
+            await self._fetch()  # an SDP answer is in no snapshot
 
     async def _ping(self, ping: View) -> dict[str, int]:
         if self._seen is not None and ping["head"] > self._seen:
@@ -347,7 +355,7 @@ class ScriptedAgent:
 
     async def _new_peer(self, segment_id: str, generation: int) -> Peer:
         await self._drop_peer()
-        self.peer, self._leg = Peer(self._tone_hz, on_frame=self._on_frame), (segment_id, generation)
+        self.peer, self._leg = self._make_peer(), (segment_id, generation)
         return self.peer
 
     async def _hand_over(self, old: Peer) -> None:
