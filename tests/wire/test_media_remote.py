@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from server.media.transport import WorkerAddress, probe
 from tests.helpers.certificates import make_certificate
 from tests.helpers.remote_worker import HOST, TOKEN, RemoteWorker, remote_running
 from tests.helpers.rtc_peer import Listener, eventually, running
-from tests.helpers.system import free_port
+from tests.helpers.system import ROOT, clean_environment, free_port
 
 
 async def fault(worker_id: str, address: WorkerAddress) -> str:
@@ -177,6 +179,28 @@ async def test_settings_that_make_no_worker(tmp_path: Path, settings: dict[str, 
         blocker.close()
 
 
+async def test_the_doctor_asks_every_worker(tmp_path: Path) -> None:
+    async with remote_running(tmp_path) as rig:
+        assert isinstance(rig.worker, RemoteWorker)
+        assert rig.worker.tls is not None
+        here = f"wss://{HOST}:{rig.worker.port}"
+        settings = {
+            "data_dir": str(tmp_path / "node"), "media_token": TOKEN, "media_ca": str(rig.worker.tls.ca),
+            "media_urls": f"media-a1={here},media-b1={here},media-c1=wss://{HOST}:{free_port()}",
+        }  # fmt: skip
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "server", "doctor", cwd=ROOT, env=clean_environment(settings),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said = (await asyncio.wait_for(process.communicate(), 30))[0].decode()
+        assert process.returncode == 1
+        assert "ok    media worker media-a1" in said
+        assert "MISS  media worker media-b1: worker_id_mismatch" in said
+        assert "media-c1" in said
+        assert "no worker runs there" in said
+        assert TOKEN not in said
+
+
 # --- several control nodes ---------------------------------------------------------------------------
 
 
@@ -240,8 +264,6 @@ async def test_a_node_that_hangs_holds_no_reports(tmp_path: Path) -> None:
 async def test_a_silent_worker_is_doubted_and_a_refusing_one_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import signal
-
     monkeypatch.setattr(client_link, "HUNG_S", 2.0)
     async with remote_running(tmp_path) as rig:
         assert rig.worker.process is not None
