@@ -39,6 +39,7 @@ from server.services.passwords import Passwords
 from server.services.ports import Bus, Clock, RouterStore
 from server.services.reports import ReportService
 from server.services.tokens import CustomerTokens, load_or_create_key
+from server.services.turn import TurnSettings
 from server.services.users import UserService
 from server.signaling.sockets import SocketDeps, build_socket_server
 from server.signaling.web import SOCKET_PATH, build_web
@@ -134,7 +135,7 @@ async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[Contr
                     metrics = Metrics(registry)
                     core.stepper.listen(metrics)
                     core.stepper.listen(CallLog())
-                    readiness = NodeReadiness(stores.steps, engine, core.nodes)
+                    readiness = NodeReadiness(stores.steps, engine, core.nodes, engine.faults)
                     deps = _web_deps(config, core, adapters, stores, readiness, threads, registry)
                     app = build_web(deps)
                     say_goodbye = _attach_sockets(app, core, adapters, deps)
@@ -189,6 +190,7 @@ def _web_deps(
         public_url=config.public_url,
         trusted_proxies=config.trusted_proxies,
         metrics_token=config.metrics_token,
+        turn=TurnSettings(config.turn_urls, config.turn_secret, config.turn_relay_only),
     )
 
 
@@ -199,8 +201,9 @@ def _attach_sockets(
         return await deps.auth.user_for_cookie(request.headers.get("Cookie"))
 
     sockets = SocketDeps(
-        adapters.store, core.sessions, core.agents, core.presence, core.hub, adapters.clock, user_of, deps.tokens
-    )
+        adapters.store, core.sessions, core.agents, core.presence, core.hub, adapters.clock, user_of, deps.tokens,
+        deps.turn,
+    )  # fmt: skip
     server = build_socket_server(sockets)
     server.attach(app, socketio_path=SOCKET_PATH.strip("/"))
 

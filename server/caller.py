@@ -15,6 +15,7 @@ from uuid import uuid4
 import aiohttp
 import socketio
 
+from server.line import ComesBack
 from server.media.peer import Peer, Samples
 
 REQUEST_S = 10.0
@@ -56,6 +57,7 @@ class Caller:
         self._generation = 0
         self._lock = asyncio.Lock()
         self._token = ""
+        self._line: ComesBack | None = None
 
     async def begin(self) -> None:
         """Ask for a session and call. Raises CallFailed."""
@@ -63,16 +65,20 @@ class Caller:
         self._socket.on("m", self._message, namespace="/customer")
         self._socket.on("p", self._ping, namespace="/customer")
         self._socket.on("connect", self._connected, namespace="/customer")
+        self._line = ComesBack(self._socket, "/customer", self._connect, lambda: not self.ended.is_set())
         try:
-            await self._socket.connect(
-                self._url, auth={"token": self._token}, namespaces=["/customer"], transports=["websocket"],
-                wait_timeout=REQUEST_S,
-            )  # fmt: skip
+            await self._connect()
         except socketio.exceptions.ConnectionError as error:
             raise CallFailed(f"the server refused the connection: {error}") from None
         sdp = await self._new_peer()
         answer = await self._send("call.request", {"name": self._name, "sdp": sdp})
         await self._take(answer["call"])
+
+    async def _connect(self) -> None:
+        await self._socket.connect(
+            self._url, auth={"token": self._token}, namespaces=["/customer"], transports=["websocket"],
+            wait_timeout=REQUEST_S,
+        )  # fmt: skip
 
     async def ask_for_session(self) -> str:
         """The token of a new session. Raises CallFailed."""
@@ -97,6 +103,8 @@ class Caller:
             await self._send("call.hang_up", {})
 
     async def close(self) -> None:
+        if self._line is not None:
+            await self._line.close()
         await self._socket.shutdown()  # `disconnect` would leave a reconnection running
         if self.peer is not None:
             await self.peer.close()

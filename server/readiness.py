@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from server.services.nodes import Nodes
 from server.services.ports import MediaEngine, StepStore
@@ -19,11 +19,18 @@ class NodeReadiness:
     A node that was ready stays so for GRACE_S: what all nodes miss at once is no reason to turn people away."""
 
     def __init__(
-        self, store: StepStore, engine: MediaEngine, nodes: Nodes, monotonic: Callable[[], float] = time.monotonic
+        self,
+        store: StepStore,
+        engine: MediaEngine,
+        nodes: Nodes,
+        faults: Callable[[], Mapping[str, str]] = dict,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`faults` gives, by worker id, why the way to a media worker is closed."""
         self._store = store
         self._engine = engine
         self._nodes = nodes
+        self._faults = faults
         self._monotonic = monotonic
         self._ready_at: float | None = None
 
@@ -49,4 +56,5 @@ class NodeReadiness:
             found.append(
                 "no media worker is connected; they are started by `patchbay serve`, or named in PATCHBAY_MEDIA_URLS"
             )
+            found += [f"{worker_id}: {fault}" for worker_id, fault in sorted(self._faults().items())]
         return found

@@ -24,6 +24,7 @@ from uuid import uuid4
 import aiohttp
 import socketio
 
+from server.line import ComesBack
 from server.media.peer import Peer, Samples
 from server.services.auth import COOKIE
 
@@ -68,6 +69,7 @@ class ScriptedAgent:
         self._headers = dict(headers or {})
         self.auto_accept = auto_accept
         self._socket = socketio.AsyncClient(reconnection=True, reconnection_delay=0.1, reconnection_delay_max=1)
+        self._line: ComesBack | None = None
         self._cookie = ""
         self.csrf = ""
         self._seen: int | None = None
@@ -125,19 +127,23 @@ class ScriptedAgent:
         self._socket.on("m", self._message, namespace=NAMESPACE)
         self._socket.on("p", self._ping, namespace=NAMESPACE)
         self._socket.on("connect", self._connected, namespace=NAMESPACE)
+        self._line = ComesBack(self._socket, NAMESPACE, self._open, lambda: not self.superseded)
+        await self._open()
+        await self.until(lambda: bool(self.agent), "the snapshot")
+
+    async def _open(self) -> None:
+        cookie = {"Cookie": f"{COOKIE}={self._cookie}"}
         await self._socket.connect(
             self._url,
-            headers=lambda: {
-                **self._headers,
-                "Cookie": f"{COOKIE}={self._cookie}",
-            },  # a dict loses its cookie to engineio
+            headers=lambda: self._headers | cookie,  # a function: a dict loses its cookie to engineio
             namespaces=[NAMESPACE],
             transports=["websocket"],
             wait_timeout=REQUEST_S,
         )
-        await self.until(lambda: bool(self.agent), "the snapshot")
 
     async def close(self) -> None:
+        if self._line is not None:
+            await self._line.close()
         await self._socket.shutdown()  # `disconnect` would leave a reconnection running
         for task in self._tasks:
             task.cancel()
