@@ -13,7 +13,7 @@ from server.media.client import WorkersClient
 from server.media.transport import WorkerAddress
 from tests.helpers.certificates import Certificate, make_certificate
 from tests.helpers.rtc_peer import Listener, Rig, WorkerProcess
-from tests.helpers.system import ROOT, clean_environment, free_port
+from tests.helpers.system import ROOT, START_S, clean_environment, free_port
 
 TOKEN = "a-token-for-tests-0123456789-abcdef"
 HOST = "127.0.0.1"
@@ -74,7 +74,7 @@ async def remote_running(folder: Path, drain_s: int = 0) -> AsyncIterator[Rig]:
     rig = Rig(worker, WorkersClient({worker.worker_id: worker.address}), Listener())
     await rig.engine.start(rig.listener)
     try:
-        await rig.listener.until(lambda: bool(rig.listener.ups))
+        await rig.listener.until(lambda: bool(rig.listener.ups), START_S)
         yield rig
     finally:
         for peer in rig.peers:

@@ -253,11 +253,11 @@ async def test_a_report_outlives_a_failed_link(tmp_path: Path, monkeypatch: pyte
     faults = ["once"]
     taken = client_link._Inbox.taken
 
-    def fail_once(inbox: client_link._Inbox, seq: int) -> int:
+    def fail_once(inbox: client_link._Inbox, seq: int) -> None:
         if faults:
             faults.pop()
             raise RuntimeError("a fault of ours")
-        return taken(inbox, seq)
+        taken(inbox, seq)
 
     monkeypatch.setattr(client_link._Inbox, "taken", fail_once)
     async with running(tmp_path) as rig:
