@@ -202,7 +202,7 @@ def _attach_sockets(
 
     sockets = SocketDeps(
         adapters.store, core.sessions, core.agents, core.presence, core.hub, adapters.clock, user_of, deps.tokens,
-        deps.turn,
+        deps.turn, core.live_views,
     )  # fmt: skip
     server = build_socket_server(sockets)
     server.attach(app, socketio_path=SOCKET_PATH.strip("/"))

@@ -17,6 +17,10 @@ class LiveViews:
         self._newest: dict[str, RoutingView] = {}
         self._paused = False
 
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
     def on_look(self, view: RoutingView) -> None:
         self._newest[view.tenant] = view
         self._tell(view)

@@ -126,6 +126,23 @@ class AgentView(Wire):
     next_state: NextState | None
 
 
+class IceServer(Wire):
+    """As RTCIceServer; without credentials for STUN."""
+
+    urls: list[str]
+    username: str | None
+    credential: str | None
+
+
+class IceServers(Wire):
+    """What the reader's peer connections may use. Ask `ice.servers` for newer ones once half of the time until
+    `ice_expires_at` is over; null: they do not expire. `relay_only`: no path but through a TURN server."""
+
+    ice_servers: list[IceServer]
+    relay_only: bool
+    ice_expires_at: Ms | None
+
+
 class QueueLine(Wire):
     queue_id: str
     name: str
@@ -229,6 +246,11 @@ class SyncMessage(_Message):
     body: Empty
 
 
+class IceServersMessage(_Message):
+    type: Literal["ice.servers"]
+    body: Empty
+
+
 class SetStateMessage(_Message):
     type: Literal["agent.set_state"]
     body: SetState
@@ -270,7 +292,7 @@ class ContactWrapUpMessage(_Message):
 
 
 CustomerMessage = Annotated[
-    CallRequestMessage | CallHangUpMessage | LegOfferMessage | StreamFetchMessage | SyncMessage,
+    CallRequestMessage | CallHangUpMessage | LegOfferMessage | IceServersMessage | StreamFetchMessage | SyncMessage,
     Field(discriminator="type"),
 ]
 AgentMessage = Annotated[
@@ -283,6 +305,7 @@ AgentMessage = Annotated[
     | ContactHangUpMessage
     | ContactNotesMessage
     | ContactWrapUpMessage
+    | IceServersMessage
     | StreamFetchMessage
     | SyncMessage,
     Field(discriminator="type"),
@@ -297,13 +320,16 @@ class CustomerSync(Wire):
     head: int
     now: Ms
     call: CallView | None
+    ice: IceServers
 
 
 class AgentSync(Wire):
     head: int
     now: Ms
+    routing_paused: bool = Field(description="as in queues.changed, which does not come while nothing is routed")
     agent: AgentView
     contacts: list[ContactView] = Field(description="every segment of the agent that is not done")
+    ice: IceServers
 
 
 class WireError(Wire):

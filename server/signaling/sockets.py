@@ -24,10 +24,12 @@ from server.services.ports import Clock, Conflict, StepStore, StorageUnavailable
 from server.services.presence import Presence
 from server.services.sessions import SessionService
 from server.services.tokens import CustomerToken, CustomerTokens, TokenError
+from server.services.turn import TurnSettings, ice_access
 from server.signaling import protocol as wire
 from server.signaling.hub import Hub, Tab, envelope
+from server.signaling.live import LiveViews
 from server.signaling.socket_guard import Allowance, guard
-from server.signaling.views import agent_view, call_view, contact_view
+from server.signaling.views import agent_view, call_view, contact_view, ice_view
 
 log = structlog.get_logger()
 MAX_MESSAGE_BYTES = 256 * 1024  # an SDP of 64 KiB, escaped as JSON, with room
@@ -49,6 +51,8 @@ class SocketDeps:
     clock: Clock
     user_of: UserOf
     tokens: CustomerTokens
+    turn: TurnSettings
+    live: LiveViews
 
 
 class _Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socketio ships no types
@@ -140,6 +144,9 @@ class _Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socke
     async def _answer(self, sid: str, message: Any) -> BaseModel | Mapping[str, Any]:
         raise NotImplementedError
 
+    def _ice(self, person_id: str) -> wire.IceServers:
+        return ice_view(ice_access(self._deps.turn, person_id, self._deps.clock.now_ms()))
+
     async def _stream(self, person_id: str, after: int) -> dict[str, Any]:
         part = await self._deps.store.stream(person_id, after)
         return {"head": part.head, "reset": part.reset, "messages": [envelope(m) for m in part.messages]}
@@ -186,6 +193,8 @@ class CustomerNamespace(_Namespace):
                 if body.session_id != grant.session_id:
                     raise Refused("not_your_session")
                 await deps.sessions.customer_leg(grant, body.leg_id, body.generation, body.sdp)
+            case wire.IceServersMessage():
+                return self._ice(grant.session_id)
             case wire.StreamFetchMessage(body=body):
                 return await self._stream(grant.session_id, body.after)
             case wire.SyncMessage():
@@ -197,7 +206,8 @@ class CustomerNamespace(_Namespace):
         head = (await self._deps.store.stream(grant.session_id, 2**62)).head
         session = await self._deps.sessions.customer_session(grant)
         call = call_view(session) if session is not None else None
-        return wire.CustomerSync(head=head, now=self._deps.clock.now_ms(), call=call)
+        ice = self._ice(grant.session_id)
+        return wire.CustomerSync(head=head, now=self._deps.clock.now_ms(), call=call, ice=ice)
 
 
 class AgentNamespace(_Namespace):
@@ -257,6 +267,8 @@ class AgentNamespace(_Namespace):
             case wire.ContactWrapUpMessage():
                 finished = sessions.wrap_up(user, body.session_id, body.segment_id, body.notes, body.disposition_id)
                 await _forgiving(finished, "contact_over")
+            case wire.IceServersMessage():
+                return self._ice(user.user_id)
             case wire.StreamFetchMessage():
                 return await self._stream(user.user_id, body.after)
             case wire.SyncMessage():
@@ -272,7 +284,14 @@ class AgentNamespace(_Namespace):
             if segment is not None:
                 contacts.append(contact_view(session, segment))
         agent = agent_view(await deps.agents.agent(user))
-        return wire.AgentSync(head=head, now=deps.clock.now_ms(), agent=agent, contacts=contacts)
+        return wire.AgentSync(
+            head=head,
+            now=deps.clock.now_ms(),
+            routing_paused=deps.live.paused,
+            agent=agent,
+            contacts=contacts,
+            ice=self._ice(user.user_id),
+        )
 
 
 async def _forgiving(work: Awaitable[None], code: str) -> None:

@@ -14,6 +14,7 @@ from server.domain.recording import RecordingState
 from server.domain.segment import Segment, SegmentState
 from server.domain.session import Session
 from server.services.ports import Push
+from server.services.turn import IceAccess
 from server.signaling import protocol as wire
 
 
@@ -127,6 +128,11 @@ class WirePresenter:
         if before is not None and not _differs(agent_view(before), view):
             return []
         return [_push(after.user_id, wire.AgentChanged(agent=view))]
+
+
+def ice_view(access: IceAccess) -> wire.IceServers:
+    servers = [wire.IceServer(urls=list(s.urls), username=s.username, credential=s.credential) for s in access.servers]
+    return wire.IceServers(ice_servers=servers, relay_only=access.relay_only, ice_expires_at=access.expires_at)
 
 
 def _leg_push(s: Session, event: LegAnswered | LegRefused) -> Push:

@@ -14,6 +14,7 @@ from server.services.ports import Clock
 from server.services.rate_limits import Rate
 from server.services.reports import ReportService
 from server.services.tokens import CustomerTokens
+from server.services.turn import NO_TURN, TurnSettings
 from server.services.users import UserService
 from server.signaling.proxies import Network
 
@@ -52,4 +53,5 @@ class WebDeps:
     public_url: str | None = None
     trusted_proxies: tuple[Network, ...] = ()
     metrics_token: str | None = None
+    turn: TurnSettings = NO_TURN
     limits: WebLimits = WebLimits()

@@ -25,6 +25,7 @@ PUSHES: dict[str, Any] = {"CustomerPush": protocol.CustomerPush, "AgentPush": pr
 FROM_SERVER: tuple[type[BaseModel], ...] = (
     protocol.CustomerSync,
     protocol.AgentSync,
+    protocol.IceServers,
     protocol.WireError,
     protocol.CustomerEnvelope,
     protocol.AgentEnvelope,

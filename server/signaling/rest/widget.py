@@ -10,10 +10,13 @@ from server.domain.directory import EntryPoint, QueueConfig
 from server.ids import new_id
 from server.services.rate_limits import RateLimit, address_key
 from server.services.refusals import Refused
+from server.services.turn import ice_access
 from server.signaling.access import ANYBODY
 from server.signaling.locales import choose_locale
+from server.signaling.protocol import IceServer
 from server.signaling.rest.endpoint import Call, Endpoint, Endpoints, Nothing
 from server.signaling.rest.models import Locale, Ms, RestModel
+from server.signaling.views import ice_view
 from server.signaling.web_deps import WebDeps
 
 Key = Annotated[str, Field(pattern=r"^wk_[A-Za-z0-9_\-]{1,60}$")]
@@ -34,12 +37,17 @@ class SessionCreate(RestModel):
 
 
 class SessionCreated(RestModel):
-    """`token` opens the socket of this one session. Nothing is stored until `call.request`."""
+    """`token` opens the socket of this one session. Nothing is stored until `call.request`.
+
+    `ice_servers` carry credentials until `ice_expires_at` (null: they do not expire); newer ones come by that socket.
+    `relay_only`: no path but through a TURN server."""
 
     session_id: str
     token: str
     expires_at: Ms
-    ice_servers: list[dict[str, str]]
+    ice_servers: list[IceServer]
+    relay_only: bool
+    ice_expires_at: Ms | None
     recording_notice: bool
     queue_name: str
 
@@ -78,11 +86,14 @@ def endpoints(deps: WebDeps) -> Endpoints:
         _take(per_key, entry_point.entry_point_id)
         session_id = new_id("ses")
         token, grant = call.deps.tokens.issue(entry_point.tenant, session_id, entry_point.entry_point_id)
+        ice = ice_view(ice_access(call.deps.turn, session_id, call.deps.clock.now_ms()))
         return SessionCreated(
             session_id=session_id,
             token=token,
             expires_at=grant.expires_at,
-            ice_servers=[],
+            ice_servers=ice.ice_servers,
+            relay_only=ice.relay_only,
+            ice_expires_at=ice.ice_expires_at,
             recording_notice=queue.record,
             queue_name=queue.name,
         )

@@ -17,12 +17,18 @@ export type AgentMessage =
   | ContactHangUpMessage
   | ContactNotesMessage
   | ContactWrapUpMessage
+  | IceServersMessage
   | StreamFetchMessage
   | SyncMessage;
 export type CallState = 'queued' | 'connecting' | 'talking' | 'held' | 'ended';
 export type CustomerPush = CallChanged | LegAnswer | LegRefused | QueuePosition | Superseded | Moving;
 export type CustomerMessage =
-  CallRequestMessage | CallHangUpMessage | LegOfferMessage | StreamFetchMessage | SyncMessage;
+  | CallRequestMessage
+  | CallHangUpMessage
+  | LegOfferMessage
+  | IceServersMessage
+  | StreamFetchMessage
+  | SyncMessage;
 
 export interface AgentChanged {
   type: 'agent.changed';
@@ -270,6 +276,13 @@ export interface WrapUp {
   notes: string;
   disposition_id?: string | null;
 }
+export interface IceServersMessage {
+  v: 1;
+  id: string;
+  type: 'ice.servers';
+  body: Empty;
+}
+export interface Empty {}
 export interface StreamFetchMessage {
   v: 1;
   id: string;
@@ -285,7 +298,6 @@ export interface SyncMessage {
   type: 'sync';
   body: Empty;
 }
-export interface Empty {}
 export interface AgentStream {
   head: number;
   reset: boolean;
@@ -297,11 +309,33 @@ export interface AgentSync {
    * UTC epoch milliseconds, server clock
    */
   now: number;
+  /**
+   * as in queues.changed, which does not come while nothing is routed
+   */
+  routing_paused: boolean;
   agent: AgentView;
   /**
    * every segment of the agent that is not done
    */
   contacts: ContactView[];
+  ice: IceServers;
+}
+/**
+ * What the reader's peer connections may use. Ask `ice.servers` for newer ones once half of the time until
+ * `ice_expires_at` is over; null: they do not expire. `relay_only`: no path but through a TURN server.
+ */
+export interface IceServers {
+  ice_servers: IceServer[];
+  relay_only: boolean;
+  ice_expires_at: number | null;
+}
+/**
+ * As RTCIceServer; without credentials for STUN.
+ */
+export interface IceServer {
+  urls: string[];
+  username: string | null;
+  credential: string | null;
 }
 export interface CallChanged {
   type: 'call.changed';
@@ -392,6 +426,7 @@ export interface CustomerSync {
    */
   now: number;
   call: CallView | null;
+  ice: IceServers;
 }
 export interface Ping {
   head: number;
