@@ -102,6 +102,7 @@ export const en = {
 
   'queues.title': 'Queues',
   'queues.none': 'You serve no queues yet. An administrator sets your skills.',
+  'queues.paused': 'Routing is paused; calls in progress go on. New calls wait.',
   'queues.waiting': '{n} waiting',
   'queues.longest': 'longest {time}',
   'queues.ready.one': '{n} agent ready',
@@ -251,6 +252,7 @@ export const zh: Record<AgentKey, string> = {
 
   'queues.title': '队列',
   'queues.none': '您还没有服务的队列，请管理员设置您的技能。',
+  'queues.paused': '来电分配已暂停；进行中的通话不受影响，新来电将继续等待。',
   'queues.waiting': '{n} 人等待',
   'queues.longest': '最长 {time}',
   'queues.ready.one': '{n} 名坐席就绪',

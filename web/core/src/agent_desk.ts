@@ -10,6 +10,7 @@ import { ServerClock, ticker } from './clock';
 import { browserDesk, type DeskEnvironment } from './desk_environment';
 import { MicrophoneError, type DeviceList, type Microphone, type MicrophoneQuiet } from './devices';
 import { HeldMicrophone } from './held_microphone';
+import { IceAccess } from './ice_access';
 import { Leg, type LegStatus } from './leg';
 import { NotesOutbox } from './notes_outbox';
 import type { Quality } from './quality';
@@ -51,6 +52,7 @@ export class AgentDesk {
   readonly #state = store(initialDesk);
   readonly #quality = store<Quality | null>(null);
   readonly #line: Signalling<'agent'>;
+  readonly #ice: IceAccess;
   readonly #notes: NotesOutbox;
   readonly #microphone: HeldMicrophone;
   #leg: { segmentId: string; leg: Leg; scope: Scope } | null = null;
@@ -69,11 +71,13 @@ export class AgentDesk {
       serverClock: this.clock,
       network: this.#env.network,
       onSync: (sync) => {
+        this.#ice.take(sync.ice);
         this.#did({ type: 'Synced', sync });
         void this.#follow();
       },
       onPush: (batch) => this.#pushed(batch),
     });
+    this.#ice = new IceAccess({ clock, serverClock: this.clock, ask: () => this.#line.send('ice.servers', {}) });
     this.#notes = new NotesOutbox({
       clock,
       send: (body) => this.#line.send('contact.notes', body),
@@ -86,8 +90,7 @@ export class AgentDesk {
       did: (event) => this.#did(event),
       replaced: () => void this.#follow(),
     });
-    for (const end of [() => this.#line.end(), () => now.end(), () => tab.end(), () => ringer.end(), () => devices.end()])
-      this.#scope.add(end);
+    for (const held of [this.#line, this.#ice, now, tab, ringer, devices]) this.#scope.add(() => held.end());
     this.state = this.#state;
     this.level = this.#microphone.level;
     this.quiet = this.#microphone.quiet;
@@ -327,7 +330,7 @@ export class AgentDesk {
     this.#endLeg();
     const leg = new Leg({
       clock: this.#env.clock,
-      createPeer: this.#env.createPeer,
+      createPeer: () => this.#env.createPeer(this.#ice.configuration),
       local: microphone.stream,
       sendOffer: (offer) => this.#line.send('leg.offer', offer),
       online: derived(this.#line.state, ({ name }) => name === 'online'),

@@ -9,6 +9,7 @@
 import { browserClock, ServerClock, ticker, type Clock } from './clock';
 import { MicrophoneError, openMicrophone, type Microphone, type MicrophoneQuiet } from './devices';
 import { HeldMicrophone } from './held_microphone';
+import { IceAccess } from './ice_access';
 import { Leg } from './leg';
 import type { RtcPeer } from './peer';
 import type { Quality } from './quality';
@@ -35,7 +36,7 @@ export interface CustomerEnvironment {
   storage: KeyValues;
   openSocket: OpenSocket;
   openMicrophone: () => Promise<Microphone>;
-  createPeer: (iceServers: RTCIceServer[]) => RtcPeer;
+  createPeer: (configuration: RTCConfiguration) => RtcPeer;
   clock: Clock;
   /** Where `online` and `offline` are heard. */
   network: EventTarget;
@@ -46,18 +47,18 @@ function browserCall(): CustomerEnvironment {
     storage: tabStorage(),
     openSocket,
     openMicrophone: () => openMicrophone(),
-    createPeer: (iceServers) => new RTCPeerConnection({ iceServers }),
+    createPeer: (configuration) => new RTCPeerConnection(configuration),
     clock: browserClock,
     network: window,
   };
 }
 
-type Kept = Pick<SessionCreated, 'token' | 'ice_servers' | 'expires_at'>;
+type Kept = Pick<SessionCreated, 'token' | 'expires_at'>;
 
 /** What one call holds, from the click to its end. */
 interface Attempt {
   scope: Scope;
-  session: Kept | null;
+  ice: IceAccess;
   /** `call.request` went out: a hang-up has to follow it, view or not. */
   asked: boolean;
   line: Signalling<'customer'> | null;
@@ -188,11 +189,16 @@ export class CustomerCall {
   #begin(): Attempt {
     const attempt: Attempt = {
       scope: new Scope(),
-      session: null,
+      ice: new IceAccess({
+        clock: this.#env.clock,
+        serverClock: this.#serverClock,
+        ask: () => attempt.line?.send('ice.servers', {}) ?? Promise.reject(new WireFailure('unavailable')),
+      }),
       asked: false,
       line: null,
       leg: null,
     };
+    attempt.scope.add(() => attempt.ice.end());
     this.#attempt = attempt;
     this.#microphone.setMuted(false);
     return attempt;
@@ -203,8 +209,11 @@ export class CustomerCall {
       key: this.#options.key,
       ...(locale === undefined ? {} : { locale }),
     });
-    if (!attempt.scope.ended) this.#openLine(attempt, session);
-    return session;
+    if (!attempt.scope.ended) {
+      attempt.ice.take(session);
+      this.#openLine(attempt, session);
+    }
+    return { token: session.token, expires_at: session.expires_at };
   }
 
   #resume(kept: Kept): void {
@@ -223,7 +232,8 @@ export class CustomerCall {
       clock: this.#env.clock,
       serverClock: this.#serverClock,
       network: this.#env.network,
-      onSync: ({ call }) => {
+      onSync: ({ call, ice }) => {
+        attempt.ice.take(ice);
         const lost = call === null && attempt.asked && this.#state.get().call === null && attempt.leg === null;
         this.#did({ type: 'Synced', call });
         if (lost) this.again(); // a reload before the server had heard of the call
@@ -231,7 +241,6 @@ export class CustomerCall {
       },
       onPush: (batch) => this.#pushed(attempt, batch),
     });
-    attempt.session = session;
     attempt.line = line;
     attempt.scope.add(
       line.state.subscribe((connection) => {
@@ -264,12 +273,12 @@ export class CustomerCall {
   }
 
   #makeLeg(attempt: Attempt): Leg {
-    const { line, session } = attempt;
+    const { line, ice } = attempt;
     const microphone = this.#microphone.current;
-    if (microphone === null || line === null || session === null) throw new Error('a leg needs microphone and line');
+    if (microphone === null || line === null) throw new Error('a leg needs microphone and line');
     const leg = new Leg({
       clock: this.#env.clock,
-      createPeer: () => this.#env.createPeer(session.ice_servers),
+      createPeer: () => this.#env.createPeer(ice.configuration),
       local: microphone.stream,
       sendOffer: (offer) => line.send('leg.offer', offer),
       online: derived(line.state, ({ name }) => name === 'online'),

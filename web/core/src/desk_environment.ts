@@ -13,7 +13,7 @@ export interface DeskEnvironment {
   clock: Clock;
   openSocket: OpenSocket;
   openMicrophone: (deviceId: string | null) => Promise<Microphone>;
-  createPeer: () => RtcPeer;
+  createPeer: (configuration: RTCConfiguration) => RtcPeer;
   speaker: Pick<Speaker, 'play' | 'resume' | 'output' | 'blocked' | 'stream'>;
   ringer: Pick<Ringer, 'arm' | 'start' | 'stop' | 'test' | 'setSecondOutput' | 'askNotifications' | 'armed' | 'end'>;
   tab: Pick<TabLeader, 'role' | 'takeOver' | 'end'>;
@@ -27,7 +27,7 @@ export function browserDesk(ringIcon: string | undefined): DeskEnvironment {
     clock: browserClock,
     openSocket,
     openMicrophone: (deviceId) => openMicrophone(browserEnvironment(), deviceId),
-    createPeer: () => new RTCPeerConnection(),
+    createPeer: (configuration) => new RTCPeerConnection(configuration),
     speaker: new Speaker(),
     ringer: new Ringer({ clock: browserClock, ringIcon: ringIcon ?? '' }),
     tab: new TabLeader('patchbay-desk'),

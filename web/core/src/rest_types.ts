@@ -1,4 +1,5 @@
 /** Shapes of /api/v1. Times are UTC epoch milliseconds. */
+import type { IceServers } from './wire';
 
 export type Role = 'admin' | 'supervisor' | 'agent';
 
@@ -179,11 +180,10 @@ export interface WidgetInfo {
   recording_notice: boolean;
 }
 
-export interface SessionCreated {
+export interface SessionCreated extends IceServers {
   session_id: string;
   token: string;
   expires_at: number;
-  ice_servers: RTCIceServer[];
   recording_notice: boolean;
   queue_name: string;
 }

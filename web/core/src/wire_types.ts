@@ -10,6 +10,7 @@ import type {
   CustomerPush,
   CustomerStream,
   CustomerSync,
+  IceServers,
 } from './wire';
 
 export interface Wires {
@@ -36,7 +37,9 @@ export type AnswerOf<N extends Namespace, T> = T extends 'sync'
   ? Wires[N]['sync']
   : T extends 'stream.fetch'
     ? Wires[N]['stream']
-    : unknown;
+    : T extends 'ice.servers'
+      ? IceServers
+      : unknown;
 
 /** A record, so that the compiler misses none. */
 const CUSTOMER_PUSHES: Record<CustomerPush['type'], true> = {

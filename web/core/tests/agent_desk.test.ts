@@ -6,7 +6,7 @@ import { store } from '../src/store';
 import { memoryStorage } from '../src/tab_storage';
 import type { TabRole } from '../src/tab_leader';
 import type { AgentView, ContactView } from '../src/wire';
-import { asPeer, contactView, FakeClock, fakeMicrophone, FakePeer, FakeServer, type FakeTrack } from './fakes';
+import { asPeer, contactView, FakeClock, fakeMicrophone, FakePeer, FakeServer, turnServer, type FakeTrack } from './fakes';
 
 const agent: AgentView = {
   user_id: 'usr_1',
@@ -22,6 +22,7 @@ const devices: DeviceList = { inputs: [], outputs: [] };
 function setUp(storage = memoryStorage(), server = new FakeServer()) {
   const clock = new FakeClock();
   const peers: FakePeer[] = [];
+  const configurations: RTCConfiguration[] = [];
   const tracks: FakeTrack[] = [];
   const role = store<TabRole>('leader');
   const rings: string[] = [];
@@ -40,7 +41,8 @@ function setUp(storage = memoryStorage(), server = new FakeServer()) {
       clock,
       openSocket: server.open,
       openMicrophone: () => microphone(),
-      createPeer: () => {
+      createPeer: (configuration) => {
+        configurations.push(configuration);
         const peer = new FakePeer(peers.length + 1);
         peers.push(peer);
         return asPeer(peer);
@@ -63,7 +65,7 @@ function setUp(storage = memoryStorage(), server = new FakeServer()) {
     },
   });
   return {
-    desk, clock, server, peers, tracks, role, rings, storage,
+    desk, clock, server, peers, configurations, tracks, role, rings, storage,
     is: (change: Partial<AgentView>) => {
       self = { ...self, version: self.version + 1, ...change };
       server.push({ type: 'agent.changed', agent: self } as { type: string });
@@ -223,6 +225,15 @@ it('lets go of everything when another tab or computer takes the desk, and comes
   const opened = server.opened;
   await clock.pass(30_000);
   expect(server.opened).toBe(opened);
+});
+
+it('takes the ICE servers of the snapshot', async () => {
+  const world = setUp();
+  world.server.ice = turnServer('usr_1', world.server.now + 600_000);
+  const { configurations } = await inTalk(world);
+  expect(configurations).toEqual([
+    { iceServers: [{ urls: ['turn:relay:3478'], username: 'usr_1', credential: 'pw' }], iceTransportPolicy: 'relay' },
+  ]);
 });
 
 describe('notes', () => {

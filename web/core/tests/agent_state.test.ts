@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { initialDesk, reconnecting, reduce, ringing, talking, wrappingUp, type DeskEvent, type DeskState } from '../src/state/agent';
 import type { AgentView, ContactView } from '../src/wire';
-import { contactView } from './fakes';
+import { contactView, NO_ICE } from './fakes';
 
 const agent: AgentView = {
   user_id: 'usr_1',
@@ -24,7 +24,7 @@ const view = (change: Partial<ContactView>): DeskEvent => ({
 });
 const synced = (...contacts: ContactView[]): DeskEvent => ({
   type: 'Synced',
-  sync: { head: 1, now: 9, agent, contacts },
+  sync: { head: 1, now: 9, routing_paused: false, agent, contacts, ice: NO_ICE },
 });
 
 describe('contacts', () => {
@@ -78,4 +78,23 @@ it('names what is being mended', () => {
   expect(reconnecting(after(online, view({ state: 'talking' })))).toBe('sound');
   expect(reconnecting(after(online, up, view({ state: 'talking', customer_reconnecting: true })))).toBe('customer');
   expect(reconnecting(after({ type: 'ConnectionChanged', connection: { name: 'reconnecting', since: 1 } }))).toBe('line');
+});
+
+describe('routing', () => {
+  const told = (paused: boolean): DeskEvent => ({ type: 'Pushed', push: { type: 'queues.changed', queues: [], paused }, at: 9 });
+
+  it('is paused when the server says so, and until it says otherwise', () => {
+    expect(after(told(true)).routingPaused).toBe(true);
+    expect(after(told(true), view({ state: 'talking' })).routingPaused).toBe(true);
+    expect(after(told(true), told(false)).routingPaused).toBe(false);
+  });
+
+  it('is what the snapshot says, for a page that was loaded meanwhile', () => {
+    const snapshot = (routing_paused: boolean): DeskEvent => ({
+      type: 'Synced',
+      sync: { head: 1, now: 9, routing_paused, agent, contacts: [], ice: NO_ICE },
+    });
+    expect(after(snapshot(true)).routingPaused).toBe(true);
+    expect(after(told(true), snapshot(false)).routingPaused).toBe(false);
+  });
 });

@@ -5,12 +5,13 @@ import { RestError, type Rest } from '../src/rest';
 import { screenOf } from '../src/state/customer';
 import { memoryStorage, type KeyValues } from '../src/tab_storage';
 import type { CallView } from '../src/wire';
-import { asPeer, callView, FakeClock, fakeMicrophone, FakePeer, FakeServer, type FakeTrack } from './fakes';
+import { asPeer, callView, FakeClock, fakeMicrophone, FakePeer, FakeServer, NO_ICE, turnServer, type FakeTrack } from './fakes';
 
 const info = { key: 'wk_1', name: 'Shop', locale_default: 'en', queue_name: 'Sales', agents_ready: true, recording_notice: true };
 
 function setUp(storage: KeyValues = memoryStorage(), clock = new FakeClock(), server = new FakeServer()) {
   const peers: FakePeer[] = [];
+  const configurations: RTCConfiguration[] = [];
   const tracks: FakeTrack[] = [];
   const played: unknown[] = [];
   let microphone: () => Promise<Microphone> = () => {
@@ -19,7 +20,7 @@ function setUp(storage: KeyValues = memoryStorage(), clock = new FakeClock(), se
     return Promise.resolve(held.microphone);
   };
   let session: () => Promise<unknown> = () =>
-    Promise.resolve({ session_id: 'ses_1', token: 'tok', expires_at: 1e15, ice_servers: [], recording_notice: true, queue_name: 'Sales' });
+    Promise.resolve({ session_id: 'ses_1', token: 'tok', expires_at: 1e15, ...NO_ICE, recording_notice: true, queue_name: 'Sales' });
   const rest = { get: () => Promise.resolve(info), post: () => session() } as unknown as Rest;
   const call = new CustomerCall({
     key: 'wk_1',
@@ -29,7 +30,8 @@ function setUp(storage: KeyValues = memoryStorage(), clock = new FakeClock(), se
       storage,
       openSocket: server.open,
       openMicrophone: () => microphone(),
-      createPeer: () => {
+      createPeer: (configuration) => {
+        configurations.push(configuration);
         const peer = new FakePeer(peers.length + 1);
         peers.push(peer);
         return asPeer(peer);
@@ -42,7 +44,7 @@ function setUp(storage: KeyValues = memoryStorage(), clock = new FakeClock(), se
   const answer = (generation: number) =>
     server.push({ type: 'leg.answer', session_id: 'ses_1', leg_id: 'leg_1', generation, sdp: 'answer' } as { type: string });
   return {
-    call, clock, server, storage, peers, tracks, played, changed, answer,
+    call, clock, server, storage, peers, configurations, tracks, played, changed, answer,
     screen: () => screenOf(call.state.get()),
     microphoneIs: (next: () => Promise<Microphone>) => (microphone = next),
     sessionIs: (next: () => Promise<unknown>) => (session = next),
@@ -212,4 +214,32 @@ it('gives microphone and sound back when another tab takes the call', async () =
   await clock.pass(10);
   expect(screen()).toBe('call');
   expect(server.sent.findLast(({ type }) => type === 'leg.offer')?.body).toMatchObject({ generation: 3 });
+});
+
+describe('ICE servers', () => {
+  const userOf = (configuration: RTCConfiguration | undefined) => configuration?.iceServers?.[0]?.username;
+
+  it('of a new session serve the first peer connection, without another round trip', async () => {
+    const { call, clock, server, configurations, sessionIs } = setUp();
+    const ice = turnServer('of the session', 5_600_000);
+    sessionIs(() => Promise.resolve({ session_id: 'ses_1', token: 'tok', expires_at: 1e15, ...ice, recording_notice: true, queue_name: 'Sales' }));
+    server.unreachable = true;
+    await call.load();
+    void call.start(request);
+    await clock.pass(10);
+    expect(configurations).toEqual([
+      { iceServers: [{ urls: ['turn:relay:3478'], username: 'of the session', credential: 'pw' }], iceTransportPolicy: 'relay' },
+    ]);
+  });
+
+  it('of the snapshot serve those that follow, and the tab keeps no credentials', async () => {
+    const { clock, server, configurations, storage } = await inTalk();
+    expect(configurations).toEqual([{ iceServers: [], iceTransportPolicy: 'all' }]);
+    server.ice = turnServer('of the snapshot', server.now + 600_000);
+    server.sync = () => ({ call: callView({ version: 3, state: 'talking', leg: { leg_id: 'leg_1', generation: 1, state: 'lost' } }) });
+    server.drop();
+    await clock.pass(2000);
+    expect(userOf(configurations[1])).toBe('of the snapshot');
+    expect(JSON.parse(storage.getItem('patchbay.call.wk_1') ?? '')).toEqual({ token: 'tok', expires_at: 1e15 });
+  });
 });

@@ -4,7 +4,7 @@ import type { Meter, MicrophoneEnvironment } from '../src/devices';
 import { Microphone } from '../src/devices';
 import type { RtcPeer } from '../src/peer';
 import type { OpenSocket, SocketEvents, WireSocket } from '../src/socket';
-import type { CallView, ContactView } from '../src/wire';
+import type { CallView, ContactView, IceServers } from '../src/wire';
 import type { Namespace } from '../src/wire_types';
 
 export class FakeClock implements Clock {
@@ -56,6 +56,12 @@ export interface Sent {
   body: unknown;
 }
 
+export const NO_ICE: IceServers = { ice_servers: [], relay_only: false, ice_expires_at: null };
+
+export function turnServer(username: string, ice_expires_at: number): IceServers {
+  return { ice_servers: [{ urls: ['turn:relay:3478'], username, credential: 'pw' }], relay_only: true, ice_expires_at };
+}
+
 /** One server for one person: it keeps the stream and answers what the test tells it to. */
 export class FakeServer {
   head = 0;
@@ -71,6 +77,7 @@ export class FakeServer {
   /** Answers by type; `undefined`: no answer at all. */
   answers: Record<string, (message: Sent) => unknown> = {};
   sync: (message: Sent) => object = () => ({ call: null });
+  ice = NO_ICE;
   #events: SocketEvents | null = null;
 
   readonly open: OpenSocket = (_namespace: Namespace, _auth, events): WireSocket => {
@@ -134,7 +141,8 @@ export class FakeServer {
     const own = this.answers[message.type];
     if (own) return own(message);
     const ok = (body: object) => ({ ok: true, body });
-    if (message.type === 'sync') return ok({ head: this.head, now: this.now, ...this.sync(message) });
+    if (message.type === 'sync') return ok({ head: this.head, now: this.now, ice: this.ice, routing_paused: false, ...this.sync(message) });
+    if (message.type === 'ice.servers') return ok(this.ice);
     if (message.type === 'stream.fetch') {
       const { after } = message.body as { after: number };
       const messages = this.reset ? [] : this.stream.filter(({ seq }) => seq > after);

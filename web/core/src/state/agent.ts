@@ -27,6 +27,8 @@ export interface DeskState {
   /** Not done; offered ones included. The oldest first. */
   contacts: ContactView[];
   queues: QueueLine[];
+  /** Nothing is routed now; calls in progress go on. */
+  routingPaused: boolean;
   microphone: { state: 'off' | 'asking' | 'on' | 'failed'; fault: MicrophoneFault | null };
   leg: LegStatus;
   /** Commands on their way, as `accept:seg_…`; those that name no contact as `set_state`. */
@@ -44,6 +46,7 @@ export const initialDesk: DeskState = {
   agent: null,
   contacts: [],
   queues: [],
+  routingPaused: false,
   microphone: { state: 'off', fault: null },
   leg: 'idle',
   pending: [],
@@ -117,7 +120,7 @@ function synced(state: DeskState, sync: AgentSync): DeskState {
   const gone = state.contacts.filter((contact) => !listed.has(contact.segment_id));
   const ended = gone.reduce((list, contact) => remember(list, contact, sync.now), state.ended);
   const contacts = sync.contacts.map((contact) => newer(find(state, contact.segment_id), contact));
-  return { ...state, agent: newer(state.agent, sync.agent), contacts: ordered(contacts), ended };
+  return { ...state, agent: newer(state.agent, sync.agent), contacts: ordered(contacts), ended, routingPaused: sync.routing_paused };
 }
 
 function pushed(state: DeskState, push: AgentPush, at: number): DeskState {
@@ -128,7 +131,7 @@ function pushed(state: DeskState, push: AgentPush, at: number): DeskState {
     case 'contact.changed':
       return viewed(state, push.contact, at);
     case 'queues.changed':
-      return { ...state, queues: push.queues };
+      return { ...state, queues: push.queues, routingPaused: push.paused };
     case 'leg.answer': // the leg's own business
     case 'leg.refused':
     case 'superseded': // the line's
