@@ -61,6 +61,10 @@ migrate: $(STAMPS)/run ## Bring the database to this version's schema
 bench-setup: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## How soon click-to-call and a reload are two-way audio -> bench/out/setup.json
 	$(BIN)/python -m tests.bench.setup
 
+.PHONY: bench-nodes
+bench-nodes: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## A thousand agents on a node, a storm of reconnections, steps a second -> bench/out/nodes.json
+	$(BIN)/python -m tests.bench.nodes
+
 .PHONY: fuzz
 fuzz: $(STAMPS)/test ## Throw random SDP, wire messages and event histories at the parsers for longer than the tests do
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/unit tests/contract tests/wire -m hypothesis --timeout 1800

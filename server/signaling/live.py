@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 
 from server.domain.router_state import RoutingView, WaitingSession
 from server.signaling import protocol as wire
 from server.signaling.hub import Hub
 
+TELL_S = 0.4  # at most so often: a thousand agents who come at once make a thousand looks
+
 
 class LiveViews:
-    """Told after each look of the router; sends what changed for somebody."""
+    """Told after each look of the router, which looks once a second at least; sends what changed for somebody."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._newest: dict[str, RoutingView] = {}
         self._paused = False
+        self._told_at: dict[str, float] = {}  # tenant -> loop time
 
     @property
     def paused(self) -> bool:
@@ -23,7 +27,10 @@ class LiveViews:
 
     def on_look(self, view: RoutingView) -> None:
         self._newest[view.tenant] = view
-        self._tell(view)
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at.get(view.tenant, 0.0) >= TELL_S:
+            self._told_at[view.tenant] = now
+            self._tell(view)
 
     def on_pause(self, paused: bool) -> None:
         """Routing stands still, or goes on: what agents see of their queues is as old as the last look."""

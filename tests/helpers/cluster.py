@@ -153,11 +153,13 @@ async def cluster(
     *,
     nodes: int = 2,
     workers: int = 2,
+    balanced: bool = False,
     module: str = "server",
     control_environment: Mapping[str, str] | None = None,
     settings: Mapping[str, str],
 ) -> AsyncIterator[Cluster]:
-    """Started, ready, and stopped afterwards. `settings` must hold database_url and redis_url."""
+    """Started, ready, and stopped afterwards. `settings` must hold database_url and redis_url. `balanced`: everybody
+    comes to the node with the fewest connections, as in production."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     certificate = make_certificate(folder / "tls", "127.0.0.1")
@@ -194,7 +196,7 @@ async def cluster(
             name, [sys.executable, "-m", "server", "serve", "--role", "media"], media, folder / f"{name}.log"
         )
     configuration = folder / "haproxy.cfg"
-    configuration.write_text(haproxy_configuration(port, list(control_ports.values())))
+    configuration.write_text(haproxy_configuration(port, list(control_ports.values()), balanced))
     proxy = ["haproxy", "-f", str(configuration), "-db"]
     parts[HAPROXY] = Part(HAPROXY, proxy, clean_environment({}), folder / "haproxy.log")
     for command in (["migrate"], ["seed", "--demo"]):
@@ -224,10 +226,12 @@ async def run_command(arguments: Sequence[str], environment: Mapping[str, str], 
     assert await process.wait() == 0, log.read_text()[-3000:]
 
 
-def haproxy_configuration(port: int, control_ports: Sequence[int]) -> str:
+def haproxy_configuration(port: int, control_ports: Sequence[int], balanced: bool) -> str:
     """Customers on the first node, everybody with a login on the last one; the others are there for when it is down."""
 
     def servers(order: Sequence[int]) -> str:
+        if balanced:
+            return "\n".join(f"    server node{at} 127.0.0.1:{at} check" for at in order)
         first, *others = order
         spare = "".join(f"\n    server node{at} 127.0.0.1:{at} check backup" for at in others)
         return f"    server node{first} 127.0.0.1:{first} check{spare}"
@@ -243,7 +247,8 @@ defaults
     timeout client 60s
     timeout server 60s
     timeout tunnel 1h
-    option redispatch
+    balance leastconn
+    option redispatch 1
     retries 3
     default-server inter 1s fall 2 rise 1
     option httpchk GET /readyz
