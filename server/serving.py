@@ -52,9 +52,21 @@ async def serve_control(config: Config, sockets_dir: Path) -> None:
                 asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
             try:
                 async with control_node(config, sockets_dir) as node:
+                    await _check_company(config, node)
                     await _serve(config, node, listener, tls, stop, at_once)
             except* StorageUnavailable as group:
                 raise CannotStart(f"the database went away while the node started: {group.exceptions[0]}") from None
+
+
+async def _check_company(config: Config, node: ControlNode) -> None:
+    """Workers behind UNIX sockets serve one node: a call that is placed there is out of reach of all others. Raises
+    CannotStart."""
+    if config.postgres and not config.media_urls and len(node.core.nodes.living) > 1:
+        await node.core.nodes.leave()
+        raise CannotStart(
+            "another control node serves this database, and this one has media workers that only it can reach; give "
+            "every node the same PATCHBAY_MEDIA_URLS (docs/operations.md), or stop the other one"
+        )
 
 
 async def _serve(

@@ -21,10 +21,11 @@ from tests.helpers.certificates import make_certificate
 from tests.helpers.cluster import Cluster, Part, cluster
 from tests.helpers.customer import Customer
 from tests.helpers.database import PostgresDatabase
+from tests.helpers.deployments import Deployment, deployed
 from tests.helpers.postgres import PostgresServer
 from tests.helpers.redis_server import RedisServer
 from tests.helpers.scripted_agent import ScriptedAgent
-from tests.helpers.system import PASSWORD, ROOT, clean_environment, free_port, until
+from tests.helpers.system import PASSWORD, ROOT, clean_environment, free_port, system, until
 
 COMMAND_S = 30.0
 FOUND_S = 15.0
@@ -168,6 +169,19 @@ async def test_a_worker_with_another_token_is_named(
     finally:
         for part in parts:
             await part.stop()
+
+
+async def test_a_second_node_with_workers_of_its_own_refuses_to_start(
+    tmp_path: Path, postgres: PostgresServer, redis_server: RedisServer
+) -> None:
+    """What only one node could reach would be lost for the others."""
+    with deployed(Deployment("shared", postgres, redis_server)):
+        async with system(tmp_path, workers=1) as patchbay:
+            url = patchbay.environment["PATCHBAY_DATABASE_URL"]
+            shared = {"database_url": url, "redis_url": redis_server.url, "media_workers": "1"}
+            said = await refused(tmp_path / "second", "serve", "--role", "control", **shared)
+            assert "PATCHBAY_MEDIA_URLS" in said
+            assert patchbay.rows("SELECT COUNT(*) FROM node") == [(1,)], "it has left no row"
 
 
 async def test_a_node_whose_clock_is_an_hour_ahead_goes_by_the_database(
