@@ -509,6 +509,9 @@ def _check_together(raw: Mapping[str, tuple[str, object]], values: Mapping[str, 
         faults.append(
             Fault("database_url", "missing while redis_url is set", "Give a PostgreSQL address, or remove both")
         )
+    if values.get("database_url", "").startswith("postgresql") and "media_urls" in raw and "recordings_dir" not in raw:
+        remedy = "Give one folder that every control node reaches, since any of them may be asked for a recording"
+        faults.append(Fault("recordings_dir", "missing while several control nodes may serve", remedy))
     for setting in ("media_urls", "media_listen"):
         if setting in raw and "media_token" not in raw:
             faults.append(Fault("media_token", f"missing while {setting} is set", "Give both sides the same token"))

@@ -49,7 +49,7 @@ class NodeReadiness:
         found = []
         try:
             async with asyncio.timeout(ASK_S):
-                await self._store.time_ms()
+                await self._store.next_deadline()
         except Exception as error:
             found.append(f"the database does not answer ({type(error).__name__})")
         if not self._engine.connected():

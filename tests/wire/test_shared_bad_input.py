@@ -57,6 +57,15 @@ async def refused(folder: Path, *arguments: str, **settings: str) -> str:
         ({"database_url": "postgresql://u:p@h", "redis_url": "redis://h"}, "no database"),
         ({"database_url": "postgresql://u:p@h/d", "redis_url": "http://h"}, "redis://host:6379/0"),
         ({"media_urls": "a=wss://10.0.0.5:7443"}, "media_token"),
+        (
+            {
+                "database_url": "postgresql://u:p@h/d",
+                "redis_url": "redis://h",
+                "media_urls": "a=wss://h:1",
+                "media_token": "t" * 32,
+            },
+            "recordings_dir",
+        ),  # fmt: skip
         ({"media_urls": "10.0.0.5:7443", "media_token": "t" * 32}, "name=wss://host:port"),
         ({"media_urls": "a=wss://h:1,a=wss://h:2", "media_token": "t" * 32}, "there twice"),
         ({"media_urls": "a=wss://h:1", "media_token": "short"}, "at least 32"),
@@ -146,6 +155,7 @@ async def test_a_worker_with_another_token_is_named(
         {
             "data_dir": str(tmp_path / "control"), "port": str(port), "database_url": url,
             "redis_url": redis_server.url, "media_urls": f"m1=wss://127.0.0.1:{media_port}",
+            "recordings_dir": str(tmp_path / "recordings"),
             "media_token": secrets.token_hex(16), "media_ca": str(certificate.ca),
         }
     )  # fmt: skip
