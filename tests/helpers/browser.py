@@ -60,12 +60,12 @@ def write_tone(path: Path, hz: float, seconds: float = 4.0) -> Path:
 
 
 @asynccontextmanager
-async def chromium(folder: Path, hz: float) -> AsyncIterator[Browser]:
+async def chromium(folder: Path, hz: float, program: Path | str = CHROMIUM) -> AsyncIterator[Browser]:
     """A browser whose microphone is a tone."""
     tone = write_tone(folder / f"tone-{hz:.0f}.wav", hz)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM, headless=True, args=[*FLAGS, f"--use-file-for-fake-audio-capture={tone}"]
+            executable_path=program, headless=True, args=[*FLAGS, f"--use-file-for-fake-audio-capture={tone}"]
         )
         try:
             yield browser

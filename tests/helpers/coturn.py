@@ -53,8 +53,8 @@ async def coturn(
     certificate: Certificate | None = None,
     **changed: str,
 ) -> AsyncIterator[Coturn]:
-    """Started, and gone afterwards. `peers` are the media workers' addresses; `changed` are further settings by name, in
-    place of the deployed ones."""
+    """Started, and gone afterwards. `peers` are the media workers' addresses; `changed` are further settings by name,
+    in place of the deployed ones."""
     folder.mkdir(parents=True, exist_ok=True)
     server = Coturn(host, free_port(), free_port(), folder / "coturn.log")
     own = {

@@ -149,14 +149,17 @@ async def test_reaches_media_workers_only(tmp_path: Path) -> None:
 
 async def test_one_person_takes_a_few_allocations_only(tmp_path: Path) -> None:
     """Whatever the expiry in the names."""
-    async with coturn(tmp_path, user_quota="2") as server:
-        async with allocation(server, fresh()), allocation(server, fresh(life_s=500)):
-            with pytest.raises(stun.TransactionFailed) as refused:
-                async with allocation(server, fresh(life_s=400)):
-                    pass
-            assert refused.value.response.attributes["ERROR-CODE"][0] == 486
-            async with allocation(server, fresh("ses_2")):
+    async with (
+        coturn(tmp_path, user_quota="2") as server,
+        allocation(server, fresh()),
+        allocation(server, fresh(life_s=500)),
+    ):
+        with pytest.raises(stun.TransactionFailed) as refused:
+            async with allocation(server, fresh(life_s=400)):
                 pass
+        assert refused.value.response.attributes["ERROR-CODE"][0] == 486
+        async with allocation(server, fresh("ses_2")):
+            pass
 
 
 async def test_over_tls(tmp_path: Path) -> None:
