@@ -65,7 +65,7 @@ async def refused(folder: Path, *arguments: str, **settings: str) -> str:
                 "media_token": "t" * 32,
             },
             "recordings_dir",
-        ),  # fmt: skip
+        ),
         ({"media_urls": "10.0.0.5:7443", "media_token": "t" * 32}, "name=wss://host:port"),
         ({"media_urls": "a=wss://h:1,a=wss://h:2", "media_token": "t" * 32}, "there twice"),
         ({"media_urls": "a=wss://h:1", "media_token": "short"}, "at least 32"),
