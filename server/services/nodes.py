@@ -137,13 +137,16 @@ class Nodes:
         """Take the time from nodes that live by another one than the database shows now."""
         if self._follow is None:
             return
-        before = {row.node_id: row.seen_at for row in await self._store.nodes() if self._apart(row)}
+        looked_at = self._clock.now_ms()
+        before = {row.node_id: row.seen_at for row in await self._store.nodes() if self._apart(row, looked_at)}
         if not before:
             return
         await asyncio.sleep(LOOK_AGAIN_S)
         asked_ns = self._follow.stamp_ns()
         for row in await self._store.nodes():
-            if row.node_id in before and row.seen_at > before[row.node_id]:  # it beats: it lives by that time
+            # It has beaten since the first look, so it lives; and if its clock is right, at a time since then. A node
+            # that was only late with a beat, as all are after a database's restart, has no other time.
+            if row.seen_at > before.get(row.node_id, row.seen_at) and self._apart(row, looked_at):
                 log.error(
                     "clock_jumped",
                     apart_ms=row.seen_at - self._clock.now_ms(),
@@ -152,5 +155,7 @@ class Nodes:
                 self._follow.tell(row.seen_at, asked_ns, outright=True)
                 return
 
-    def _apart(self, row: NodeRow) -> bool:
-        return row.name != self.name and abs(row.seen_at - self._clock.now_ms()) > CLOCKS_APART_MS
+    def _apart(self, row: NodeRow, since: int) -> bool:
+        """Its beat was at no time between `since` and now, nor near."""
+        since, until = since - CLOCKS_APART_MS, self._clock.now_ms() + CLOCKS_APART_MS
+        return row.name != self.name and not since <= row.seen_at <= until
