@@ -6,7 +6,7 @@ It speaks the same REST and wire messages as the widget, and its media is a real
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Caller:
         self._url = url.rstrip("/")
         self._key = key
         self._name = name
-        self._make_peer: Callable[[], Peer] = lambda: Peer(tone_hz, audio, on_frame)
+        self._make_peer: Callable[[], Peer] = lambda: Peer(tone_hz, audio, on_frame, self._ice)
         self._on_change = on_change
         self._socket = socketio.AsyncClient(reconnection=True, reconnection_delay=0.2, reconnection_delay_max=2)
         self._seen = 0
@@ -57,6 +57,7 @@ class Caller:
         self._generation = 0
         self._lock = asyncio.Lock()
         self._token = ""
+        self._ice: Mapping[str, Any] = {}
         self._line: ComesBack | None = None
 
     async def begin(self) -> None:
@@ -96,6 +97,7 @@ class Caller:
                 f"{self._url} does not answer ({error}); is `patchbay serve` running there? "
                 "PATCHBAY_PORT and --url say where"
             ) from None
+        self._ice = created
         return str(created["token"])
 
     async def hang_up(self) -> None:
@@ -128,9 +130,11 @@ class Caller:
             await old.close()
 
     async def _new_peer(self) -> str:
-        self.peer = self._make_peer()
         if self._generation == 0:
             self._generation = 1
+        elif self._ice.get("ice_expires_at"):  # those of the session's beginning may be over
+            self._ice = await self._send("ice.servers", {})
+        self.peer = self._make_peer()
         return await self.peer.offer()
 
     async def _connected(self) -> None:

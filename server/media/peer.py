@@ -10,15 +10,23 @@ import fractions
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aioice.ice
 import aiortc.rtp
 import av
 import numpy as np
-from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import (
+    MediaStreamTrack,
+    RTCConfiguration,
+    RTCIceServer,
+    RTCIceTransportPolicy,
+    RTCPeerConnection,
+    RTCSessionDescription,
+)
 from aiortc.mediastreams import MediaStreamError
 from numpy.typing import NDArray
 
@@ -102,15 +110,20 @@ def level_dbfs(samples: Samples) -> float:
 
 class Peer:
     """`offer` → send it to the worker → `answer`; then `heard` until `close`. Plays from the start. `on_frame` is
-    called with each 20 ms that are heard."""
+    called with each 20 ms that are heard. `ice`: protocol.IceServers as a dict, of which aiortc takes the first STUN
+    and the first TURN address."""
 
     def __init__(
-        self, tone_hz: float = 0, audio: Path | None = None, on_frame: Callable[[Samples], None] = lambda samples: None
+        self,
+        tone_hz: float = 0,
+        audio: Path | None = None,
+        on_frame: Callable[[Samples], None] = lambda samples: None,
+        ice: Mapping[str, Any] | None = None,
     ) -> None:
         _prepare_aiortc()
         self._on_frame = on_frame
         self._samples = read_audio(audio) if audio is not None else sine(tone_hz)
-        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._pc = RTCPeerConnection(_configuration(ice or {}))
         self._pc.addTrack(Tone(self._samples))
         self._window: deque[Samples] = deque(maxlen=RATE // FRAME)
         self._count = 0
@@ -196,6 +209,12 @@ class Peer:
                 self._count += len(samples)
                 self._on_frame(samples)
             self._news.set()
+
+
+def _configuration(ice: Mapping[str, Any]) -> RTCConfiguration:
+    servers = [RTCIceServer(s["urls"], s["username"], s["credential"]) for s in ice.get("ice_servers", ())]
+    policy = RTCIceTransportPolicy.RELAY if ice.get("relay_only") else RTCIceTransportPolicy.ALL
+    return RTCConfiguration(iceServers=servers, iceTransportPolicy=policy)
 
 
 def _prepare_aiortc() -> None:

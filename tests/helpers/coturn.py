@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from server.process import die_with_parent
 from tests.helpers.certificates import Certificate
@@ -30,7 +31,7 @@ class Coturn:
     tls_port: int
     log: Path
 
-    def settings(self, *transports: str, relay_only: bool = False) -> dict[str, str]:
+    def settings(self, *transports: str, relay_only: bool = False) -> dict[str, Any]:
         """Patchbay's settings for it; `transports` udp and tcp, by default both."""
         urls = [f"turn:{self.host}:{self.port}?transport={transport}" for transport in transports or ("udp", "tcp")]
         return {"turn_urls": ",".join(urls), "turn_secret": SECRET, "turn_relay_only": str(relay_only).lower()}
