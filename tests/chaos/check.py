@@ -27,7 +27,7 @@ async def look(scene: Stage, *, parts: bool = False) -> tuple[Log, list[Verdict]
         {desk.user_id: desk.number for desk in scene.desks},
         time.time() - time.monotonic(),
     )
-    talks = inv.talks(log, ears, numbers, heard)
+    talks = inv.talks(log, ears, numbers, heard, await scene.peers.stalls())
     verdicts = [
         inv.none_lost_or_doubled(log, names, ended=True),
         inv.rows_are_folds(log),

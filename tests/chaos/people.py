@@ -14,6 +14,7 @@ from server.caller import Caller, CallFailed
 from server.clock import MonotonicClock
 from server.domain.directory import DEFAULT_TENANT
 from server.ids import new_id
+from server.line import ComesBack
 from server.services.tokens import CustomerTokens
 from tests.helpers.light_peer import LightPeers
 from tests.helpers.scripted_agent import AgentRefused, ScriptedAgent, View
@@ -61,6 +62,7 @@ class Patient(Caller):
         self._token = self._entrance.token(self.session_id)
         for event, handler in (("m", self._message), ("p", self._ping), ("connect", self._connected)):
             self._socket.on(event, handler, namespace="/customer")
+        self._line = ComesBack(self._socket, "/customer", self._connect, lambda: not self.ended.is_set())
         await self._connect()
         sdp = await self._new_peer()
         while True:
@@ -99,12 +101,10 @@ class Patient(Caller):
         return bool(self.view) and self.view["state"] == "connected"
 
     async def _keep(self) -> None:
-        """Offer again what got no answer, and open the line again where the library gave up."""
+        """Offer again what got no answer."""
         loop = asyncio.get_running_loop()
         while not self.ended.is_set():
             await asyncio.sleep(LOOK_S)
-            if not self._socket.connected and self._socket._reconnect_task is None:
-                await self._connect()
             lost = self.view["leg"]["state"] == "lost" or self.peer is None or self.peer.state in ("new", "failed")
             if lost and self._socket.connected and loop.time() - self._offered_at > ANSWER_S:
                 with suppress(*BROKEN):
@@ -149,8 +149,8 @@ class Desk(ScriptedAgent):
         self._synced = False
 
     async def connect(self) -> None:
-        await super().connect()
         self._keeping = asyncio.create_task(self._keep(), name=self.login)
+        await super().connect()
 
     async def close(self) -> None:
         if self._keeping is not None:
@@ -175,21 +175,14 @@ class Desk(ScriptedAgent):
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S / 2)
-            if not self._socket.connected:
-                if self._socket._reconnect_task is None and not self.superseded:
-                    await self._open_again()
-                continue
-            with suppress(*BROKEN):
-                await self._look()
-
-    async def _open_again(self) -> None:
-        with suppress(socketio.exceptions.ConnectionError):
-            await super().connect()
+            if self._socket.connected:
+                with suppress(*BROKEN):
+                    await self._look()
 
     async def _look(self) -> None:
         if not self._synced:
             await super()._connected()
-            self._synced = True
+            self._synced = bool(self.agent)
         if self.agent["state"] == "missed":
             self.missed += 1
             await self.set_state("ready")

@@ -4,7 +4,7 @@ PostgreSQL crashes. Afterwards everybody goes home in good order."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +44,8 @@ async def storm(scene: Stage, size: Size) -> dict[str, float]:
         group.create_task(_abandon(scene, over))
         faults = [
             group.create_task(_kill(scene, size.seconds)),
-            group.create_task(_once(scene.redis.restart, size.seconds / 3)),
-            group.create_task(_once(scene.redis.flush, size.seconds / 2)),
+            group.create_task(_once("Redis restarted", scene.redis.restart, size.seconds / 3)),
+            group.create_task(_once("Redis flushed", scene.redis.flush, size.seconds / 2)),
             group.create_task(_crash_postgres(scene, size.seconds * 2 / 3)),
         ]
         await asyncio.sleep(size.seconds)  # the storm's length is what is asked for
@@ -72,11 +72,10 @@ async def _kill(scene: Stage, seconds: float) -> None:
             print(f"killed {victim}")
 
 
-async def _once(fault: object, after_s: float) -> None:
+async def _once(name: str, fault: Callable[[], None], after_s: float) -> None:
     await asyncio.sleep(after_s)
-    assert callable(fault)
     fault()
-    print(f"{fault.__qualname__}")
+    print(name)
 
 
 async def _crash_postgres(scene: Stage, after_s: float) -> None:

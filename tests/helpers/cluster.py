@@ -32,6 +32,7 @@ class Part:
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.name = name
         self.log = log
+        self.niceness = 0  # from the next start on
         self.process: asyncio.subprocess.Process | None = None
         self._command, self._environment = command, environment
         self._keeper: asyncio.Task[None] | None = None
@@ -79,7 +80,8 @@ class Part:
     async def _spawn(self) -> None:
         with self.log.open("ab") as output:
             self.process = await asyncio.create_subprocess_exec(
-                *self._command, cwd=ROOT, env=dict(self._environment), stdin=asyncio.subprocess.DEVNULL,
+                *(["nice", "-n", str(self.niceness)] if self.niceness else []), *self._command,
+                cwd=ROOT, env=dict(self._environment), stdin=asyncio.subprocess.DEVNULL,
                 stdout=output, stderr=output,
             )  # fmt: skip
 

@@ -45,6 +45,7 @@ OUTAGE_OVER_MS = 3_000  # nodes find the database again
 RECORDING_MS = 200
 CLOCKS_MS = 20  # nodes follow the database's clock, each in its own small steps
 PITCH_HZ = 15.0
+MATTERS_S = 0.15  # a shorter gap is none
 
 
 @dataclass
@@ -113,7 +114,7 @@ class Log:
 def read_log(database: Database) -> Log:
     """Read it all, and fold it."""
     broken: dict[str, str] = {}
-    sessions = {
+    sessions: dict[str, Mapping[str, Any]] = {
         row["id"]: row
         for row in _rows(
             database,
@@ -310,8 +311,9 @@ def order_kept(log: Log, disturbed: Sequence[tuple[int, int]]) -> Verdict:
 
     What the log proves. An offer is chosen from the index, then claimed, then saved, by any node: for TICK_MS before
     and after it the index may not say what the log says, since a node takes in what it saved, and a look is one tick
-    at most. So an overtaking counts when the earlier one was routable for longer than that on both sides. A node that dies
-    with a claim keeps a session back for CLAIM_MS more: `disturbed` are the times when one died or lost its index."""
+    at most. So an overtaking counts when the earlier one was routable for longer than that on both sides. A node that
+    dies with a claim keeps a session back for CLAIM_MS more: `disturbed` are the times when one died or lost its
+    index."""
     verdict = Verdict("order within a queue", unit="ms overtaken")
     spans = list(_routable_spans(log))
     allowed = [(began, ended + CLAIM_MS + TICK_MS) for began, ended in disturbed]
@@ -430,8 +432,15 @@ class Talk:
         return self.gaps[0][0] if self.gaps else 0.0
 
 
-def talks(log: Log, ears: Mapping[int, Ear], numbers: Numbers, verdict: Verdict) -> list[Talk]:
-    """What each side of each talk heard of the other. Who hears nothing, or somebody else, is a fault."""
+def talks(
+    log: Log,
+    ears: Mapping[int, Ear],
+    numbers: Numbers,
+    verdict: Verdict,
+    stalls: Sequence[tuple[float, float]] = (),
+) -> list[Talk]:
+    """What each side of each talk heard of the other. Who hears nothing, or somebody else, is a fault. `stalls` of the
+    process of the ears are taken off the gaps."""
     found: list[Talk] = []
     for session in log.sessions.values():
         for segment in session.segments:
@@ -456,9 +465,15 @@ def talks(log: Log, ears: Mapping[int, Ear], numbers: Numbers, verdict: Verdict)
                         )
                     continue
                 edges = [*at, window[1]]
-                gaps = sorted(((b - a, a) for a, b in itertools.pairwise(edges)), reverse=True)
+                gaps = sorted(((b - a - _stalled(a, b, stalls), a) for a, b in itertools.pairwise(edges)), reverse=True)
                 found.append(Talk(segment.id, side, window[0], window[1], at[0] - window[0], gaps[:20]))
     return found
+
+
+def _stalled(began: float, ended: float, stalls: Sequence[tuple[float, float]]) -> float:
+    if ended - began < MATTERS_S:
+        return 0.0
+    return sum(max(0.0, min(ended, to) - max(began, at)) for at, to in stalls)
 
 
 def recordings_whole(log: Log, folder: Path, *, parts: bool = False) -> Verdict:

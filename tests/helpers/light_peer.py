@@ -47,6 +47,7 @@ PACKET_S = 0.06
 SLOTS = 6  # peers take turns within a packet's time, so that no burst of hundreds delays anybody
 PAYLOAD_TYPE = 111
 PERSON_BYTES = 4
+STALL_S = 0.05
 BUSY_S = 20.0  # the process has many answers to give
 LINE_BYTES = 1 << 20
 BINDING = Binding("127.0.0.1", ("127.0.0.1",))
@@ -155,6 +156,11 @@ class LightPeers:
             int(person): Ear({int(other): at for other, at in ear["of"].items()}, ear["other"])
             for person, ear in found.items()
         }
+
+    async def stalls(self) -> list[tuple[float, float]]:
+        """(from, to), s of the monotonic clock: when the process itself did not get to run, so that nobody said or
+        heard anything. What is heard late for that is no fault of who brought it."""
+        return [(began, ended) for began, ended in await self.ask("stalls", 0)]
 
     async def cpu_s(self) -> float:
         """CPU time that the process has taken so far."""
@@ -286,6 +292,7 @@ class _World:
         self.tones = {name: encode_tone(pitch) for name, pitch in PITCHES_HZ.items()}
         self.known = {payload for tone in self.tones.values() for payload in tone}
         self.people: dict[int, _Person] = {}
+        self.stalls: list[tuple[float, float]] = []
         self._peers: dict[int, _LightPeer] = {}
         own = OFFER.format(payload_type=PAYLOAD_TYPE, ufrag="none", password="0" * 22, print="00:" * 31 + "00")
         self.unanswered = replace(parse_offer(own), ice_lite=True, dtls_role="passive")
@@ -311,6 +318,8 @@ class _World:
                     for person, ear in self.people.items()
                 }
                 Path(asked["path"]).write_text(json.dumps(ears))
+            case "stalls":
+                return self.stalls
             case "cpu":
                 return time.process_time()
         return None
@@ -321,7 +330,11 @@ class _World:
         began, turn = loop.time(), 0
         while True:
             turn += 1
-            await asyncio.sleep(max(0.0, began + turn * PACKET_S / SLOTS - loop.time()))
+            due = began + turn * PACKET_S / SLOTS
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            if (now := loop.time()) - due > STALL_S:
+                self.stalls.append((due, now))
+                began += now - due  # a browser does not make up for it either
             for number, peer in self._peers.items():
                 if number % SLOTS == turn % SLOTS:
                     peer.say()
