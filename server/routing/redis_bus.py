@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from server.probes import note
 from server.routing.redis_connection import CALL_S, ping
 from server.services.ports import Connection, Notice, RouterStoreUnavailable, StreamMessage
 
@@ -47,7 +48,8 @@ class RedisBus:
         self._tasks: list[asyncio.Task[None]] = []
 
     def publish(self, notice: Notice) -> None:
-        self._dropped += len(self._queue) == QUEUE
+        if len(self._queue) == QUEUE:
+            self._drop(1)
         self._queue.append(notice)
         self._queued.set()
 
@@ -115,6 +117,7 @@ class RedisBus:
             return
         if notice is None:
             return
+        note("bus", "heard")
         try:
             on_notice(notice)
         except Exception:
@@ -150,7 +153,7 @@ class RedisBus:
             try:
                 await self._send(texts)
             except Exception as error:
-                self._dropped += len(batch)
+                self._drop(len(batch))
                 if not isinstance(error, RedisError | OSError | TimeoutError):
                     log.exception("bus_failed")
                 elif not away:
@@ -161,6 +164,11 @@ class RedisBus:
                 if self._dropped:
                     log.warning("bus_back", dropped=self._dropped)
                 away, self._dropped = False, 0
+                note("bus", "sent", count=len(batch))
+
+    def _drop(self, notices: int) -> None:
+        self._dropped += notices
+        note("bus", "dropped", count=notices)
 
     async def _send(self, texts: list[str]) -> None:
         async with asyncio.timeout(CALL_S), self._redis.pipeline(transaction=False) as pipeline:

@@ -26,6 +26,7 @@ from server.domain.machine import Refused, Stale
 from server.domain.router_state import Claim, FreeAgent, RouterState, RoutingView, WaitingSession
 from server.domain.session import Session
 from server.ids import new_id
+from server.probes import Work, note
 from server.routing.policy import Match, choose
 from server.services.admin_ports import Directory
 from server.services.ports import (
@@ -119,7 +120,8 @@ class Router:
             tick = loop.time() - ticked >= TICK_S
             ticked = loop.time() if tick else ticked
             try:
-                await self.look(tick=tick)
+                with Work("route") as work:
+                    work.worth = await self.look(tick=tick)
                 looked = loop.time()
             except (StorageUnavailable, RouterStoreUnavailable) as error:
                 log.error("routing_paused", error=str(error))
@@ -136,15 +138,17 @@ class Router:
             except TimeoutError:
                 pass
 
-    async def look(self, *, tick: bool = True) -> None:
+    async def look(self, *, tick: bool = True) -> bool:
         """Take in what changed, then match until nothing more can be matched, where this node goes first or at a
-        tick."""
+        tick. True when something was matched."""
+        matched = False
         if asyncio.get_running_loop().time() >= self._rebuild_at:
             await self.rebuild()
         await self._take_in_changes()
         for tenant in tuple(self._tenants):
-            if tick or self._nodes.mine(tenant):
-                await self._route(tenant)
+            if (tick or self._nodes.mine(tenant)) and await self._route(tenant):
+                matched = True
+        return matched
 
     async def rebuild(self) -> None:
         """Make the index anew from the database."""
@@ -179,7 +183,8 @@ class Router:
         else:
             await self._store.drop_waiting(changed.tenant, changed.id, changed.version)
 
-    async def _route(self, tenant: str) -> None:
+    async def _route(self, tenant: str) -> bool:
+        matched = False
         queues = {q.queue_id: q for q in await self._directory.queues(tenant)}
         profiles = {p.user_id: p for p in await self._directory.agents(tenant)}
         for _ in range(MAX_ROUNDS):
@@ -189,6 +194,7 @@ class Router:
                 break
             benched = len(self._benched)
             results = {await self._try(tenant, match) for match in matches}
+            matched = True
             await self._take_in_changes()
             if _Tried.ASSIGNED in results:
                 continue
@@ -200,6 +206,7 @@ class Router:
         free = [profiles[a.agent_id] for a in state.free if a.agent_id in profiles]
         self._ready_queues[tenant] = frozenset(q.queue_id for q in queues.values() if any(q.serves(p) for p in free))
         self.on_look(RoutingView(tenant, state, tuple(queues.values()), tuple(profiles.values())))
+        return matched
 
     async def _state(self, tenant: str) -> RouterState:
         state = await self._store.state(tenant, self._clock.now_ms())
@@ -215,6 +222,11 @@ class Router:
         return replace(state, waiting=tuple(w for w in state.waiting if w.session_id not in self._benched))
 
     async def _try(self, tenant: str, match: Match) -> _Tried:
+        tried = await self._claim_and_assign(tenant, match)
+        note("claim", tried.name.lower())
+        return tried
+
+    async def _claim_and_assign(self, tenant: str, match: Match) -> _Tried:
         now = self._clock.now_ms()
         claim = Claim(match.session_id, match.agent_id, new_id("clm"), now + CLAIM_MS)
         if not await self._store.claim(tenant, claim, now):

@@ -75,7 +75,8 @@ class DeadlineSweep:
             except StorageUnavailable:
                 raise
             except Exception:  # one broken row must not stop everybody's deadlines
-                log.exception("deadline_failed", owner_id=due.owner_id, kind=due.deadline.kind)
+                owner = "agent_id" if due.owner_id.startswith("usr_") else "session_id"
+                log.exception("deadline_failed", kind=due.deadline.kind, **{owner: due.owner_id})
                 self._failed[due] = now + AFTER_FAULT_MS
         return taken
 

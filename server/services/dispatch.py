@@ -15,6 +15,7 @@ import structlog
 
 from server.domain.events import LegAnswered, LegRefused
 from server.domain.media import OpenLeg
+from server.probes import Work
 from server.services.nodes import Nodes
 from server.services.ports import Clock, Commit, MediaEngine, MediaError, OutboxRow, StepStore, StorageUnavailable
 from server.services.stepper import Stepper
@@ -118,7 +119,8 @@ class Dispatcher:
     async def _carry_out(self, row: OutboxRow) -> bool:
         """True when the row is gone. One that can't reach its worker stays until the session is placed anew."""
         try:
-            result = await self._engine.order(row.worker_id, row.stamp, row.order)
+            with Work("order", session_id=row.key.session_id, order=type(row.order).__name__, worker_id=row.worker_id):
+                result = await self._engine.order(row.worker_id, row.stamp, row.order)
         except MediaError as error:
             return await self._failed(row, error)
         if isinstance(row.order, OpenLeg):

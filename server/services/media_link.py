@@ -60,6 +60,7 @@ class MediaLink:
         self.mover = Mover(store, stepper, engine, clock, mine)
         self._absent: dict[str, int] = {}  # worker id -> since when this process misses it
         self._known: dict[str, set[tuple[str, int]]] = {}  # worker id -> (session id, epoch) that it carries
+        self.on_legs: Callable[[str, Sequence[LegTelemetry]], None] = lambda worker_id, legs: None
         self._missed: dict[Left, int] = {}  # what a worker should still hold -> since when it does not know it
 
     def place(self) -> WorkerInfo | None:
@@ -96,7 +97,8 @@ class MediaLink:
             await self._lose(session, worker_id, incarnation)
 
     def on_telemetry(self, worker_id: str, legs: Sequence[LegTelemetry]) -> None:
-        """Levels are a passing value; thresholds arrive as reports."""
+        """For the metrics: thresholds arrive as reports."""
+        self.on_legs(worker_id, legs)
 
     # --- reconciling ---
 

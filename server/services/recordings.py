@@ -22,6 +22,7 @@ from server.domain.events import ArchiveFailed, RecordingArchived
 from server.domain.machine import Refused, Stale
 from server.domain.recording import Recording, RecordingState
 from server.domain.session import Session
+from server.probes import Work
 from server.services.admin_ports import FileReady, History, NotReady, Rendering, Side
 from server.services.nodes import Nodes
 from server.services.ports import ArchiveFault, Archiver, Clock, Collected, Commit, RecordingRef, StepStore
@@ -111,21 +112,28 @@ class RecordingService:
             self._group.create_task(self._archive(session, recording), name=f"archive {recording.id}")
 
     async def _archive(self, session: Session, recording: Recording) -> None:
-        ref = RecordingRef(session.tenant, session.id, recording.id)
         try:
-            event = await self._make(ref, recording)
-            if event is None:
-                return
-            try:
-                await self._stepper.apply(session.id, event)
-            except (Stale, Refused):
-                return
-            if isinstance(event, RecordingArchived):
-                await self._archiver.discard_parts(ref, {part.worker_id for part in recording.parts})
+            with Work("archive", session_id=session.id, recording_id=recording.id) as work:
+                work.result = await self._archive_one(session, recording)
         except Exception:
             log.exception("archive_job_failed", session_id=session.id, recording_id=recording.id)
         finally:
             self._archiving.discard(recording.id)
+
+    async def _archive_one(self, session: Session, recording: Recording) -> str:
+        """A word for how it went: ok, failed, waits (or another node has made it), stale."""
+        ref = RecordingRef(session.tenant, session.id, recording.id)
+        event = await self._make(ref, recording)
+        if event is None:
+            return "waits"
+        try:
+            await self._stepper.apply(session.id, event)
+        except (Stale, Refused):
+            return "stale"
+        if not isinstance(event, RecordingArchived):
+            return "failed"
+        await self._archiver.discard_parts(ref, {part.worker_id for part in recording.parts})
+        return "ok"
 
     async def _make(self, ref: RecordingRef, recording: Recording) -> RecordingArchived | ArchiveFailed | None:
         """What became of the archive; None when it must wait, or another node has made it."""
@@ -204,9 +212,9 @@ class RecordingService:
         try:
             await self._archiver.stereo(ref)
         except ArchiveFault as fault:
-            log.error("stereo_failed", recording_id=ref.recording_id, code=fault.code)
+            log.error("stereo_failed", session_id=ref.session_id, recording_id=ref.recording_id, code=fault.code)
         except Exception:
-            log.exception("stereo_job_failed", recording_id=ref.recording_id)
+            log.exception("stereo_job_failed", session_id=ref.session_id, recording_id=ref.recording_id)
         finally:
             self._rendering.pop(ref.recording_id, None)
 

@@ -20,6 +20,7 @@ from server.domain.events import Event, RecordingArchived
 from server.domain.machine import Refused, Stale
 from server.domain.session import Session
 from server.domain.session_step import step
+from server.probes import Work, note
 from server.services.ports import (
     AgentSave,
     Clock,
@@ -62,36 +63,54 @@ class Stepper:
         `skip_stale`: an event that is stale is left out instead of raised (the rest still counts).
         Raises Stale, Refused, IllegalTransition, Conflict, StorageUnavailable."""
         async with self._mailbox(session_id):
-            for _ in range(MAX_ATTEMPTS):
-                before = await self._store.session(session_id)
-                now = self._clock.now_ms()
-                save, after = await self._step(before, events, consumed, skip_stale, now)
-                if save is None:
-                    assert after is not None  # a first event is never skipped as stale
-                    return after
-                try:
-                    await self._commit(save)
-                except Conflict:
-                    continue
-                return save.sessions[0].after if save.sessions else after or save.sessions[0].after
-            raise Conflict(f"session {session_id}: {MAX_ATTEMPTS} attempts lost")
+            with Work("step", session_id=session_id, events=_names(events)) as work:
+                return await self._apply(work, session_id, events, consumed, skip_stale)
+
+    async def _apply(
+        self, work: Work, session_id: str, events: Sequence[Event], consumed: Sequence[OutboxKey], skip_stale: bool
+    ) -> Session:
+        for _ in range(MAX_ATTEMPTS):
+            before = await self._store.session(session_id)
+            now = self._clock.now_ms()
+            save, after = await self._step(before, events, consumed, skip_stale, now)
+            if save is None:
+                assert after is not None  # a first event is never skipped as stale
+                work.result = "unchanged"
+                return after
+            try:
+                await self._commit(save)
+            except Conflict:
+                note("conflict")
+                continue
+            work.result = "saved"
+            return save.sessions[0].after if save.sessions else after or save.sessions[0].after
+        raise Conflict(f"session {session_id}: {MAX_ATTEMPTS} attempts lost")
 
     async def apply_agent(self, tenant: str, user_id: str, *events: AgentEvent, create: bool = False) -> Agent:
         """Apply events to one agent. `create` makes the row first where there is none.
 
         Raises Stale, Refused, Conflict, StorageUnavailable."""
+        with Work("step", agent_id=user_id, events=_names(events)) as work:
+            return await self._apply_agent(work, tenant, user_id, events, create)
+
+    async def _apply_agent(
+        self, work: Work, tenant: str, user_id: str, events: Sequence[AgentEvent], create: bool
+    ) -> Agent:
         for _ in range(MAX_ATTEMPTS):
             before = await self._store.agent(user_id)
             now = self._clock.now_ms()
             all_events = (ag.AgentCreated(user_id, tenant), *events) if before is None and create else events
             if not all_events and before is not None:
+                work.result = "unchanged"
                 return before
             saved = _step_agent(before, all_events, now)
             pushes = tuple(self._presenter.agent_pushes(before, saved.after))
             try:
                 await self._commit(Save(tenant, now, agents=(saved,), pushes=pushes))
             except Conflict:
+                note("conflict")
                 continue
+            work.result = "saved"
             return saved.after
         raise Conflict(f"agent {user_id}: {MAX_ATTEMPTS} attempts lost")
 
@@ -191,3 +210,7 @@ def _outbox(before: Session | None, after: Session, event: Event) -> list[Outbox
         for index, (worker_id, epoch, order) in enumerate(to)
         if worker_id is not None
     ]
+
+
+def _names(events: Sequence[Event] | Sequence[AgentEvent]) -> str:
+    return ",".join(type(event).__name__ for event in events)

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Histogram
 
+from server.probes import Work, is_session_id
 from server.services.auth import COOKIE
 from server.services.rate_limits import RateLimit, address_key
 from server.services.refusals import Refused
@@ -27,6 +28,8 @@ from server.signaling.proxies import CLIENT, client_of, from_untrusted_proxy
 from server.signaling.web_deps import WebDeps
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SOCKET_PATH = "/socket.io/"
+UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})  # asked once a second by machines
 log = structlog.get_logger()
 
 
@@ -57,10 +60,11 @@ def errors() -> Middleware:
 
 
 def measuring(deps: WebDeps) -> Middleware:
-    """Count and time requests by route, never by path: ids would make a series each."""
+    """Count and time requests by route, never by path: ids would make a series each. Each is a piece of work, but for
+    sockets, which stay for hours."""
     seconds = Histogram(
         "patchbay_http_request_seconds",
-        "Time to answer a request, sockets left out",
+        "Time to answer a request, by route; sockets left out",
         ("method", "route", "status"),
         buckets=(0.005, 0.02, 0.1, 0.5, 2, 10),
         registry=deps.registry,
@@ -68,11 +72,24 @@ def measuring(deps: WebDeps) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.startswith(SOCKET_PATH):
+            return await handler(request)
         began = time.perf_counter()
-        response = await handler(request)
+        moved: web.HTTPException | None = None
+        session_id = request.match_info.get("session_id")
+        known = session_id if is_session_id(session_id) else None
+        with Work("http", method=request.method, route=_route(request), session_id=known) as work:
+            try:
+                response = await handler(request)
+            except web.HTTPException as answer:
+                response = moved = answer
+            work.result = str(response.status)
+            work.worth = request.path not in UNTRACED
         if not isinstance(response, web.WebSocketResponse):
             labels = (request.method, _route(request), str(response.status))
             seconds.labels(*labels).observe(time.perf_counter() - began)
+        if moved is not None:
+            raise moved
         return response
 
     return middleware

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from server.domain.directory import AuthedUser
 from server.domain.events import Customer
 from server.domain.machine import Refused, Stale
+from server.probes import Work, is_session_id
 from server.services.agents import AgentService
 from server.services.ports import Clock, Conflict, StepStore, StorageUnavailable
 from server.services.presence import Presence
@@ -114,11 +115,18 @@ class _Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socke
         await self._deps.hub.attach(tab)
 
     async def _handle(self, sid: str, data: object) -> dict[str, Any]:
+        with Work("socket", namespace=self.namespace) as work:
+            answer = await self._answer_safely(sid, data, work)
+            work.result = "ok" if answer["ok"] else answer["error"]["code"]
+        return answer
+
+    async def _answer_safely(self, sid: str, data: object, work: Work) -> dict[str, Any]:
         allowance = self._allowances.get(sid)
         if allowance is None or not allowance.take():
             return _error("rate_limited", "too many messages; slow down")
         try:
             message = self._parse(data)
+            work.learn(type=message.type, **self._about(sid, message))
             async with asyncio.timeout(HANDLE_S):
                 body = await self._answer(sid, message)
         except wire.BadMessage as bad:
@@ -144,6 +152,10 @@ class _Namespace(socketio.AsyncNamespace):  # type: ignore[misc]  # python-socke
     async def _answer(self, sid: str, message: Any) -> BaseModel | Mapping[str, Any]:
         raise NotImplementedError
 
+    def _about(self, sid: str, message: Any) -> dict[str, str]:
+        """Whom the message is about, for traces and logs: ids only."""
+        raise NotImplementedError
+
     def _ice(self, person_id: str) -> wire.IceServers:
         return ice_view(ice_access(self._deps.turn, person_id, self._deps.clock.now_ms()))
 
@@ -166,6 +178,8 @@ class CustomerNamespace(_Namespace):
         except TokenError as error:
             raise socketio.exceptions.ConnectionRefusedError(error.code) from None
         self._grants[sid] = grant
+        # The socket has a context of its own, which the tab's tasks inherit: their lines tell the session.
+        structlog.contextvars.bind_contextvars(session_id=grant.session_id)
 
         async def changed() -> None:
             """A customer's leg tells whether they are there; the socket does not."""
@@ -180,6 +194,9 @@ class CustomerNamespace(_Namespace):
         self._allowances.pop(sid, None)
         if grant is not None:
             await self._deps.hub.detach(grant.session_id, sid)
+
+    def _about(self, sid: str, message: Any) -> dict[str, str]:
+        return {"session_id": self._grants[sid].session_id}
 
     async def _answer(self, sid: str, message: Any) -> BaseModel | Mapping[str, Any]:
         grant, deps = self._grants[sid], self._deps
@@ -223,6 +240,7 @@ class AgentNamespace(_Namespace):
         if user is None:
             raise socketio.exceptions.ConnectionRefusedError("not_logged_in")
         self._users[sid] = user
+        structlog.contextvars.bind_contextvars(agent_id=user.user_id)
 
         async def changed() -> None:
             await self._deps.presence.settle(user.tenant, user.user_id)
@@ -238,6 +256,11 @@ class AgentNamespace(_Namespace):
         self._allowances.pop(sid, None)
         if user is not None and await self._deps.hub.detach(user.user_id, sid):
             await self._deps.presence.settle(user.tenant, user.user_id)
+
+    def _about(self, sid: str, message: Any) -> dict[str, str]:
+        session_id = getattr(message.body, "session_id", None)
+        about = {"agent_id": self._users[sid].user_id}
+        return about | ({"session_id": session_id} if is_session_id(session_id) else {})
 
     async def _answer(self, sid: str, message: Any) -> BaseModel | Mapping[str, Any]:
         user, deps = self._users[sid], self._deps
