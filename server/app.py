@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from server import __version__
+from server import __version__, log, probes
 from server.clock import DatabaseClock, MonotonicClock
 from server.config import Config
 from server.core import Adapters, Core
@@ -25,6 +25,8 @@ from server.media.archiver import LocalArchiver
 from server.media.client import WorkersClient
 from server.media.remote_parts import RemoteParts
 from server.metrics import Metrics
+from server.metrics_center import CenterMetrics
+from server.metrics_media import MediaMetrics
 from server.readiness import NodeReadiness
 from server.routing.memory_bus import MemoryExchange
 from server.routing.memory_store import MemoryRouterStore
@@ -47,12 +49,14 @@ from server.signaling.web_deps import WebDeps
 from server.storage.admin_repository import StoredAdmin
 from server.storage.directory import StoredDirectory
 from server.storage.engine import create_engine
+from server.storage.figures import StoredFigures
 from server.storage.history import StoredHistory
 from server.storage.postgres_steps import PostgresSteps
 from server.storage.reports import StoredReports
 from server.storage.secrets import shared_secret
 from server.storage.sqlite_steps import SqliteSteps
 from server.supervisor import spool_dir, worker_addresses
+from server.tracing import Tracing, start_tracing
 
 STATIC_DIR = Path(__file__).parent / "static"
 PASSWORD_THREADS = 2  # argon2id takes a core for 50 ms; more threads would starve the loop
@@ -112,7 +116,6 @@ def sqlite_path(config: Config) -> Path:
 @asynccontextmanager
 async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[ControlNode]:
     """A control node with everything behind it running."""
-    registry = CollectorRegistry()
     async with _stores(config) as stores:
         workers = worker_addresses(config, sockets_dir)
         engine = WorkersClient(workers)
@@ -132,21 +135,21 @@ async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[Contr
             try:
                 async with asyncio.TaskGroup() as group:
                     core = Core(adapters, group)
-                    metrics = Metrics(registry)
-                    core.stepper.listen(metrics)
-                    core.stepper.listen(CallLog())
+                    log.identify(node=core.nodes.name, node_id=core.nodes.node_id)
+                    watched = _watch(config, core, adapters, stores, workers)
                     readiness = NodeReadiness(stores.steps, engine, core.nodes, engine.faults)
-                    deps = _web_deps(config, core, adapters, stores, readiness, threads, registry)
+                    deps = _web_deps(config, core, adapters, stores, readiness, threads, watched)
                     app = build_web(deps)
                     say_goodbye = _attach_sockets(app, core, adapters, deps)
                     await core.start()
                     running = group.create_task(core.run(), name="core")
-                    lag = group.create_task(metrics.watch_loop(), name="loop lag")
+                    lag = group.create_task(watched.metrics.watch_loop(), name="loop lag")
                     yield ControlNode(app, core, readiness, say_goodbye)
                     for task in (running, lag):
                         task.cancel()
                     await engine.stop()
                     await stores.bus.stop()
+                    await watched.close()
                     raise _Stopped
             except* _Stopped:
                 pass
@@ -155,6 +158,40 @@ async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[Contr
 def node_name(config: Config) -> str:
     """What this node is called over its restarts. On SQLite there is only one, whatever the machine is called."""
     return config.node_name or (f"{socket.gethostname()}:{config.port}" if config.postgres else "sole")
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """What looks at a node while it works."""
+
+    registry: CollectorRegistry
+    metrics: Metrics
+    center: CenterMetrics
+    tracing: Tracing | None
+
+    async def close(self) -> None:
+        probes.listen()
+        if self.tracing is not None:
+            await self.tracing.close()
+
+
+def _watch(config: Config, core: Core, adapters: Adapters, stores: _Stores, worker_ids: Collection[str]) -> _Watched:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    media = MediaMetrics(registry, worker_ids, adapters.engine.connected)
+    folders = {"data": config.data_dir, "recordings": config.archive_dir}
+    center = CenterMetrics(registry, StoredFigures(stores.database, adapters.clock), folders)
+    core.stepper.listen(metrics)
+    core.stepper.listen(CallLog())
+    core.link.on_legs = media.on_telemetry
+    metrics.gauge("patchbay_sockets", "Browsers connected to this node", lambda: core.hub.people)
+    metrics.gauge("patchbay_routing_paused", "1 while routing stands still here", lambda: int(core.live_views.paused))
+    metrics.gauge("patchbay_node_draining", "1 while this node lets its people move", lambda: int(core.nodes.draining))
+    tracing = None
+    if config.otel_endpoint is not None:
+        tracing = start_tracing(config.otel_endpoint, __version__, core.nodes.name, core.nodes.node_id)
+    probes.listen(metrics, *((tracing,) if tracing is not None else ()))
+    return _Watched(registry, metrics, center, tracing)
 
 
 class _Stopped(Exception):
@@ -168,7 +205,7 @@ def _web_deps(
     stores: _Stores,
     readiness: NodeReadiness,
     threads: ThreadPoolExecutor,
-    registry: CollectorRegistry,
+    watched: _Watched,
 ) -> WebDeps:
     repository, passwords, clock = StoredAdmin(stores.database), Passwords(threads), adapters.clock
     changes = ChangeLog(repository, clock, [core.directory_changed])
@@ -184,7 +221,8 @@ def _web_deps(
         recordings=core.recordings,
         readiness=readiness,
         clock=clock,
-        registry=registry,
+        registry=watched.registry,
+        refresh_metrics=watched.center.refresh,
         static_dir=STATIC_DIR,
         version=__version__,
         public_url=config.public_url,

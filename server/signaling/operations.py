@@ -31,6 +31,7 @@ def mount(app: web.Application, deps: WebDeps) -> None:
 
     async def metrics(request: web.Request) -> web.Response:
         _may_read_metrics(request, deps)
+        await deps.refresh_metrics()
         return web.Response(body=generate_latest(deps.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     for path, handler in (("/healthz", healthz), ("/readyz", readyz), ("/metrics", metrics)):

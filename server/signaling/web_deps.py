@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,10 @@ class WebLimits:
     new_sessions_per_key: Rate = NEW_SESSIONS_PER_KEY
 
 
+async def nothing_to_refresh() -> None:
+    """All figures are as new as they can be."""
+
+
 @dataclass(frozen=True, slots=True)
 class WebDeps:
     auth: AuthService
@@ -55,3 +60,4 @@ class WebDeps:
     metrics_token: str | None = None
     turn: TurnSettings = NO_TURN
     limits: WebLimits = WebLimits()
+    refresh_metrics: Callable[[], Awaitable[None]] = nothing_to_refresh  # before each scrape

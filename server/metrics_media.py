@@ -1,0 +1,79 @@
+"""Prometheus metrics of media workers, as this node sees them: `max by (worker)` for the gauges of a worker.
+
+A worker tells each session's telemetry to one node, so legs, packets and jitter are summed: `sum by (worker)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from server.services.ports import LegTelemetry, WorkerInfo
+
+Leg = tuple[str, str]
+Seen = tuple[int, int]  # packets in and lost, both since the leg began
+
+
+class MediaMetrics(Collector):
+    """`workers` are the ids of those in the settings: one that is not connected is seen as 0."""
+
+    def __init__(
+        self, registry: CollectorRegistry, workers: Collection[str], connected: Callable[[], Sequence[WorkerInfo]]
+    ) -> None:
+        self._workers = tuple(workers)
+        self._connected = connected
+        self._seen: dict[str, dict[Leg, Seen]] = {}  # by worker, its newest telemetry
+        self._received = Counter(
+            "patchbay_media_packets_received_total", "RTP packets from browsers", ["worker"], registry=registry
+        )
+        self._lost = Counter(
+            "patchbay_media_packets_lost_total", "RTP packets from browsers that never came", ["worker"],
+            registry=registry,
+        )  # fmt: skip
+        self._jitter = Histogram(
+            "patchbay_media_jitter_seconds", "Jitter of what browsers send, once a second for each leg", ["worker"],
+            buckets=(0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25), registry=registry,
+        )  # fmt: skip
+        for worker in self._workers:
+            self._received.labels(worker)
+            self._lost.labels(worker)
+            self._jitter.labels(worker)
+        registry.register(self)
+
+    def on_telemetry(self, worker_id: str, legs: Sequence[LegTelemetry]) -> None:
+        before = self._seen.get(worker_id, {})
+        now: dict[Leg, Seen] = {}
+        jitter = self._jitter.labels(worker_id)
+        for leg in legs:
+            key = (leg.session_id, leg.leg_id)
+            now[key] = (leg.packets_in, leg.lost)
+            # A leg that is new here may be an old one that another node counted until now.
+            packets_in, lost = before.get(key, now[key])
+            # Either may fall: a new generation counts anew, and a late packet is lost no more.
+            self._received.labels(worker_id).inc(max(0, leg.packets_in - packets_in))
+            self._lost.labels(worker_id).inc(max(0, leg.lost - lost))
+            jitter.observe(leg.jitter_ms / 1000)
+        self._seen[worker_id] = now
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        infos = {info.worker_id: info for info in self._connected()}
+        yield self._family(
+            "worker_connected", "1 while this node reaches it", {w: int(w in infos) for w in self._workers}
+        )
+        yield self._family("worker_load", "Peer connections it holds", {w: i.load for w, i in infos.items()})
+        yield self._family("worker_capacity", "Those it is meant for", {w: i.capacity for w, i in infos.items()})
+        yield self._family(
+            "worker_draining", "1 while it takes no calls", {w: int(i.draining) for w, i in infos.items()}
+        )
+        legs = {w: len(self._seen.get(w, {})) if w in infos else 0 for w in self._workers}
+        yield self._family("worker_legs", "Legs whose telemetry comes to this node", legs)
+
+    @staticmethod
+    def _family(name: str, text: str, values: dict[str, int]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(f"patchbay_{name}", text, labels=("worker",))
+        for worker, value in values.items():
+            family.add_metric((worker,), value)
+        return family
