@@ -24,7 +24,7 @@ run: $(STAMPS)/run $(STAMPS)/web ## Install, build, and serve the demo on http:/
 	@exec $(BIN)/patchbay serve --demo
 
 .PHONY: test
-test: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## Every test: Python, web, real browsers (up to 20 minutes)
+test: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## Every test: Python, web, real browsers, clusters (up to 45 minutes)
 	$(WITH_NODE) npm --prefix web run check
 	$(WITH_NODE) npm --prefix web run size
 	$(WITH_NODE) npm --prefix web test
@@ -64,6 +64,10 @@ bench-setup: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## How soon click-t
 .PHONY: bench-nodes
 bench-nodes: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## A thousand agents on a node, a storm of reconnections, steps a second -> bench/out/nodes.json
 	$(BIN)/python -m tests.bench.nodes
+
+.PHONY: chaos
+chaos: $(STAMPS)/packages $(STAMPS)/test ## Kill nodes, Redis and PostgreSQL under 50 calls and 200 waiting; restart everything under 20 -> bench/out/chaos.json
+	$(BIN)/python -m tests.chaos
 
 .PHONY: fuzz
 fuzz: $(STAMPS)/test ## Throw random SDP, wire messages and event histories at the parsers for longer than the tests do
