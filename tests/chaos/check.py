@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from tests.bench.report import Figure, at_most, percentile
 from tests.chaos.stage import Stage, now_ms
 from tests.helpers import invariants as inv
 from tests.helpers.invariants import Log, Numbers, Talk, Verdict, read_log
 
 CONTROL_GAP_S = 0.4  # a packet is 60 ms; the rest is a machine with two cores that starts a Python program
-SET_UP_S = 3.0
 
 
 async def look(scene: Stage, *, parts: bool = False) -> tuple[Log, list[Verdict], list[Talk]]:
@@ -52,16 +50,3 @@ def gaps(name: str, talks: Sequence[Talk], limit_s: float) -> Verdict:
             talk.longest_s <= limit_s, f"{talk.segment_id}: the {talk.side} hears nothing {talk.longest_s:.2f} s"
         )
     return verdict
-
-
-def figures(prefix: str, verdicts: Sequence[Verdict], talks: Sequence[Talk], limit_s: float) -> list[Figure]:
-    """As tests/bench/report.py prints them."""
-    found = [at_most(f"{prefix}: faults: {v.name}", len(v.faults), f"/{v.looked_at}", 0) for v in verdicts]
-    longest = [talk.longest_s for talk in talks]
-    if longest:
-        found += [
-            Figure(f"{prefix}: longest gap, p50 of talks", round(percentile(longest, 0.5), 3), "s", None, None),
-            Figure(f"{prefix}: longest gap, p99 of talks", round(percentile(longest, 0.99), 3), "s", None, None),
-            at_most(f"{prefix}: longest gap", max(longest), "s", limit_s),
-        ]
-    return found
