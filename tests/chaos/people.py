@@ -24,6 +24,7 @@ AGAIN_S = 0.3
 LOOK_S = 0.5
 ANSWER_S = 4.0  # an SDP answer, or that of any request, takes milliseconds: it was lost
 BROKEN = (socketio.exceptions.SocketIOError, TimeoutError, CallFailed, AgentRefused)
+OVER = LookupError  # the contact ended meanwhile
 FIRST_AGENT = 100_000  # numbers of agents begin here
 
 
@@ -161,6 +162,14 @@ class Desk(ScriptedAgent):
     def talking(self) -> View | None:
         return next((c for c in self.contacts.values() if c["state"] == "talking"), None)
 
+    async def go_offline(self) -> None:
+        """Take no other contact, however often that must be said."""
+        while "offline" not in (self.agent["chosen"], (self.agent["next_state"] or {}).get("state")):
+            with suppress(*BROKEN):
+                await self.set_state("offline")
+                break
+            await asyncio.sleep(AGAIN_S)
+
     async def finish(self, segment_id: str, disposition_id: str) -> None:
         """Hang up and wrap up, however often that takes."""
         while (state := self.contacts[segment_id]["state"]) != "done":
@@ -176,7 +185,7 @@ class Desk(ScriptedAgent):
         while True:
             await asyncio.sleep(LOOK_S / 2)
             if self._socket.connected:
-                with suppress(*BROKEN):
+                with suppress(*BROKEN, OVER):
                     await self._look()
 
     async def _look(self) -> None:
@@ -200,7 +209,7 @@ class Desk(ScriptedAgent):
         try:
             await self.accept(segment_id)
         except KeyError:  # it was accepted before, with another offer, and the answer was lost
-            with suppress(*BROKEN, StopIteration):
+            with suppress(*BROKEN, OVER):
                 await self.reanchor()
         except BROKEN as error:
             self.errors.append(repr(error))
@@ -235,5 +244,5 @@ class Desk(ScriptedAgent):
 
 
 async def _quietly(work: Coroutine[Any, Any, object]) -> None:
-    with suppress(*BROKEN, StopIteration):
+    with suppress(*BROKEN, OVER):
         await work

@@ -56,7 +56,7 @@ async def roll(scene: Stage, calls: int) -> Rolled:
     await asyncio.sleep(SETTLE_S)
     rolled.kept = await scene.one("SELECT COUNT(*) FROM session WHERE state = 'connected'")
     for desk in scene.desks:
-        await desk.set_state("offline")
+        await desk.go_offline()
 
     async def part(desk_number: int) -> None:
         desk = scene.desks[desk_number]

@@ -107,7 +107,7 @@ async def _abandon(scene: Stage, over: asyncio.Event) -> None:
 async def _go_home(scene: Stage) -> None:
     """Who waits hangs up, so that nobody is offered any more; then calls end, half of them from each side."""
     for desk in scene.desks:  # who is freed takes no other call
-        await desk.set_state("offline")
+        await desk.go_offline()
     await in_turns((customer.leave() for customer in scene.waiting), 20)
 
     async def part(number: int, desk: Desk) -> None:

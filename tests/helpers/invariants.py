@@ -335,7 +335,9 @@ def order_kept(log: Log, disturbed: Sequence[tuple[int, int]]) -> Verdict:
                 verdict.worst = max(verdict.worst, by)
                 limit = TICK_MS + (CLAIM_MS if any(a <= at <= b for a, b in allowed) else 0)
                 if by > limit:
-                    verdict.faults.append(f"{session_id} at {at}: {other.id} was overtaken, routable {by} ms about it")
+                    verdict.faults.append(
+                        f"{session_id} at {at}: overtakes {other.id}, routable {at - began} ms before and {ended - at} ms after it"
+                    )
     return verdict
 
 
@@ -444,10 +446,9 @@ def talks(
     found: list[Talk] = []
     for session in log.sessions.values():
         for segment in session.segments:
-            if segment.talk_started_at is None or session.id not in numbers.customers:
+            ended = segment.talk_ended_at
+            if segment.talk_started_at is None or ended is None or session.id not in numbers.customers:
                 continue
-            ended = segment.talk_ended_at if segment.talk_ended_at is not None else segment.done_at
-            assert ended is not None, segment.id
             window = tuple(at / 1000 - numbers.utc_minus_monotonic_s for at in (segment.talk_started_at, ended))
             people = numbers.customers[session.id], numbers.agents[segment.agent_id]
             for side, (listener, speaker) in {"customer": people, "agent": people[::-1]}.items():

@@ -229,8 +229,8 @@ class ScriptedAgent:
 
     @property
     def current(self) -> View:
-        """The newest contact that is not done."""
-        return next(c for c in reversed(self.contacts.values()) if c["state"] != "done")
+        """The newest contact that is not done. Raises LookupError."""
+        return [c for c in self.contacts.values() if c["state"] != "done"][-1]
 
     @property
     def state(self) -> str:
