@@ -1,5 +1,6 @@
 """`make chaos`: the storm and the rolling restart at full size, a table of what held, bench/out/chaos.json. The exit
-status is 1 when an invariant is broken. CHAOS_SEED chooses the storm, CHAOS_SECONDS its length."""
+status is 1 when an invariant is broken. CHAOS_SEED chooses the storm, CHAOS_SECONDS its length, CHAOS_FOLDER where the
+logs of all processes stay."""
 
 from __future__ import annotations
 
@@ -74,9 +75,12 @@ def faults(scene: str, verdicts: Sequence[Verdict]) -> list[Figure]:
 async def main() -> int:
     chosen = seed()
     size = Size(seconds=float(os.environ.get("CHAOS_SECONDS", Size.seconds)))
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        stormed = await measure_storm(Path(one), size, chosen)
-        rolled = await measure_rolling(Path(other), rolling.CALLS, chosen)
+    with tempfile.TemporaryDirectory() as passing:
+        folder = Path(os.environ.get("CHAOS_FOLDER", passing))
+        (folder / "storm").mkdir(parents=True)
+        (folder / "rolling").mkdir()
+        stormed = await measure_storm(folder / "storm", size, chosen)
+        rolled = await measure_rolling(folder / "rolling", rolling.CALLS, chosen)
     figures: list[Figure] = [Figure("seed", chosen, "", None, None)]
     samples: dict[str, list[float]] = {}
     for scene, (verdicts, measured, talks) in (("storm", stormed), ("rolling", rolled)):

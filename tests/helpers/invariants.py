@@ -335,9 +335,8 @@ def order_kept(log: Log, disturbed: Sequence[tuple[int, int]]) -> Verdict:
                 verdict.worst = max(verdict.worst, by)
                 limit = TICK_MS + (CLAIM_MS if any(a <= at <= b for a, b in allowed) else 0)
                 if by > limit:
-                    verdict.faults.append(
-                        f"{session_id} at {at}: overtakes {other.id}, routable {at - began} ms before and {ended - at} ms after it"
-                    )
+                    about = f"routable from {at - began} ms before it until {ended - at} ms after it"
+                    verdict.faults.append(f"{session_id} v{mine.version} at {at}: overtakes {other.id}, {about}")
     return verdict
 
 
