@@ -1,7 +1,7 @@
 """What the parts of a node say of their work, for metrics and traces: a leaf that anything may import.
 
-`Work` marks what takes time, `note` what happens. Who listens is set once, by app.py; while nobody does both cost about
-a microsecond. A process holds one node, so the listeners are the process's.
+`Work` marks what takes time, `note` what happens. Who listens is set once, by app.py; while nobody does both cost two
+microseconds. A process holds one node, so the listeners are the process's.
 
     with Work("step", session_id=session_id, event="AgentAccepted") as work:
         ...

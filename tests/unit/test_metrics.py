@@ -18,7 +18,7 @@ from server.metrics_media import MediaMetrics
 from server.probes import Work, note
 from server.services.ports import LegTelemetry, StorageUnavailable, WorkerInfo
 from server.storage.engine import create_engine
-from server.storage.figures import OVERDUE_MS, CenterFigures, Counted, StoredFigures
+from server.storage.figures import OVERDUE_MS, CenterFigures, Counted, StoredFigures, _center_figures
 from tests.helpers.database import PostgresDatabase
 from tests.helpers.deployments import Deployment
 from tests.helpers.prometheus import Scrape, asked, groupings, read
@@ -105,6 +105,20 @@ async def test_what_is_late_shows(two: tuple[Node, Node]) -> None:
     assert seen.value("patchbay_deadlines_overdue") == overdue > 0
     assert seen.value("patchbay_deadlines_overdue_age_seconds") == pytest.approx(late_s, abs=0.01)
     assert call.session_id
+
+
+async def test_the_figures_cost_what_is_open_not_what_was(tmp_path: Path) -> None:
+    async with worlds(tmp_path, ("sole",)):
+        engine = create_engine(f"sqlite+aiosqlite:///{tmp_path / 'patchbay.db'}")
+        query = str(_center_figures(0).compile(engine.sync_engine, compile_kwargs={"literal_binds": True}))
+        async with engine.connect() as connection:
+            explained = await connection.exec_driver_sql("EXPLAIN QUERY PLAN " + query)
+            plan = [str(row["detail"]) for row in explained.mappings()]
+        await engine.dispose()
+    whole = [step for step in plan if step.startswith("SCAN") and "INDEX" not in step]
+    assert sorted(whole) == ["SCAN agent", "SCAN node", "SCAN outbox"], (
+        plan
+    )  # as many as there are people, nodes, orders
 
 
 def sum_of(scrapes: Sequence[Scrape], name: str, label: str) -> dict[str, float]:
