@@ -22,6 +22,7 @@ from tests.helpers.system import PASSWORD, System
 
 AGAIN_S = 0.3
 LOOK_S = 0.5
+AWAY_S = 6.0  # the library's tries are at most 2 s apart: it has lost the thread, as it can when a line breaks twice
 ANSWER_S = 4.0  # an SDP answer, or that of any request, takes milliseconds: it was lost
 BROKEN = (socketio.exceptions.SocketIOError, TimeoutError, CallFailed, AgentRefused)
 OVER = LookupError  # the contact ended meanwhile
@@ -102,10 +103,18 @@ class Patient(Caller):
         return bool(self.view) and self.view["state"] == "connected"
 
     async def _keep(self) -> None:
-        """Offer again what got no answer."""
+        """Offer again what got no answer, and open the line again where the library forgot to."""
         loop = asyncio.get_running_loop()
+        here_at = loop.time()
         while not self.ended.is_set():
             await asyncio.sleep(LOOK_S)
+            if self._socket.connected:
+                here_at = loop.time()
+            elif loop.time() - here_at > AWAY_S:
+                here_at = loop.time()
+                with suppress(ValueError, TimeoutError):  # ValueError: the library is at it after all
+                    async with asyncio.timeout(AWAY_S):
+                        await self._connect()
             lost = self.view["leg"]["state"] == "lost" or self.peer is None or self.peer.state in ("new", "failed")
             if lost and self._socket.connected and loop.time() - self._offered_at > ANSWER_S:
                 with suppress(*BROKEN):
@@ -182,11 +191,18 @@ class Desk(ScriptedAgent):
             await asyncio.sleep(AGAIN_S)
 
     async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        here_at = loop.time()
         while True:
             await asyncio.sleep(LOOK_S / 2)
             if self._socket.connected:
+                here_at = loop.time()
                 with suppress(*BROKEN, OVER):
                     await self._look()
+            elif loop.time() - here_at > AWAY_S and self._line is not None and not self.superseded:
+                here_at = loop.time()
+                with suppress(ValueError, *BROKEN):
+                    await self._open()
 
     async def _look(self) -> None:
         if not self._synced:
