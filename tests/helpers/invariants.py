@@ -44,6 +44,7 @@ LATE_MS = 2_000  # a deadline's sweep, on a machine that has other things to do
 OUTAGE_OVER_MS = 3_000  # nodes find the database again
 RECORDING_MS = 200
 CLOCKS_MS = 20  # nodes follow the database's clock, each in its own small steps
+NODES_APART_MS = 200  # a node that has just started: it took the time with half a round trip's error, on a busy machine
 PITCH_HZ = 15.0
 MATTERS_S = 0.15  # a shorter gap is none
 
@@ -358,14 +359,16 @@ def _routable_spans(log: Log) -> Iterator[tuple[int, int, Session]]:
 
 def capacity_kept(log: Log) -> Verdict:
     """Never more contacts than an agent's capacity, and none for one who is unskilled, paused, offline or has no live
-    tab. By the agents' log and, apart from it, by the segments' times."""
+    tab. By the agents' log, whose order is that of its versions, and, apart from it, by the segments' times, which
+    different nodes may have put there."""
     verdict = Verdict("load within capacity")
     held: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for session in log.sessions.values():
         for segment in session.segments:
             able = segment.agent_id in log.skilled.get(segment.queue_id, frozenset())
             verdict.check(able, f"{segment.id}: {segment.agent_id} lacks a skill")
-            held[segment.agent_id] += [(segment.offered_at, 1), (segment.done_at or segment.offered_at, -1)]
+            done_at = segment.done_at if segment.done_at is not None else segment.offered_at
+            held[segment.agent_id] += [(segment.offered_at, 1), (max(segment.offered_at, done_at - NODES_APART_MS), -1)]
     for user_id, steps in log.agent_steps.items():
         for line in steps:
             load = len(line.after.contacts)
