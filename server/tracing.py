@@ -2,8 +2,9 @@
 
 Each piece of work that server/probes.py tells of is a span with the ids and words that it carries; what a step starts,
 orders to a media worker for one, is in the step's trace. So one trace leads from the customer's click, a socket
-message, to the worker's SDP answer, and another one from the agent's accept; `patchbay.session_id` joins them. Within a
-span's time log lines carry its trace_id.
+message, to the worker's SDP answer. A later order may be found by the task that carries out an earlier one, and is then
+in the trace which began that task; `patchbay.session_id` joins a session's traces. Within
+a span's time log lines carry its trace_id.
 
 Spans are sent by a thread of the SDK's from a bounded queue: a collector that is slow or away costs spans, never a
 call. OpenTelemetry's own settings hold for the rest: OTEL_TRACES_SAMPLER(_ARG), OTEL_BSP_*,
