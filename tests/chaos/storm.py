@@ -35,7 +35,8 @@ async def storm(scene: Stage, size: Size) -> dict[str, float]:
     await scene.staff(size.calls)
     await scene.callers(size.calls + size.waiting)
     await seen(lambda: scene.talks == size.calls, SET_UP_S, "every agent in a call")
-    await seen(lambda: len(scene.waiting) == size.waiting, SET_UP_S, "all others in the queue")
+    await seen(lambda: len(scene.waiting) + len(scene.gone) == size.waiting, SET_UP_S, "all others in the queue")
+    await scene.callers(len(scene.gone))  # who gave up while a busy machine set up the others
     cpu_s, began = await scene.peers.cpu_s(), asyncio.get_running_loop().time()
     async with asyncio.TaskGroup() as group:
         over = asyncio.Event()
