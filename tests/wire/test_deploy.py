@@ -1,0 +1,132 @@
+"""What deploy/ hands out is taken by the programs it is for, and does what docs/operations.md says."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from server.config import describe
+from tests.helpers.certificates import make_certificate
+from tests.helpers.cluster import HAPROXY, Part, cluster
+from tests.helpers.customer import Customer
+from tests.helpers.database import PostgresDatabase
+from tests.helpers.postgres import PostgresServer
+from tests.helpers.redis_server import RedisServer
+from tests.helpers.scripted_agent import ScriptedAgent
+from tests.helpers.system import PASSWORD, ROOT, clean_environment, free_port, until
+
+DEPLOY = ROOT / "deploy"
+TURNED_AWAY_S = 4.0
+GONE_S = 60.0  # what the product promises
+GAP_S = 0.4  # of sound, at most
+
+
+def haproxy_for(folder: Path, port: int, control_ports: list[int], *, tls: bool) -> Path:
+    """deploy/haproxy/patchbay.cfg with this machine's ports; without TLS for clients that know no authority of ours."""
+    text = (DEPLOY / "haproxy/patchbay.cfg").read_text()
+    certificate = make_certificate(folder / "haproxy-tls", "127.0.0.1")
+    both = folder / "both.pem"
+    both.write_bytes(certificate.cert.read_bytes() + certificate.key.read_bytes())
+    https = f"bind 127.0.0.1:{port}" + (f" ssl crt {both} alpn h2,http/1.1" if tls else "")
+    changes = [
+        (r"bind :443 ssl crt \S+ alpn h2,http/1.1", https),
+        (r"bind :80\b", f"bind 127.0.0.1:{free_port()}"),
+        (r"127\.0\.0\.1:8404", f"127.0.0.1:{free_port()}"),
+        (r"(?m)^    server control-a .*$", f"    server control-a 127.0.0.1:{control_ports[0]}"),
+        (r"(?m)^    server control-b .*$", f"    server control-b 127.0.0.1:{control_ports[1]}"),
+    ]
+    for found, new in changes:
+        text, count = re.subn(found, new, text)
+        assert count == 1, found
+    if not tls:
+        text = text.replace("http-request set-header X-Forwarded-Proto https", "")
+    path = folder / "haproxy-deployed.cfg"
+    path.write_text(text)
+    return path
+
+
+def test_haproxy_takes_its_configuration(tmp_path: Path) -> None:
+    path = haproxy_for(tmp_path, free_port(), [free_port(), free_port()], tls=True)
+    done = subprocess.run(["haproxy", "-c", "-f", str(path)], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stdout + done.stderr
+
+
+def test_every_setting_that_is_handed_out_exists() -> None:
+    known = {name for name, _, _ in describe()}
+    files = [path for path in DEPLOY.rglob("*") if path.is_file()]
+    named = {
+        path: set(re.findall(r"\bPATCHBAY_[A-Z_]+[A-Z]\b", path.read_text())) - {"PATCHBAY_CONFIG"} for path in files
+    }
+    wrong = {str(path.relative_to(DEPLOY)): names - known for path, names in named.items() if names - known}
+    assert not wrong
+    assert sum(len(names) for names in named.values()) > 20
+
+
+@pytest.mark.parametrize("unit", ["patchbay-control.service", "patchbay-media@.service"])
+def test_units_give_a_drain_its_time_and_are_well_formed(unit: str) -> None:
+    lines = [line for line in (DEPLOY / "systemd" / unit).read_text().splitlines() if line and line[0] not in "#["]
+    values = dict(line.split("=", 1) for line in lines)
+    assert int(values["TimeoutStopSec"]) >= GONE_S
+    assert values["KillSignal"] == "SIGTERM"
+    assert values["Restart"] == "always"
+    assert values["ExecStart"].split()[1:3] == ["serve", "--role"]
+
+
+async def test_a_node_that_is_told_to_stop_lets_its_people_move(
+    tmp_path: Path, postgres: PostgresServer, redis_server: RedisServer
+) -> None:
+    """Behind the HAProxy that is handed out, with a call: nobody new comes, who is there moves, the sound stays."""
+    url = await postgres.database()
+    redis_server.flush()
+    settings = {"database_url": url, "redis_url": redis_server.url}
+    async with cluster(tmp_path, PostgresDatabase(url), settings=settings) as patchbay:
+        proxy = patchbay.parts[HAPROXY]
+        await proxy.stop()
+        ports = [int(node.rsplit(":", 1)[1]) for node in patchbay.node_urls]
+        path = haproxy_for(tmp_path, int(patchbay.url.rsplit(":", 1)[1]), ports, tls=False)
+        patchbay.parts[HAPROXY] = Part(HAPROXY, ["haproxy", "-f", str(path), "-db"], clean_environment({}), proxy.log)
+        await patchbay.parts[HAPROXY].start()
+        await patchbay.ready()
+        async with ScriptedAgent(patchbay.url, "ana", PASSWORD, auto_accept=True) as agent:
+            await agent.set_state("ready")
+            customer = Customer(patchbay)
+            await customer.begin()
+            contact = await agent.contact("talking")
+            assert agent.peer is not None
+            assert customer.peer is not None
+            await asyncio.gather(customer.peer.wait_tone(880), agent.peer.wait_tone(440))
+            for name in patchbay.control_parts:  # one of them holds the customer, one the agent; each goes once
+                part = patchbay.parts[name]
+                at = time.monotonic()
+                stopping = asyncio.create_task(part.stop(signal.SIGTERM, GONE_S))
+
+                async def moved(name: str = name) -> bool:
+                    here = patchbay.rows(
+                        "SELECT COUNT(*) FROM person p JOIN node n ON n.id = p.node_id WHERE n.name <> ?", name
+                    )
+                    return bool(here[0][0] == 2)
+
+                await until(moved, GONE_S, "both on the other node")
+                await stopping
+                assert part.process is not None
+                assert part.process.returncode == 0
+                print(f"{name}: gone after {time.monotonic() - at:.1f} s")
+                assert "draining" in part.log.read_text()
+                await asyncio.gather(customer.peer.wait_tone(880), agent.peer.wait_tone(440))
+                await agent.hold(True)  # both are served by the node that stayed
+                await agent.hold(False)
+                await part.start()
+                await patchbay.ready()
+                await asyncio.sleep(TURNED_AWAY_S / 2)  # HAProxy asks once a second
+            assert patchbay.rows("SELECT state, epoch FROM session") == [("connected", 1)], "media was not touched"
+            assert patchbay.rows("SELECT COUNT(*) FROM segment WHERE session_id = ?", contact["session_id"]) == [(1,)]
+            await customer.hang_up()
+            await agent.contact("wrap_up", customer.session_id)
+            await customer.close()
