@@ -64,7 +64,7 @@ async def roll(scene: Stage, calls: int) -> Rolled:
         if contact is not None:
             await desk.finish(contact["segment_id"], scene.disposition_id)
 
-    await in_turns((part(number) for number in range(calls)), 10)
+    await in_turns((part(number) for number in range(calls)), 4)
     await scene.all_done(ARCHIVES_S)
     return rolled
 
