@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -62,6 +64,7 @@ STATIC_DIR = Path(__file__).parent / "static"
 PASSWORD_THREADS = 2  # argon2id takes a core for 50 ms; more threads would starve the loop
 GOODBYE_S = 0.5  # all sockets together; browsers take some milliseconds
 TOKEN_KEY_BYTES = 32
+INSIST_S = 0.7  # most nodes end within this
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[Contr
             follow=stores.follow,
             node_name=node_name(config),
         )
-        with ThreadPoolExecutor(PASSWORD_THREADS, "argon2") as threads:
+        with ThreadPoolExecutor(PASSWORD_THREADS, "argon2") as threads, _Insistence() as insistence:
             try:
                 async with asyncio.TaskGroup() as group:
                     core = Core(adapters, group)
@@ -145,6 +148,7 @@ async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[Contr
                     running = group.create_task(core.run(), name="core")
                     lag = group.create_task(watched.metrics.watch_loop(), name="loop lag")
                     yield ControlNode(app, core, readiness, say_goodbye)
+                    insistence.begin()
                     for task in (running, lag):
                         task.cancel()
                     await engine.stop()
@@ -153,6 +157,33 @@ async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[Contr
                     raise _Stopped
             except* _Stopped:
                 pass
+
+
+class _Insistence:
+    """Cancels what still runs again and again while a node ends: on Python 3.11 `asyncio.wait_for`, which libraries use,
+    may swallow a cancellation, and a task that did would be waited for in vain."""
+
+    def __init__(self) -> None:
+        self._handle: asyncio.TimerHandle | None = None
+        self._own = asyncio.current_task()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def begin(self) -> None:
+        self._handle = asyncio.get_running_loop().call_later(INSIST_S, self._again)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def _again(self) -> None:
+        for task in asyncio.all_tasks():
+            if task is not self._own:
+                task.cancel()
+        self.begin()
 
 
 def node_name(config: Config) -> str:
