@@ -160,8 +160,8 @@ async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[Contr
 
 
 class _Insistence:
-    """Cancels what still runs again and again while a node ends: on Python 3.11 `asyncio.wait_for`, which libraries use,
-    may swallow a cancellation, and a task that did would be waited for in vain."""
+    """Cancels what still runs again and again while a node ends: on Python 3.11 `asyncio.wait_for`, which libraries
+    use, may swallow a cancellation, and a task that did would be waited for in vain."""
 
     def __init__(self) -> None:
         self._handle: asyncio.TimerHandle | None = None
