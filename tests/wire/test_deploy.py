@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import signal
 import subprocess
+import sys
+import sysconfig
 import time
+import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -77,6 +82,39 @@ def test_units_give_a_drain_its_time_and_are_well_formed(unit: str) -> None:
     assert values["KillSignal"] == "SIGTERM"
     assert values["Restart"] == "always"
     assert values["ExecStart"].split()[1:3] == ["serve", "--role"]
+
+
+def test_the_wheel_runs_on_its_own(tmp_path: Path) -> None:
+    """Away from the source tree: web apps, templates, prompts, Redis scripts and migrations come along."""
+    source, wheels, away = tmp_path / "source", tmp_path / "wheels", tmp_path / "away"
+    for folder in ("server", "migrations"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "-w", str(wheels), str(source)], check=True, timeout=60)
+    (wheel,) = wheels.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for kind in (
+        "server/static/widget.js", "server/static/assets/", "server/routing/scripts/claim.lua", "server/media/prompts/",
+        "server/signaling/templates/", "server/storage/migrations/env.py", "server/storage/migrations/versions/",
+    ):  # fmt: skip
+        assert any(name.startswith(kind) for name in names), kind
+    assert not [name for name in names if not name.startswith(("server/", "patchbay-"))]
+    venv.create(away, symlinks=True)
+    (site,) = away.glob("lib/python*/site-packages")
+    zipfile.ZipFile(wheel).extractall(site)
+    # What it depends on is taken from here: a test downloads nothing. A folder named in a .pth file comes last.
+    (site / "needs.pth").write_text(sysconfig.get_paths()["purelib"])
+    program = [str(away / "bin/python"), "-m", "server"]
+    environment = clean_environment({"data_dir": str(tmp_path / "data")})
+    for arguments in (["--version"], ["migrate"], ["seed"]):
+        done = subprocess.run(
+            [*program, *arguments], cwd=away, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    where = subprocess.check_output([program[0], "-c", "import server; print(server.__file__)"], cwd=away, text=True)
+    assert where.startswith(str(site))
 
 
 async def test_a_node_that_is_told_to_stop_lets_its_people_move(
