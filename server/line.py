@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+import aiohttp
 import socketio
 import structlog
 
@@ -46,5 +47,5 @@ class ComesBack:
             try:
                 await self._connect()
                 return
-            except (socketio.exceptions.ConnectionError, ValueError) as error:  # ValueError: it is not closed yet
-                log.debug("line_not_back", error=str(error))
+            except (socketio.exceptions.SocketIOError, aiohttp.ClientError, OSError, ValueError) as error:
+                log.debug("line_not_back", error=str(error))  # ValueError: it is not closed yet
