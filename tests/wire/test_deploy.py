@@ -81,6 +81,8 @@ def test_units_give_a_drain_its_time_and_are_well_formed(unit: str) -> None:
     assert int(values["TimeoutStopSec"]) >= GONE_S
     assert values["KillSignal"] == "SIGTERM"
     assert values["Restart"] == "always"
+    assert values["StartLimitIntervalSec"] == "0", "a database that is late at boot must not end it for good"
+    assert "RestartPreventExitStatus" not in values
     assert values["ExecStart"].split()[1:3] == ["serve", "--role"]
 
 
