@@ -71,6 +71,11 @@ class Mover:
                 )
             except (Stale, Refused):  # another node was first
                 continue
+            except StorageUnavailable:
+                raise
+            except Exception:  # one session's failure is its own: the others still have to leave
+                log.exception("move_failed", session_id=session.id, worker_id=worker.worker_id)
+                continue
             moved += 1
             log.info("session_moved", session_id=session.id, worker_id=worker.worker_id, to=target.worker_id)
 

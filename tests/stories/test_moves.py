@@ -13,7 +13,7 @@ from server.domain.media import ApplyPlan, LegDown, LegQuiet, LegUp, MediaPlan, 
 from server.domain.session import Session
 from server.services import moves
 from server.services.media_link import ABSENT_MS, MediaLink
-from server.services.ports import Collected
+from server.services.ports import Collected, Conflict
 from server.services.recordings import ANYBODYS_MS, RECORDING_LOST_MS, TURN_MS
 from server.services.tokens import CustomerToken
 from tests.helpers.world import World, world
@@ -459,3 +459,28 @@ async def test_other_nodes_archives_are_theirs_for_a_while(w: World, monkeypatch
     assert not await ready_after(2000, mine=False)
     assert not await ready_after(ANYBODYS_MS - TURN_MS - 2000, mine=False)
     assert await ready_after(2000, mine=False)
+
+
+async def test_one_session_that_cannot_move_holds_up_no_other(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = [await w.call() for _ in range(4)]
+    where_each = {call.session_id: (await w.session(call)).worker_id for call in calls}
+    worker_id = where_each[calls[0].session_id]
+    stuck, *others = [call for call in calls if where_each[call.session_id] == worker_id]
+    assert others
+    assert worker_id is not None
+    apply = w.core.stepper.apply
+
+    async def broken_for_one(session_id: str, *events: ev.Event) -> Session:
+        if session_id == stuck.session_id:
+            raise Conflict("20 attempts lost")
+        return await apply(session_id, *events)
+
+    await w.engine.drain(worker_id)
+    w.clock.advance(60)
+    monkeypatch.setattr(w.core.stepper, "apply", broken_for_one)
+    await w.core.link.mover.look()  # the oldest session, which is stuck, is the first in turn
+    w.clock.advance(moves.PATIENCE_MS / 1000)
+    await w.core.link.mover.look()
+    assert (await w.session(stuck)).worker_id == worker_id
+    for call in others:
+        assert (await w.session(call)).worker_id != worker_id
