@@ -82,7 +82,7 @@ class Router:
         self._bus = bus
         self._assign = assign
         self._woken = asyncio.Event()
-        self._changes: asyncio.Queue[Session | Agent] = asyncio.Queue()  # bounded by the commits of one look
+        self._changes: asyncio.Queue[Session | Agent] = asyncio.Queue()  # emptied by each look, or `_start_over`
         self._tenants: set[str] = {DEFAULT_TENANT}
         self._rebuild_at = 0.0  # loop time; 0: at the next look
         self._benched: dict[str, int] = {}  # session id -> until when it is left alone
@@ -125,8 +125,7 @@ class Router:
                 looked = loop.time()
             except (StorageUnavailable, RouterStoreUnavailable) as error:
                 log.error("routing_paused", error=str(error))
-                self._rebuild_at = 0.0  # what was taken in meanwhile may be lost
-                self._woken.clear()
+                self._start_over()
             except Exception:
                 log.exception("routing_failed")
             if paused != (loop.time() - looked > PAUSED_S):
@@ -137,6 +136,14 @@ class Router:
                     await self._woken.wait()
             except TimeoutError:
                 pass
+
+    def _start_over(self) -> None:
+        """What was taken in meanwhile may be lost: the next look reads the rows. They say what waits here, too, and an
+        hour without Redis must not pile it up."""
+        while not self._changes.empty():
+            self._tenants.add(self._changes.get_nowait().tenant)
+        self._rebuild_at = 0.0
+        self._woken.clear()
 
     async def look(self, *, tick: bool = True) -> bool:
         """Take in what changed, then match until nothing more can be matched, where this node goes first or at a

@@ -108,7 +108,10 @@ class Nodes:
     async def drain(self) -> None:
         """Let the others go first from now on."""
         self.draining = True
-        await self._beat()
+        try:
+            await self._beat()
+        except StorageUnavailable as error:  # a later beat tells them
+            log.warning("drain_not_told", error=str(error))
 
     async def leave(self) -> None:
         """The last word of this life; a node that can't say it is found dead."""

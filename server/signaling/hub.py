@@ -203,7 +203,10 @@ class Hub:
         still_here = self._tabs.get(tab.person_id) is tab
         if still_here and newest is not None and newest.node_id != self._nodes.node_id:
             del self._tabs[tab.person_id]
-            await self._dismiss(tab)
+            try:
+                await self._dismiss(tab)
+            except Exception:  # our task is a child of the node's: one socket's fault must not end the node
+                log.exception("tab_dismiss_failed", person_id=tab.person_id)
 
     async def _dismiss(self, tab: Tab) -> None:
         await tab.emit("m", self._passing({"type": "superseded"}), tab.sid, None)

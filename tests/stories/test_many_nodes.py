@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from server.domain.events import Customer
 from server.domain.media import MediaOrder, OpenLeg
+from server.ids import new_id
 from server.services.dispatch import LEFT_MS
-from server.services.ports import NODE_DEAD_MS, OrderResult, OrderStamp
+from server.services.ports import (
+    NODE_DEAD_MS,
+    Connection,
+    NodeRow,
+    OrderResult,
+    OrderStamp,
+    RouterStoreUnavailable,
+    StorageUnavailable,
+)
+from server.services.tokens import CustomerToken
 from server.signaling.hub import Tab
 from tests.helpers.deployments import Deployment
 from tests.helpers.world import TENANT, World, worlds
@@ -53,6 +64,11 @@ class Screen:
     async def until(self, kind: str) -> None:
         async with asyncio.timeout(5):
             while kind not in self.types:  # noqa: ASYNC110  # the hub's own task sends
+                await asyncio.sleep(0.01)
+
+    async def until_pinged(self) -> None:
+        async with asyncio.timeout(5):
+            while not self.pings:  # noqa: ASYNC110  # the hub's own task pings
                 await asyncio.sleep(0.01)
 
     async def _emit(self, event: str, data: Any, sid: str, callback: Any) -> None:
@@ -242,3 +258,67 @@ async def test_a_worker_that_another_node_reaches_is_not_lost(nodes: Nodes, monk
     monkeypatch.setattr(south.core.nodes, "_reached", tuple)
     await all_beat(south, north)
     assert not await north.core.nodes.others_reach("media-1")
+
+
+async def test_a_socket_that_fails_on_its_way_out_ends_no_node(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    north, south = nodes
+    monkeypatch.setattr(north.core.hub._bus, "publish", lambda notice: None)
+    first = await Screen(north, "usr_ana", "tab-1").open()
+    tried = asyncio.Event()
+
+    async def fail(sid: str) -> None:
+        tried.set()
+        raise KeyError(sid)
+
+    first.tab.disconnect = fail
+    await south.store.connect(TENANT, "usr_ana", Connection(south.core.nodes.node_id, "tab-2"))
+    await north.core.hub.look()
+    async with asyncio.timeout(5):
+        await tried.wait()
+    other = await Screen(north, "usr_bo", "tab-3").open()
+    await other.until_pinged()
+    assert north.core.hub.persons(TENANT) == ["usr_bo"]
+
+
+async def test_a_drain_begins_even_while_the_database_is_away(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    north, south = nodes
+
+    async def away(row: NodeRow) -> Sequence[NodeRow]:
+        raise StorageUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(north.store, "beat", away)
+        await north.core.nodes.drain()
+    assert north.core.nodes.draining
+    await all_beat(north, south)
+    assert all(south.core.nodes.mine(key) for key in "abcdefgh"), "they hear of it with a later beat"
+
+
+async def test_what_is_saved_while_the_index_is_away_does_not_pile_up(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    north, _ = nodes
+    router, asked = north.core.router, asyncio.Event()
+
+    class Away:
+        async def mark(self, tenant: str) -> int:
+            asked.set()
+            raise RouterStoreUnavailable("away")
+
+    await north.ready("ana")
+    with monkeypatch.context() as patched:
+        patched.setattr(router, "_store", Away())
+        router._rebuild_at = 0.0
+        routing = asyncio.create_task(router.run())
+        for state in ("offline", "ready") * 10:
+            await north.core.agents.choose(north.user("ana"), state, None)
+        token = CustomerToken(TENANT, new_id("ses"), "ept_sales", north.clock.now_ms() + 10**9)
+        await north.core.sessions.call(token, Customer("Li"), "v=0 offer")
+        asked.clear()
+        async with asyncio.timeout(5):
+            await asked.wait()
+        assert router._changes.empty()
+        routing.cancel()
+        await asyncio.wait({routing})
+    await north.settle()
+    assert await north.offered_to(token) == "ana", "the rows said what had changed"
