@@ -153,7 +153,7 @@ class Nodes:
                 log.error(
                     "clock_jumped",
                     apart_ms=row.seen_at - self._clock.now_ms(),
-                    remedy="the database's clock jumped: set it right (NTP); until then this node goes by the others' time",
+                    remedy="set the database's clock right (NTP); until then this node goes by the others' time",
                 )
                 self._follow.tell(row.seen_at, asked_ns, outright=True)
                 return
