@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 READ_TIMEOUT_S = 10.0  # without a byte; a part as a whole may take long
 CHUNK_BYTES = 256 * 1024
+FETCHED_AT_ONCE = 2  # of one worker, by one node: hundreds wait after an outage, and its calls need the CPU
 MAX_SIDE_BYTES = 1 << 30  # a day of Opus with its records is about 500 MiB
 
 
@@ -32,23 +33,24 @@ class RemoteParts:
 
     def __init__(self, workers: Mapping[str, WorkerAddress]) -> None:
         self.workers = {worker_id: address for worker_id, address in workers.items() if address.is_remote}
+        self._turns = {worker_id: asyncio.Semaphore(FETCHED_AT_ONCE) for worker_id in self.workers}
 
     async def fetch(self, worker_id: str, recording: RecordingRef, part: int, side: str, target: Path) -> bool:
         """Bring a capture file to `target`, which shows the whole file or none; False when the worker has no such file.
 
         Raises WorkerAway, OSError."""
-        url = f"{_path(recording)}/{part}/{side}"
+        address, url = self._address(worker_id), f"{_path(recording)}/{part}/{side}"
         await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True, mode=0o700)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
         try:
             try:
-                async with _Request(self._address(worker_id), "GET", url) as response:
+                async with self._turns[worker_id], _Request(address, "GET", url) as response:
                     if response.status == 404:
                         return False
                     response.raise_for_status()
                     await _store(response, temporary)
             except (aiohttp.ClientError, TimeoutError) as error:
-                raise WorkerAway(fault_of(error, self._address(worker_id))) from None
+                raise WorkerAway(fault_of(error, address)) from None
             await asyncio.to_thread(temporary.replace, target)
             return True
         finally:
