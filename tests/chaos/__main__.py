@@ -17,7 +17,7 @@ import structlog
 
 from tests.bench.report import Figure, at_most, percentile, report
 from tests.chaos import rolling, storm
-from tests.chaos.check import CONTROL_GAP_S, gaps, look
+from tests.chaos.check import PROMISED, Limits, gaps, look
 from tests.chaos.storm import Size
 from tests.helpers.invariants import Talk, Verdict
 
@@ -27,11 +27,13 @@ def seed() -> int:
     return int(os.environ.get("CHAOS_SEED") or secrets.randbelow(1_000_000))
 
 
-async def measure_storm(folder: Path, size: Size, chosen: int) -> tuple[list[Verdict], list[Figure], list[Talk]]:
+async def measure_storm(
+    folder: Path, size: Size, chosen: int, limits: Limits = PROMISED
+) -> tuple[list[Verdict], list[Figure], list[Talk]]:
     print(f"storm: CHAOS_SEED={chosen}, {size}")
     async with storm.after_storm(folder, size, chosen) as (scene, cpu):
-        log, verdicts, talks = await look(scene)
-        verdicts.append(gaps("sound over kills of nodes, Redis, PostgreSQL", talks, CONTROL_GAP_S))
+        log, verdicts, talks = await look(scene, limits)
+        verdicts.append(gaps("sound over kills of nodes, Redis, PostgreSQL", talks, limits.control_gap_s))
         figures = [
             Figure("storm: sessions", len(log.sessions), "", None, None),
             Figure("storm: talks", len(talks) // 2, "", None, None),
@@ -44,10 +46,12 @@ async def measure_storm(folder: Path, size: Size, chosen: int) -> tuple[list[Ver
     return verdicts, figures, talks
 
 
-async def measure_rolling(folder: Path, calls: int, chosen: int) -> tuple[list[Verdict], list[Figure], list[Talk]]:
+async def measure_rolling(
+    folder: Path, calls: int, chosen: int, limits: Limits = PROMISED
+) -> tuple[list[Verdict], list[Figure], list[Talk]]:
     async with rolling.rolled_over(folder, chosen, calls) as (scene, rolled):
-        _, verdicts, talks = await look(scene, parts=True)
-        verdicts += rolling.verdicts(rolled, talks)
+        _, verdicts, talks = await look(scene, limits, parts=True)
+        verdicts += rolling.verdicts(rolled, talks, limits)
         drains = [restart.exit_s for restart in rolled.restarts if restart.exit_s]
         figures = [
             Figure("rolling: live calls", rolled.calls, "", None, None),

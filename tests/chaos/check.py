@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tests.chaos.stage import Stage, now_ms
 from tests.helpers import invariants as inv
 from tests.helpers.invariants import Log, Numbers, Talk, Verdict, read_log
 
-CONTROL_GAP_S = 0.4  # a packet is 60 ms; the rest is a machine with two cores that starts a Python program
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What depends on the machine's speed. `make chaos` measures against what the product promises; a test on a machine
+    that does other things, too, asks only for what no slowness excuses."""
+
+    control_gap_s: float = 0.4  # a packet is 60 ms; the rest is a machine with two cores that starts a Python program
+    worker_gap_s: float = 2.0
+    recording_off_ms: int = inv.RECORDING_MS
 
 
-async def look(scene: Stage, *, parts: bool = False) -> tuple[Log, list[Verdict], list[Talk]]:
+PROMISED, UNTIMED = Limits(), Limits(5.0, 10.0, 3_000)
+
+
+async def look(scene: Stage, limits: Limits, *, parts: bool = False) -> tuple[Log, list[Verdict], list[Talk]]:
     """Everything but the gaps, whose limit depends on what was done to the media workers."""
     ears = await scene.peers.ears()
     log = read_log(scene.patchbay.database)
@@ -34,7 +46,7 @@ async def look(scene: Stage, *, parts: bool = False) -> tuple[Log, list[Verdict]
         inv.order_kept(log, disturbed),
         inv.deadlines_kept(log, scene.outages, now),
         inv.seconds_add_up(log, now),
-        inv.recordings_whole(log, scene.folder / "recordings", parts=parts),
+        inv.recordings_whole(log, scene.folder / "recordings", off_ms=limits.recording_off_ms, parts=parts),
         inv.nothing_left(log),
         heard,
     ]

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.check import CONTROL_GAP_S, gaps
+from tests.chaos.check import Limits, gaps
 from tests.chaos.stage import Stage, in_turns, seen, stage
 from tests.chaos.storm import ARCHIVES_S, SET_UP_S
 from tests.helpers.invariants import Talk, Verdict
@@ -17,7 +17,6 @@ from tests.helpers.system import until
 
 CALLS = 20
 EXIT_S = 60.0  # what the product promises of a drain
-WORKER_GAP_S = 2.0
 SETTLE_S = 1.0  # of sound after each restart, so that a gap it left would be seen before the next
 
 
@@ -102,7 +101,7 @@ async def _restart(scene: Stage, name: str, rolled: Rolled) -> None:
     await asyncio.sleep(SETTLE_S)
 
 
-def verdicts(rolled: Rolled, talks: list[Talk]) -> list[Verdict]:
+def verdicts(rolled: Rolled, talks: list[Talk], limits: Limits) -> list[Verdict]:
     """Nobody was hung up on, all went in good order, and what each restart did to the sound."""
     kept = Verdict("nobody is hung up on")
     kept.check(rolled.kept == rolled.calls, f"{rolled.kept} of {rolled.calls} calls were still connected at the end")
@@ -117,9 +116,9 @@ def verdicts(rolled: Rolled, talks: list[Talk]) -> list[Verdict]:
         gaps(
             "sound over restarts of control nodes, PostgreSQL, Redis",
             _during(talks, moves, inside=False),
-            CONTROL_GAP_S,
+            limits.control_gap_s,
         ),
-        gaps("sound over restarts of media workers", _during(talks, moves, inside=True), WORKER_GAP_S),
+        gaps("sound over restarts of media workers", _during(talks, moves, inside=True), limits.worker_gap_s),
     ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.__main__ import measure_rolling, measure_storm, seed
+from tests.chaos.check import UNTIMED
 from tests.chaos.storm import Size
 from tests.helpers.invariants import Verdict
 
@@ -23,11 +24,11 @@ def assert_hold(verdicts: Sequence[Verdict]) -> None:
 
 @pytest.mark.timeout(420)
 async def test_no_session_is_lost_in_a_storm(tmp_path: Path) -> None:
-    verdicts, _, _ = await measure_storm(tmp_path, SIZE, seed())
+    verdicts, _, _ = await measure_storm(tmp_path, SIZE, seed(), UNTIMED)
     assert_hold(verdicts)
 
 
 @pytest.mark.timeout(300)
 async def test_nobody_is_hung_up_on_in_a_rolling_restart(tmp_path: Path) -> None:
-    verdicts, _, _ = await measure_rolling(tmp_path, CALLS, seed())
+    verdicts, _, _ = await measure_rolling(tmp_path, CALLS, seed(), UNTIMED)
     assert_hold(verdicts)

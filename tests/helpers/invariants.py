@@ -479,9 +479,10 @@ def _stalled(began: float, ended: float, stalls: Sequence[tuple[float, float]]) 
     return sum(max(0.0, min(ended, to) - max(began, at)) for at, to in stalls)
 
 
-def recordings_whole(log: Log, folder: Path, *, parts: bool = False) -> Verdict:
+def recordings_whole(log: Log, folder: Path, *, off_ms: int = RECORDING_MS, parts: bool = False) -> Verdict:
     """A recording is there exactly when its files are, they decode and have their hash, and are as long as the talk;
-    each side holds the sound of that side. `parts`: some have more than one."""
+    each side holds the sound of that side. `off_ms`: at most so much longer or shorter than the talk. `parts`: some
+    have more than one."""
     verdict = Verdict("recordings are whole and playable", unit="ms off")
     files = {path.name for path in folder.glob("*/*/*.opus")}
     named: set[str] = set()
@@ -501,19 +502,19 @@ def recordings_whole(log: Log, folder: Path, *, parts: bool = False) -> Verdict:
             for side in ("customer", "agent"):
                 path = folder / session.tenant / session.id / archive[side]["file"]
                 named.add(path.name)
-                fault, off = _file_fault(path, archive[side], talk_ms, PITCHES_HZ[side])
+                fault, off = _file_fault(path, archive[side], talk_ms, PITCHES_HZ[side], off_ms)
                 verdict.worst = max(verdict.worst, off)
                 verdict.check(not fault, f"{recording.id} {side}: {fault}")
             off = abs(row["duration_ms"] - talk_ms)
             verdict.worst = max(verdict.worst, off)
-            verdict.check(off <= RECORDING_MS, f"{recording.id}: {row['duration_ms']} ms of a talk of {talk_ms} ms")
+            verdict.check(off <= off_ms, f"{recording.id}: {row['duration_ms']} ms of a talk of {talk_ms} ms")
     verdict.check(files == named, f"files that no row names: {files - named}")
     if parts:
         verdict.check(any(len(r.parts) > 1 for s in log.sessions.values() for r in s.recordings), "none in parts")
     return verdict
 
 
-def _file_fault(path: Path, archived: Mapping[str, Any], talk_ms: int, pitch_hz: float) -> tuple[str, int]:
+def _file_fault(path: Path, archived: Mapping[str, Any], talk_ms: int, pitch_hz: float, off_ms: int) -> tuple[str, int]:
     """What is wrong with one side's file, and how far its length is off, ms."""
     if not path.is_file():
         return f"{path.name} is missing", 0
@@ -531,7 +532,7 @@ def _file_fault(path: Path, archived: Mapping[str, Any], talk_ms: int, pitch_hz:
     except av.FFmpegError as error:
         return f"does not decode: {error}", 0
     off = abs(samples * 1000 // RATE - talk_ms)
-    if off > RECORDING_MS:
+    if off > off_ms:
         return f"{off} ms longer or shorter than the talk", off
     peak = spectrum_peak(np.concatenate(heard)) if heard else 0.0
     if talk_ms > 2_000 and abs(peak - pitch_hz) > PITCH_HZ:
