@@ -71,6 +71,7 @@ class Core:
         is_live = is_live or self.hub.is_live
         self.presence = Presence(a.store, self.stepper, self.sessions, a.clock, self.nodes, is_live)
         self.live_views = LiveViews(self.hub)
+        self.stepper.on_doubt = self.nodes.on_loss = self.router.doubt
         self.router.on_look = self.live_views.on_look
         self.router.on_pause = self.live_views.on_pause
         # Orders leave first, then people are told: audio is what a caller waits for.

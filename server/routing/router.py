@@ -106,6 +106,10 @@ class Router:
     def wake(self) -> None:
         self._woken.set()
 
+    def doubt(self) -> None:
+        """The index may lack what was saved: the next look makes it anew."""
+        self._rebuild_at = 0.0
+
     def agents_ready(self, tenant: str, queue_id: str) -> bool:
         """`Availability`: some agent of the queue could take a session now."""
         return queue_id in self._ready_queues.get(tenant, frozenset())

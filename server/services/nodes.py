@@ -17,13 +17,14 @@ import structlog
 
 from server.domain.rendezvous import owner
 from server.ids import new_id
-from server.services.ports import Clock, NodeRow, StepStore, StorageUnavailable
+from server.services.ports import NODE_DEAD_MS, Clock, NodeRow, StepStore, StorageUnavailable
 
 log = structlog.get_logger()
 BEAT_S = 1.0
 LOOK_AGAIN_S = 1.5  # by then a node that lives has beaten again
 CLOCKS_APART_MS = 2_000
 ASK_TIME_EVERY = 10  # beats
+UNSURE_MS = 2_500  # in which every node that lives beats twice
 
 
 class FollowingClock(Clock, Protocol):
@@ -62,6 +63,14 @@ class Nodes:
         self._started_at = 0
         self._living: tuple[str, ...] = (self._node_id,)
         self._taking: tuple[str, ...] = (self._node_id,)
+        self._beaten_at = 0
+        self._sure_at = 0
+        self.on_loss: Callable[[], None] = lambda: None  # a node that lived is gone: it may have left things half-said
+
+    @property
+    def sure(self) -> bool:
+        """Whether who seems dead is dead. After an outage of the database all do, until they have beaten again."""
+        return self._clock.now_ms() >= self._sure_at
 
     @property
     def node_id(self) -> str:
@@ -89,7 +98,7 @@ class Nodes:
         """Take the common time and join. Raises StorageUnavailable."""
         await self._ask_time(outright=True)
         await self._compare_clocks()
-        self._started_at = self._clock.now_ms()
+        self._started_at = self._beaten_at = self._clock.now_ms()
         await self._beat()
 
     async def run(self) -> None:
@@ -124,12 +133,28 @@ class Nodes:
         reached = tuple(self._reached())
         row = NodeRow(self.node_id, self.name, self._started_at, self._clock.now_ms(), self.draining, reached)
         rows = {other.node_id: other for other in await self._store.beat(row)} | {self.node_id: row}
+        self._note_outage(row.seen_at)
         known, self._living = set(self._living), tuple(sorted(rows))
         self._taking = tuple(node_id for node_id in self._living if not rows[node_id].draining) or self._living
-        others = (row for row in rows.values() if row.node_id != self.node_id)
+        others = [row for row in rows.values() if row.node_id != self.node_id]
         self._reached_by_others = frozenset(worker_id for row in others for worker_id in row.workers)
+        if any(other.name == self.name for other in others):
+            self._rename()
         if known != set(self._living):
             log.info("nodes_changed", node_id=self.node_id, living=len(self._living))
+            if known - set(self._living):
+                self.on_loss()
+
+    def _note_outage(self, now: int) -> None:
+        """All nodes missed their beats while the database was away: this one, back first, is not to bury the others."""
+        if now - self._beaten_at > NODE_DEAD_MS // 2:
+            self._sure_at = now + UNSURE_MS
+        self._beaten_at = now
+
+    def _rename(self) -> None:
+        """A younger node of the same name lives: each beat of it takes this one for its earlier life."""
+        name, self.name = self.name, f"{self.name}~{self.node_id[-6:]}"
+        log.error("node_name_twice", name=name, now=self.name, remedy="give each node its own PATCHBAY_NODE_NAME")
 
     async def _ask_time(self, *, outright: bool = False) -> None:
         if self._follow is not None:

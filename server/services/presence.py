@@ -57,7 +57,7 @@ class Presence:
         """Mend every row that differs from the sockets, and withdraw what rings in an empty chair."""
         for seen in await self._store.seen_agents(self._nodes.node_id, self._clock.now_ms()):
             agent, here = seen.agent, self._is_here(seen.connection)
-            if not here and not self._nodes.mine(agent.user_id):
+            if not here and not (self._nodes.sure and self._nodes.mine(agent.user_id)):
                 continue
             if agent.live != (here and self._is_live(agent.user_id)):
                 await self.settle(agent.tenant, agent.user_id)

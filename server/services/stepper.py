@@ -8,7 +8,7 @@ transaction, so an agent is never over capacity and never holds a contact that i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -34,6 +34,7 @@ from server.services.ports import (
     Save,
     SessionSave,
     StepStore,
+    StorageUnavailable,
 )
 
 log = structlog.get_logger()
@@ -50,6 +51,7 @@ class Stepper:
         self._presenter = presenter
         self._clock = clock
         self._listeners = list(listeners)
+        self.on_doubt: Callable[[], None] = lambda: None  # a save's outcome is unknown
         self._mailboxes: dict[str, tuple[asyncio.Lock, int]] = {}
 
     def listen(self, listener: CommitListener) -> None:
@@ -171,7 +173,11 @@ class Stepper:
         await asyncio.shield(self._save_and_tell(save))
 
     async def _save_and_tell(self, save: Save) -> None:
-        messages = await self._store.save(save)
+        try:
+            messages = await self._store.save(save)
+        except StorageUnavailable:  # it may have been saved all the same
+            self.on_doubt()
+            raise
         commit = Commit(save.sessions, save.agents, messages)
         for listener in self._listeners:
             listener.on_commit(commit)

@@ -20,7 +20,9 @@ from server.services.ports import (
     OrderResult,
     OrderStamp,
     RouterStoreUnavailable,
+    Save,
     StorageUnavailable,
+    StreamMessage,
 )
 from server.services.tokens import CustomerToken
 from server.signaling.hub import Tab
@@ -176,8 +178,9 @@ async def test_the_desks_of_a_node_that_dies_are_empty_and_it_rings_elsewhere(no
     await north.ready("bo")
     call = await north.call()
     assert await north.offered_to(call) == "ana"
-    north.clock.advance((NODE_DEAD_MS + 100) / 1000)  # south beats no more
-    await north.core.nodes._beat()
+    for _ in range(NODE_DEAD_MS // 1000 + 1):  # south beats no more
+        north.clock.advance(1)
+        await north.core.nodes._beat()
     await north.settle()
     assert not (await agent(north, "ana")).live
     await north.after(3.1)
@@ -322,3 +325,47 @@ async def test_what_is_saved_while_the_index_is_away_does_not_pile_up(
         await asyncio.wait({routing})
     await north.settle()
     assert await north.offered_to(token) == "ana", "the rows said what had changed"
+
+
+async def test_two_nodes_of_one_name_leave_each_other_alone(tmp_path: Path, own_or_shared: Deployment) -> None:
+    async with worlds(tmp_path, ("twin", "twin")) as (older, younger):
+        younger.core.nodes._started_at += 1  # the tests' clock stands still
+        await all_beat(younger, older)
+        await all_beat(younger, older)
+        assert older.core.nodes.name != younger.core.nodes.name
+        assert set(older.core.nodes.living) == set(younger.core.nodes.living)
+        assert len(older.core.nodes.living) == 2
+
+
+async def test_after_an_outage_the_first_node_back_buries_nobody(nodes: Nodes) -> None:
+    north, south = nodes
+    await south.ready("ana")
+    north.clock.advance((NODE_DEAD_MS + 4_000) / 1000)  # no beat got through meanwhile
+    await north.core.nodes._beat()
+    await north.core.presence.look()
+    assert (await agent(north, "ana")).live
+    await south.core.nodes._beat()
+    north.clock.advance(3)
+    await all_beat(south, north)
+    await north.core.presence.look()
+    assert (await agent(north, "ana")).live
+
+
+async def test_a_save_whose_answer_is_lost_is_routed_at_the_next_look(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    north, _ = nodes
+    await north.tab("ana", live=True)
+    call = await north.call()
+    save = north.store.save
+
+    async def saved_and_lost(what: Save) -> tuple[StreamMessage, ...]:
+        await save(what)
+        raise StorageUnavailable("the connection broke")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(north.store, "save", saved_and_lost)
+        with pytest.raises(StorageUnavailable):
+            await north.core.agents.choose(north.user("ana"), "ready", None)
+    await north.core.router.look()
+    assert await north.offered_to(call) == "ana"
