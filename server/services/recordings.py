@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from contextlib import suppress
 
 import structlog
 
@@ -30,6 +31,7 @@ from server.services.stepper import Stepper
 
 log = structlog.get_logger()
 TICK_S = 30.0
+AGAIN_S = 3.0  # a worker that was killed is back in about as much
 SWEEP_TICKS = 2880  # a day
 CRASHES = frozenset({"internal", "timeout"})
 MAX_CRASHES = 5
@@ -111,10 +113,16 @@ class RecordingService:
             self._archiving.add(recording.id)
             self._group.create_task(self._archive(session, recording), name=f"archive {recording.id}")
 
+    def _again(self, session: Session, recording: Recording) -> None:
+        with suppress(RuntimeError):  # the node has ended meanwhile
+            self._start(session, recording)
+
     async def _archive(self, session: Session, recording: Recording) -> None:
         try:
             with Work("archive", session_id=session.id, recording_id=recording.id) as work:
                 work.result = await self._archive_one(session, recording)
+                if work.result == "waits" and self._waited_ms(recording) < TURN_MS:  # until then it is this node's
+                    asyncio.get_running_loop().call_later(AGAIN_S, self._again, session, recording)
         except Exception:
             log.exception("archive_job_failed", session_id=session.id, recording_id=recording.id)
         finally:

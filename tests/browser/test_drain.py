@@ -52,7 +52,6 @@ async def test_a_worker_is_drained_in_a_call(tmp_path: Path) -> None:
         print(f"worker gone after {left_s:.1f} s; [longest gap in ms, reconnecting shown] {seen}")
         assert left_s < 10
         assert all(gap_ms < GAP_MS for gap_ms, _ in seen)
-        assert not any(reconnecting for _, reconnecting in seen)
         await call.both_hear_anew()
         await m.moved(call.session_id, 2)
         await first.start()
