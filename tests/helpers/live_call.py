@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,24 @@ from tests.helpers.system import PASSWORD, System, until
 
 RECORDING_TOLERANCE_MS = 200  # what the product promises
 ARCHIVE_S = 30.0
+
+TIMER_OFF_S = 2  # a whole second of rounding, and one for the look itself
+
+
+async def _counts_from(began_at_s: float, shown: Callable[[], Awaitable[int]], what: str) -> None:
+    """Some look finds the timer right: a busy tab may show a second late, and takes the server's time from a ping."""
+
+    async def right() -> bool:
+        before_s = time.time() - began_at_s
+        seconds = await shown()
+        seen.append(f"{seconds} after {time.time() - began_at_s:.1f} s")
+        return before_s - TIMER_OFF_S <= seconds <= time.time() - began_at_s + TIMER_OFF_S
+
+    seen: list[str] = []
+    try:
+        await until(right, 10.0, what, every_s=0.5)
+    except AssertionError:
+        raise AssertionError(f"{what} shows {seen[-3:]}") from None
 
 
 @dataclass
@@ -86,12 +104,16 @@ class LiveCall:
     async def timers_go_on(self) -> None:
         """Both screens count from the moment when the talk began."""
         began_at = self.patchbay.session(self.session_id)["talk_started_at"]
-        shown = await self.agent.get_by_test_id("call-timer").get_attribute("data-seconds")
-        talked_s = time.time() - began_at / 1000
-        assert abs(int(shown or -1) - talked_s) <= 2, f"the agent's timer shows {shown} after {talked_s:.1f} s"
-        minutes, seconds = (await self.widget.get_by_test_id("call-timer").inner_text()).split(":")
-        talked_s = time.time() - began_at / 1000
-        assert abs(int(minutes) * 60 + int(seconds) - talked_s) <= 2, f"the widget's shows {minutes}:{seconds}"
+
+        async def agents_s() -> int:
+            return int(await self.agent.get_by_test_id("call-timer").get_attribute("data-seconds") or -1)
+
+        async def widgets_s() -> int:
+            minutes, seconds = (await self.widget.get_by_test_id("call-timer").inner_text()).split(":")
+            return int(minutes) * 60 + int(seconds)
+
+        await _counts_from(began_at / 1000, agents_s, "the agent's timer")
+        await _counts_from(began_at / 1000, widgets_s, "the widget's timer")
 
     async def one_playable_recording(self) -> tuple[str, int]:
         """(id, parts) of the call's only recording, once its archive is made: as long as the talk was."""
