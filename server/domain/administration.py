@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+from server.domain.capacity import CAPACITY, Capacity
 from server.domain.directory import Role
+from server.domain.queue_life import LIFE, QueueLife
+from server.domain.queue_routing import ROUTING, QueueRouting
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class User:
     skills: tuple[SkillLevel, ...]
     created_at: int
     version: int
+    capacity: Capacity = CAPACITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Queue:
     service_level_s: int
     active: bool
     version: int
+    routing: QueueRouting = ROUTING
+    life: QueueLife = LIFE
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from server.domain.capacity import VOICE
 from server.domain.deadlines import Deadline
 from server.domain.machine import IllegalTransition, Refused, Stale
 
+HOUR_MS = 3_600_000
+HANDLED_HOURS = 26  # a day of any time zone, and the hours that it begins and ends in
 OFFLINE_MS = 60_000  # a tab that was gone this long is not coming back from a reload
 
 
@@ -55,7 +58,11 @@ class NextState:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """`since` is when the shown state began; `idle_since` when the agent was last freed (longest idle first)."""
+    """`since` is when the shown state began; `idle_since` when the agent was last freed (longest idle first).
+
+    What strategies compare: `offered_at` is the last offer; `busy_ms` (on contact and wrap-up) and `ready_ms` add up
+    the states that ended since the last login; `handled` counts answered sessions by the hour (number since the epoch)
+    of the last day and a bit."""
 
     user_id: str
     tenant: str
@@ -70,6 +77,10 @@ class Agent:
     dead_since: int | None = None
     contacts: tuple[Contact, ...] = ()
     voice_capacity: int = 1
+    offered_at: int = 0
+    busy_ms: int = 0
+    ready_ms: int = 0
+    handled: tuple[tuple[int, int], ...] = ()
 
     @property
     def state(self) -> AgentState:
@@ -85,6 +96,11 @@ class Agent:
         return (
             self.chosen is Chosen.READY and self.live and not self.missed and len(self.contacts) < self.voice_capacity
         )
+
+    @property
+    def open_channels(self) -> tuple[str, ...]:
+        """The channels of which the agent may be offered a session now."""
+        return (VOICE,) if self.available else ()
 
 
 # --- events ------------------------------------------------------------------------------------------
@@ -174,12 +190,15 @@ def _choose(a: Agent, e: StateChosen, now: int) -> Agent:
 def _offer(a: Agent, e: ContactOffered, now: int) -> Agent:
     if not a.available:
         raise Refused("agent_unavailable")
-    return replace(a, contacts=(*a.contacts, Contact(e.session_id, e.segment_id, ContactState.RINGING)))
+    contacts = (*a.contacts, Contact(e.session_id, e.segment_id, ContactState.RINGING))
+    return replace(a, contacts=contacts, offered_at=now)
 
 
 def _move(a: Agent, e: ContactMoved, now: int) -> Agent:
     if all(contact.segment_id != e.segment_id for contact in a.contacts):
         raise Stale("no_change")
+    if e.to is ContactState.ON_CONTACT:
+        a = replace(a, handled=_one_more(a.handled, now // HOUR_MS))
     return replace(a, contacts=tuple(replace(c, state=e.to) if c.segment_id == e.segment_id else c for c in a.contacts))
 
 
@@ -232,5 +251,22 @@ def step_agent(agent: Agent | None, event: AgentEvent, now: int) -> Agent:
     if agent is None:
         raise IllegalTransition(f"{type(event).__name__} before AgentCreated")
     after = RULES[type(event)](agent, event, now)
-    since = now if after.state is not agent.state else agent.since
-    return replace(after, version=agent.version + 1, since=since)
+    if after.state is not agent.state:
+        after = replace(_added_up(agent, after, max(0, now - agent.since)), since=now)
+    return replace(after, version=agent.version + 1)
+
+
+def _added_up(before: Agent, after: Agent, spent_ms: int) -> Agent:
+    """The time in the state that ends counts for occupancy (docs/metrics.md), until the next login."""
+    if before.state is AgentState.OFFLINE:
+        return replace(after, busy_ms=0, ready_ms=0)
+    if before.state in (AgentState.ON_CONTACT, AgentState.WRAP_UP):
+        return replace(after, busy_ms=after.busy_ms + spent_ms)
+    if before.state is AgentState.READY:
+        return replace(after, ready_ms=after.ready_ms + spent_ms)
+    return after
+
+
+def _one_more(handled: tuple[tuple[int, int], ...], hour: int) -> tuple[tuple[int, int], ...]:
+    counts = {past: count for past, count in handled if hour - HANDLED_HOURS < past <= hour}
+    return tuple((counts | {hour: counts.get(hour, 0) + 1}).items())

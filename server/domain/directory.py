@@ -9,6 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from server.domain.capacity import CAPACITY, Capacity
+from server.domain.queue_life import LIFE, QueueLife
+from server.domain.queue_routing import ROUTING, QueueRouting
+from server.domain.requirements import AllOf, Requirement, SkillLevels, meets
+
 DEFAULT_TENANT = "default"  # exists from the start; a tenant is found by login, widget key or number
 
 
@@ -34,10 +39,20 @@ class QueueConfig:
     record: bool
     service_level_s: int
     active: bool
+    routing: QueueRouting = ROUTING
+    life: QueueLife = LIFE
+
+    @property
+    def asks(self) -> tuple[Requirement, ...]:
+        """What is asked of an agent: at first, and from each relaxing step on."""
+        listed = tuple(SkillLevels(skill_id, level) for skill_id, level in self.skills)
+        asked = (*listed, self.routing.requirement) if self.routing.requirement != AllOf(()) else listed
+        first = asked[0] if len(asked) == 1 else AllOf(asked)
+        return (first, *(step.requirement for step in self.routing.steps))
 
     def serves(self, profile: AgentProfile) -> bool:
-        """True when the agent is active and has every skill of the queue at its level."""
-        return profile.active and all(profile.level(skill_id) >= level for skill_id, level in self.skills)
+        """True when the agent is active and may get a session of the queue now or after some waiting."""
+        return profile.active and any(meets(asked, profile.level) for asked in self.asks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +65,7 @@ class AgentProfile:
     active: bool
     role: Role
     skills: tuple[tuple[str, int], ...]
+    capacity: Capacity = CAPACITY
 
     def level(self, skill_id: str) -> int:
         """The level in a skill, 0 without it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, cast
 
 import asyncpg
@@ -30,7 +30,10 @@ from server.domain.administration import (
     SkillLevel,
     User,
 )
+from server.domain.capacity import capacity_from_json, capacity_to_json
 from server.domain.directory import Role
+from server.domain.queue_life import life_from_json, life_to_json
+from server.domain.queue_routing import routing_from_json, routing_to_json
 from server.services.admin_ports import Duplicate
 from server.storage import admin_tables as rows
 from server.storage.engine import writing
@@ -108,6 +111,7 @@ class StoredTransaction:
         table = _TABLES[type(record)]
         await self._execute_unique(sa.insert(table).values(**_columns(record)))
         await self._add_skills(record)
+        await self._count(record.tenant)
 
     async def save(self, record: Record) -> bool:
         table = _TABLES[type(record)]
@@ -124,11 +128,19 @@ class StoredTransaction:
             skills, owner = _SKILLS[type(record)]
             await self._connection.execute(sa.delete(skills).where(owner == record.id))
             await self._add_skills(record)
+        await self._count(record.tenant)
         return True
 
     async def remove(self, record: Record) -> None:
         table = _TABLES[type(record)]
         await self._connection.execute(sa.delete(table).where(table.c.tenant == record.tenant, table.c.id == record.id))
+        await self._count(record.tenant)
+
+    async def _count(self, tenant: str) -> None:
+        """Whoever keeps a copy of the set-up sees that it is old."""
+        await self._connection.execute(
+            sa.update(TENANT).where(TENANT.c.id == tenant).values(set_up=TENANT.c.set_up + 1)
+        )
 
     async def _records(self, kind: type[R], query: sa.Select[Any]) -> list[R]:
         found = (await self._connection.execute(query)).mappings().all()
@@ -164,6 +176,10 @@ class StoredTransaction:
             raise Duplicate(field) from None
 
     # --- questions of the use cases ---
+
+    async def set_up(self, tenant: str) -> int:
+        """Grows with each change of the tenant's set-up; 0 for a tenant that is unknown."""
+        return (await self._connection.execute(sa.select(TENANT.c.set_up).where(TENANT.c.id == tenant))).scalar() or 0
 
     async def add_tenant(self, tenant: str, name: str, at: int) -> None:
         insert = postgresql_insert if self._connection.dialect.name == "postgresql" else sqlite_insert
@@ -227,10 +243,13 @@ class StoredTransaction:
 
 
 def _columns(record: Record) -> dict[str, Any]:
-    values = asdict(record)
-    values.pop("skills", None)
-    if "allowed_sites" in values:
-        values["allowed_sites"] = list(values["allowed_sites"])
+    values = {part.name: getattr(record, part.name) for part in fields(record) if part.name != "skills"}
+    if isinstance(record, EntryPointRecord):
+        values["allowed_sites"] = list(record.allowed_sites)
+    if isinstance(record, User):
+        values["capacity"] = capacity_to_json(record.capacity)
+    if isinstance(record, Queue):
+        values |= {"routing": routing_to_json(record.routing), "life": life_to_json(record.life)}
     return values
 
 
@@ -239,7 +258,9 @@ def _record(kind: type[Record], row: Mapping[Any, Any], skills: tuple[SkillLevel
     if kind in _SKILLS:
         values["skills"] = skills
     if kind is User:
-        values["role"] = Role(values["role"])
+        values |= {"role": Role(values["role"]), "capacity": capacity_from_json(values["capacity"])}
+    if kind is Queue:
+        values |= {"routing": routing_from_json(values["routing"]), "life": life_from_json(values["life"])}
     if kind is EntryPointRecord:
         values["allowed_sites"] = tuple(values["allowed_sites"])
     return kind(**values)

@@ -18,6 +18,10 @@ def _time(**column: Any) -> Any:
     return Field(sa_type=sa.BigInteger, **column)
 
 
+def _json() -> Any:
+    return Field(sa_type=Json, sa_column_kwargs={"server_default": "{}"})
+
+
 def _unique_among_active(name: str, *columns: str) -> sa.Index:
     return sa.Index(name, *columns, unique=True, sqlite_where=sa.text("active = 1"), postgresql_where=sa.text("active"))
 
@@ -27,6 +31,7 @@ class TenantRow(SQLModel, table=True):
     id: str = Field(primary_key=True, sa_type=sa.Text)
     name: str = Field(sa_type=sa.Text)
     created_at: int = _time()
+    set_up: int = _time(default=0, sa_column_kwargs={"server_default": "0"})  # grows with each change of its set-up
 
 
 class UserRow(SQLModel, table=True):
@@ -41,6 +46,7 @@ class UserRow(SQLModel, table=True):
     password_hash: str = Field(sa_type=sa.Text)
     created_at: int = _time()
     version: int = Field(sa_type=sa.BigInteger)
+    capacity: dict[str, Any] = _json()
 
 
 class SkillRow(SQLModel, table=True):
@@ -72,6 +78,8 @@ class QueueRow(SQLModel, table=True):
     service_level_s: int
     active: bool
     version: int = Field(sa_type=sa.BigInteger)
+    routing: dict[str, Any] = _json()  # server/domain/queue_routing.py
+    life: dict[str, Any] = _json()  # server/domain/queue_life.py
 
 
 class QueueSkillRow(SQLModel, table=True):

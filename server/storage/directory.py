@@ -1,8 +1,8 @@
 """The directory: queues, agents and entry points of a tenant, read together and kept for a moment.
 
 Routing asks on every decision, the widget on every page view; the answer changes when an admin saves something.
-`forget` drops a tenant's copy at once. CACHE_MS bounds how long a change by another process (the command
-line) stays unseen.
+`forget` has a tenant's copy looked at anew at once. CACHE_MS bounds how long a change by another process (the command
+line) stays unseen: then the tenant's counter of changes tells whether the copy is still good.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    read_at: int
+    set_up: int
     queues: dict[str, QueueConfig]
     agents: dict[str, AgentProfile]
     entry_points: dict[str, EntryPoint]
@@ -40,11 +40,12 @@ class StoredDirectory:
         self._admin = StoredAdmin(engine)
         self._clock = clock
         self._copies: dict[str, _Copy] = {}
+        self._fresh_at: dict[str, int] = {}  # tenant -> when its copy was last known to be the newest
         self._changes = 0
 
     def forget(self, tenant: str) -> None:
         self._changes += 1
-        self._copies.pop(tenant, None)
+        self._fresh_at.pop(tenant, None)
 
     async def queues(self, tenant: str) -> tuple[QueueConfig, ...]:
         return tuple((await self._copy(tenant)).queues.values())
@@ -77,23 +78,28 @@ class StoredDirectory:
     async def _copy(self, tenant: str) -> _Copy:
         now = self._clock.now_ms()
         known = self._copies.get(tenant)
-        if known is not None and now - known.read_at < CACHE_MS:
+        if known is not None and now - self._fresh_at.get(tenant, now - CACHE_MS) < CACHE_MS:
             return known
         changes = self._changes
-        fresh = await self._read(tenant, now)
+        fresh = await self._read(tenant, known)
         if changes == self._changes:  # else a change came while we read: what we hold may be older
             self._copies[tenant] = fresh
+            self._fresh_at[tenant] = now
         return fresh
 
-    async def _read(self, tenant: str, now: int) -> _Copy:
+    async def _read(self, tenant: str, known: _Copy | None) -> _Copy:
+        """The copy that is known, where nothing has changed since it was read: fifty thousand users take a while."""
         async with self._admin.reading() as transaction:
+            set_up = await transaction.set_up(tenant)
+            if known is not None and known.set_up == set_up:
+                return known
             queues = await _all(transaction, Queue, tenant)
             users = await _all(transaction, User, tenant)
             entry_points = await _all(transaction, EntryPointRecord, tenant)
             dispositions = await _all(transaction, Disposition, tenant)
             break_reasons = await _all(transaction, BreakReason, tenant)
         return _Copy(
-            read_at=now,
+            set_up=set_up,
             queues={queue.id: _queue(queue) for queue in queues},
             agents={user.id: _agent(user) for user in users},
             entry_points={entry.id: _entry_point(entry) for entry in entry_points},
@@ -129,11 +135,13 @@ def _queue(queue: Queue) -> QueueConfig:
         record=queue.record,
         service_level_s=queue.service_level_s,
         active=queue.active,
+        routing=queue.routing,
+        life=queue.life,
     )
 
 
 def _agent(user: User) -> AgentProfile:
-    return AgentProfile(user.id, user.tenant, user.name, user.active, user.role, _levels(user.skills))
+    return AgentProfile(user.id, user.tenant, user.name, user.active, user.role, _levels(user.skills), user.capacity)
 
 
 def _entry_point(entry: EntryPointRecord) -> EntryPoint:

@@ -124,7 +124,7 @@ async def test_a_database_of_the_first_version_keeps_its_agents(url: str) -> Non
         await connection.execute(sa.text("INSERT INTO person (id, tenant, head) VALUES ('usr_here', 'default', 7)"))
     with pytest.raises(MigrationError, match="has schema 0001, this version needs"):
         await usable(url)
-    assert await upgrade(url, "pre") == "0002"
+    assert await upgrade(url, "pre") == "0003"
     await usable(url)
     store = await (
         PostgresSteps.open(url) if url.startswith("postgresql") else SqliteSteps.open(Path(url.split("///")[1]))
@@ -156,7 +156,7 @@ async def test_every_migration_can_be_undone(url: str) -> None:
 async def test_the_audit_log_is_append_only(url: str) -> None:
     await upgrade(url)
     async with changing(url) as connection:
-        await connection.execute(sa.text("INSERT INTO tenant VALUES ('t', 't', 0)"))
+        await connection.execute(sa.text("INSERT INTO tenant (id, name, created_at) VALUES ('t', 't', 0)"))
         await connection.execute(
             sa.text("INSERT INTO audit_log VALUES ('a', 't', 0, 'system', 'created', 'user', 'u', '{}')")
         )
