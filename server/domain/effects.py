@@ -73,7 +73,8 @@ def _recording_order(s: Session, owner: Segment, epoch: int) -> RecordingOrder |
             continue
         held_by = part.epoch or (s.former or s).epoch
         if held_by == epoch:
-            return RecordingOrder(recording.id, part.number, s.customer_leg.id, owner.leg.id)
+            legs = s.customer_leg.id, owner.leg.id
+            return RecordingOrder(recording.id, part.number, *legs, started_at=recording.started_at)
     return None
 
 

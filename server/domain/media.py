@@ -9,12 +9,18 @@ of its own, since it consumes an SDP offer and yields an answer.
 A leg has one id for its whole life and a *generation* for each peer connection it had: a reload, a change
 of network or a lost worker gives the leg a new generation ("re-anchor") while the call goes on. The old
 peer connection is closed as soon as the new one carries sound.
+
+An order may be carried out late (the database or a node was away), and a worker can't compare its clock with another
+machine's. So an order that begins a part says, when it is sent, how far into the talk that is (`dated`), and the part's
+place in the recording is known.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+
+LONGEST_TALK_MS = 24 * 3_600_000  # an order that seems later than that was dated by a clock that lies
 
 
 class Source(StrEnum):
@@ -36,13 +42,18 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class RecordingOrder:
-    """A recording that runs while the plan holds it. A new part begins with each placement epoch."""
+    """A recording that runs while the plan holds it. A new part begins with each placement epoch.
+
+    `started_at`: when the talk began, UTC ms by the database. `at_ms`: how far into the talk the order is sent. Either
+    is None where it is not known: in orders of before these fields, and `at_ms` in one that is not sent yet."""
 
     recording_id: str
     part: int  # 1-based
     customer_leg: str
     agent_leg: str
     paused: bool = False
+    started_at: int | None = None
+    at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,18 @@ class ReleaseSession:
 
 
 MediaOrder = OpenLeg | ApplyPlan | ReleaseSession
+
+
+def dated(order: MediaOrder, now: int) -> MediaOrder:
+    """The order as it is sent at `now` (UTC ms by the database): a recording's says how far into the talk that is."""
+    if not isinstance(order, ApplyPlan):
+        return order
+    recording = order.plan.recording
+    if recording is None or recording.started_at is None:
+        return order
+    at_ms = max(0, now - recording.started_at)
+    recording = replace(recording, at_ms=at_ms if at_ms <= LONGEST_TALK_MS else None)
+    return ApplyPlan(replace(order.plan, recording=recording))
 
 
 # --- reports from a worker ---------------------------------------------------------------------------

@@ -1,6 +1,11 @@
 """A recording of one segment's talk: parts (one a placement), then one archive.
 
 recording ──talk over──► closing ──all parts closed──► archiving ──► ready | failed
+
+A ready recording is as long as the talk (less what was paused), also where an order to record came late or a worker
+died: what nobody wrote is silence. Its archive says how much that is (`missing_ms`), and is not `complete` when it is
+more than 200 ms; that is no `reason`, since every sound that was written is there and in its place. A talk of which
+nothing was written at all has failed, unless it was itself shorter than those 200 ms.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From a worker's capture files to an archived recording; runs as a job of its own, never in an event loop.
 
-    python -m server.media.archive archive --customer-out C --agent-out A --part CUSTOMER AGENT [--part …]
+    python -m server.media.archive archive --customer-out C --agent-out A --part CUSTOMER AGENT [--part …] [--talk-ms N]
     python -m server.media.archive stereo  --customer C --agent A --out FILE(.opus or .wav)
 
 Either prints one JSON object: {"ok": true, …} or {"ok": false, "code", "message"}, exit status 0 or 1.
@@ -12,8 +12,12 @@ Theory of operation. A part's length is the time from its header to its END reco
 the last record of either side); paused spans are cut out. Within a stream, packets are spaced by their RTP
 timestamps, which are exact; the stream as a whole is placed by arrival. It is placed anew when the SSRC
 changes and when timestamps and arrival drift apart by more than 200 ms. Gaps are filled with packets of
-silence, nothing is transcoded, and both sides come out equally long. So is the time between two parts, when the
-worker had died and nobody could write: the talk went on, and the recording is as long as the talk.
+silence, nothing is transcoded, and both sides come out equally long.
+
+The recording is as long as the talk. While a worker was dead, or an order to record was late, nobody wrote: that time
+is silence, too (archive_timeline.py). `missing_ms` tells how much of it there is. A recording that lacks more than
+MISSING_MS is not `complete`; one that holds nothing at all of a longer talk is no recording (no_capture), since a file
+of silence would say that nobody spoke. Of a talk that was shorter than that there is a file in any case.
 
 Packets of another codec are left out, and the recording is then not `complete`. Captures are mapped and read
 as they are written out, so that memory does not grow with the length of a call.
@@ -35,12 +39,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from server.media.archive_timeline import Laid, Pair, Span, lay_out, longer, samples, spans_of
 from server.media.capture import CapturedPacket, PartFiles, Segment, map_file, read_capture
 from server.media.ogg import RATE, SILENCE_STEP, OggOpusWriter, packet_samples, silence
 
 DRIFT_SAMPLES = RATE // 5  # 200 ms: more than network jitter, less than an ear notices between two speakers
 PEAKS = 800
-LONGEST_GAP_NS = 120 * 1_000_000_000  # a call waits 60 s for a worker; more is a clock that lies
+MISSING_MS = 200  # as exact as a recording's length is promised to be
 
 
 class ArchiveError(Exception):
@@ -65,62 +70,21 @@ class ArchivedFile:
 @dataclass(frozen=True, slots=True)
 class ArchiveResult:
     """A finished recording. `parts`: how many part files were readable; `complete`: all of them were, each was
-    closed in good order, and no packet was left out; `skipped`: packets left out, for they are not Opus."""
+    closed in good order, no packet was left out and no more than MISSING_MS are missing; `skipped`: packets left out,
+    for they are not Opus; `missing_ms`: silence that stands for what nobody wrote."""
 
     duration_ms: int
     codec: str
     parts: int
     complete: bool
     skipped: int
+    missing_ms: int
     started_wall_ns: int
     customer: ArchivedFile
     agent: ArchivedFile
 
 
-# --- the timeline ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """A run of recorded (unpaused) time: `from_ns`..`to_ns` of a segment begins at sample `at`."""
-
-    from_ns: int
-    to_ns: int
-    at: int
-
-    @property
-    def end(self) -> int:
-        return self.at + _samples(self.to_ns - self.from_ns)
-
-
-def _samples(ns: int) -> int:
-    return ns * RATE // 1_000_000_000
-
-
-def spans_of(segment: Segment, end_ns: int, at: int) -> list[_Span]:
-    """The unpaused spans of a segment, laid end to end from sample `at`."""
-    spans: list[_Span] = []
-    begin = 0
-    for paused, resumed in [*segment.pauses, (end_ns, end_ns)]:
-        stop = min(paused, end_ns)
-        if stop > begin:
-            spans.append(_Span(begin, stop, at))
-            at = spans[-1].end
-        begin = end_ns if resumed is None else resumed
-    return spans
-
-
-def unwritten_ns(before: Segment, after: Segment) -> int:
-    """The time between two segments, when the talk went on unrecorded; 0 when it was paused, or when they overlap.
-
-    By the monotonic clock where both were written by it (one start of one machine); else by the wall clock."""
-    if before.pauses and before.pauses[-1][1] is None:
-        return 0
-    boots = [segment.header.get("boot") for segment in (before, after)]
-    gap_ns = int(after.header["mono_ns"]) - int(before.header["mono_ns"]) - before.end_ns
-    if boots[0] != boots[1] or (not boots[0] and gap_ns < 0):
-        gap_ns = int(after.header["wall_ns"]) - int(before.header["wall_ns"]) - before.end_ns
-    return gap_ns if 0 < gap_ns <= LONGEST_GAP_NS else 0
+# --- one side -----------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -139,7 +103,7 @@ class _Placed:
     payload: bytes = field(compare=False)
 
 
-def place(packets: Iterable[CapturedPacket], spans: Iterable[_Span], tally: Tally) -> Iterator[_Placed]:
+def place(packets: Iterable[CapturedPacket], spans: Iterable[Span], tally: Tally) -> Iterator[_Placed]:
     """Where each packet sounds, in samples from the start of the recording, and in this order within a span."""
     ahead = iter(spans)
     span = next(ahead, None)
@@ -158,7 +122,7 @@ def place(packets: Iterable[CapturedPacket], spans: Iterable[_Span], tally: Tall
         if packet.codec != "opus" or packet.clock_rate != RATE:
             tally.skipped += 1
             continue
-        arrival = span.at + _samples(packet.at_ns - span.from_ns)
+        arrival = span.at + samples(packet.at_ns - span.from_ns)
         step = (packet.timestamp - newest + (1 << 31)) % (1 << 32) - (1 << 31)  # unwrap
         stamp = newest + step
         if packet.ssrc != ssrc or abs(anchor + stamp - arrival) > DRIFT_SAMPLES:
@@ -179,7 +143,7 @@ def _fill(writer: OggOpusWriter, until: int) -> None:
         writer.add(packet)
 
 
-def write_side(writer: OggOpusWriter, spans: Sequence[_Span], packets: Iterable[CapturedPacket], tally: Tally) -> None:
+def write_side(writer: OggOpusWriter, spans: Sequence[Span], packets: Iterable[CapturedPacket], tally: Tally) -> None:
     """Lay one side's packets on the timeline, silence in between."""
     for item in place(packets, spans, tally):
         length = packet_samples(item.payload)
@@ -211,7 +175,7 @@ def _read_part(files: PartFiles) -> _Part:
     return _Part(*sides)
 
 
-def _pairs(part: _Part) -> list[tuple[Segment, Segment]]:
+def _pairs(part: _Part) -> list[Pair]:
     """The segments of both sides that began together; one that has no partner gets an empty one."""
     customer = {segment.header["mono_ns"]: segment for segment in part.customer}
     agent = {segment.header["mono_ns"]: segment for segment in part.agent}
@@ -225,55 +189,60 @@ def _empty(partner: Segment) -> Segment:
     return Segment(partner.header, list(partner.pauses), partner.end_ns)
 
 
-def archive(parts: Sequence[PartFiles], customer_out: Path, agent_out: Path) -> ArchiveResult:
-    """Join the parts of a recording into one Ogg Opus file a side. Raises ArchiveError and OSError."""
+def archive(
+    parts: Sequence[PartFiles], customer_out: Path, agent_out: Path, talk_ms: int | None = None
+) -> ArchiveResult:
+    """Join the parts of a recording into one Ogg Opus file a side. `talk_ms`: how long the talk was; None for a
+    recording that ended before it, or of which nobody knows. Raises ArchiveError and OSError."""
     found = [_pairs(_read_part(files)) for files in parts]
     pairs = [pair for part in found for pair in part]
     if not pairs:
         raise ArchiveError("no_capture", "none of the capture files holds anything readable")
     serial = zlib.crc32(str(customer_out.name).encode())
+    timeline = lay_out(pairs, None if talk_ms is None else talk_ms * 1_000_000)
+    missing_ms = timeline.unwritten_ns // 1_000_000
     tallies = Tally(), Tally()
     with _Output(customer_out) as left, _Output(agent_out) as right:
         writers = OggOpusWriter(serial, left.write), OggOpusWriter(serial ^ 1, right.write)
-        end = _write_pairs(pairs, writers, tallies)
+        recorded, end = _write(timeline.laid, writers, tallies)
+        end += samples(timeline.tail_ns)
         skipped = sum(tally.skipped for tally in tallies)
         if skipped and not any(tally.placed for tally in tallies):
             raise ArchiveError("codec_unsupported", f"none of {skipped} packets is Opus, and only Opus is archived")
-        if end < SILENCE_STEP:
+        moment = timeline.bounded and talk_ms is not None and talk_ms <= MISSING_MS
+        if recorded < SILENCE_STEP and not moment:
             raise ArchiveError("no_capture", "the capture files hold no recorded time")
+        end = max(end, SILENCE_STEP)  # a file of no length is none
         for writer in writers:
             _fill(writer, end + SILENCE_STEP - 1)  # at least the length; the last page trims to it
             writer.finish(end)
         files = [output.finish() for output in (left, right)]
-    complete = not skipped and all(found) and all(c.complete and a.complete for c, a in pairs)
+    closed = all(found) and all(c.complete and a.complete for c, a in pairs)
     return ArchiveResult(
         duration_ms=round(end * 1000 / RATE),
         codec="opus",
         parts=sum(1 for part in found if part),
-        complete=complete,
+        complete=closed and not skipped and missing_ms <= MISSING_MS,
         skipped=skipped,
+        missing_ms=missing_ms,
         started_wall_ns=int(pairs[0][0].header["wall_ns"]),
         customer=files[0],
         agent=files[1],
     )
 
 
-def _write_pairs(
-    pairs: Sequence[tuple[Segment, Segment]], writers: Sequence[OggOpusWriter], tallies: Sequence[Tally]
-) -> int:
-    """Lay all segments on the timeline; returns its length in samples."""
-    end = 0
-    before: Segment | None = None
-    for pair in pairs:
-        longer = max(pair, key=lambda s: s.end_ns)
-        if before is not None:
-            end += _samples(unwritten_ns(before, longer))
-        spans = spans_of(longer, longer.end_ns, end)
-        before = longer
-        for writer, segment, tally in zip(writers, pair, tallies, strict=True):
+def _write(laid: Iterable[Laid], writers: Sequence[OggOpusWriter], tallies: Sequence[Tally]) -> tuple[int, int]:
+    """Lay all segments on the timeline; returns how much of it was recorded, and where it ends, in samples."""
+    recorded = end = 0
+    for one in laid:
+        end += samples(one.silence_ns)
+        spans = spans_of(longer(one.pair), one.until_ns, end)
+        for writer, segment, tally in zip(writers, one.pair, tallies, strict=True):
             write_side(writer, spans, segment.stream(), tally)
-        end = spans[-1].end if spans else end
-    return end
+        if spans:
+            recorded += spans[-1].end - end
+            end = spans[-1].end
+    return recorded, end
 
 
 class _Output:
@@ -325,6 +294,7 @@ def main(arguments: Sequence[str]) -> int:
     joining.add_argument("--customer-out", type=Path, required=True)
     joining.add_argument("--agent-out", type=Path, required=True)
     joining.add_argument("--part", type=Path, nargs=2, action="append", required=True)
+    joining.add_argument("--talk-ms", type=int)
     rendering = jobs.add_parser("stereo")
     for name in ("--customer", "--agent", "--out"):
         rendering.add_argument(name, type=Path, required=True)
@@ -332,7 +302,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if given.job == "archive":
             parts = [PartFiles(customer, agent) for customer, agent in given.part]
-            result = asdict(archive(parts, given.customer_out, given.agent_out))
+            result = asdict(archive(parts, given.customer_out, given.agent_out, given.talk_ms))
         else:
             from server.media.archive_audio import render_stereo
 

@@ -43,9 +43,13 @@ class ArchiveJobs:
         self._timeout_s = timeout_s
         self._one_at_a_time = asyncio.Semaphore(1)
 
-    async def archive(self, parts: Sequence[PartFiles], customer_out: Path, agent_out: Path) -> ArchiveResult:
-        """Join parts into one file a side. Raises ArchiveError (also with code `timeout`)."""
+    async def archive(
+        self, parts: Sequence[PartFiles], customer_out: Path, agent_out: Path, talk_ms: int | None = None
+    ) -> ArchiveResult:
+        """Join parts into one file a side, as long as the talk where that is told. Raises ArchiveError (also with code
+        `timeout`)."""
         arguments = ["archive", "--customer-out", str(customer_out), "--agent-out", str(agent_out)]
+        arguments += [] if talk_ms is None else ["--talk-ms", str(talk_ms)]
         for part in parts:
             arguments += ["--part", str(part.customer), str(part.agent)]
         answer = await self._run(arguments)

@@ -61,14 +61,15 @@ class LocalArchiver:
             found |= there or await self._remote.fetch(part.worker_id, recording, part.number, side, path)
         return found
 
-    async def archive(self, recording: RecordingRef, parts: Sequence[int]) -> Archived:
+    async def archive(self, recording: RecordingRef, parts: Sequence[int], talk_ms: int | None = None) -> Archived:
         files = [
             part_files(self._spool, recording.tenant, recording.session_id, recording.recording_id, part)
             for part in parts
         ]
         self._path(recording, "customer").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            done = await self._jobs.archive(files, self._path(recording, "customer"), self._path(recording, "agent"))
+            sides = self._path(recording, "customer"), self._path(recording, "agent")
+            done = await self._jobs.archive(files, *sides, talk_ms)
         except ArchiveError as error:
             raise ArchiveFault(error.code, passing=error.code in PASSING) from error
         return Archived(
@@ -79,6 +80,7 @@ class LocalArchiver:
                 "peaks": {"customer": done.customer.peaks, "agent": done.agent.peaks},
                 "size_bytes": done.customer.size_bytes + done.agent.size_bytes,
                 "complete": done.complete,
+                "missing_ms": done.missing_ms,
             },
         )
 

@@ -4,7 +4,7 @@ A worker appends records while the call runs and decodes nothing. A file holds o
 second one when a part was stopped and begun again). Numbers are little-endian.
 
     segment  = magic "PBCAP\\0\\1\\n", u16 length, JSON header, records
-    header   = {"side", "recording_id", "part", "session_id", "epoch", "wall_ns", "mono_ns", "boot"}
+    header   = {"side", "recording_id", "part", "session_id", "epoch", "wall_ns", "mono_ns", "boot", "at_ms"}
     record   = u8 kind, u64 time (ns since the header's mono_ns), u16 length, body, u32 CRC-32 of all before
 
     kind  body
@@ -13,6 +13,8 @@ second one when a part was stopped and begun again). Numbers are little-endian.
     Z, R  empty: paused, resumed. Nothing is written in between but T
     T     empty: the part was still running (once a second, so that a killed worker loses no more)
     E     empty: the end of the segment
+
+`at_ms`, how far into the talk the segment begins, is left out where the order did not tell.
 
 The reader stops at the first record that is cut off or whose CRC is wrong, and goes on at the next segment.
 """
@@ -163,6 +165,16 @@ class Segment:
     complete: bool = False
     _data: Source = b""
     _records_at: int = 0
+
+    @property
+    def at_ns(self) -> int | None:
+        """How far into the talk it begins, ns; None where the header does not tell."""
+        at_ms = self.header.get("at_ms")
+        return at_ms * 1_000_000 if type(at_ms) is int and at_ms >= 0 else None
+
+    @property
+    def ends_paused(self) -> bool:
+        return bool(self.pauses) and self.pauses[-1][1] is None
 
     def stream(self) -> Iterator[CapturedPacket]:
         """The packets as they came, read anew each time: an hour of them is not held in memory."""

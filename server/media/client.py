@@ -13,6 +13,7 @@ HUNG_S. See client_link.py for one worker. A failure in one worker's link is log
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -85,7 +86,13 @@ class WorkersClient:
     async def order(self, worker_id: str, stamp: OrderStamp, order: MediaOrder) -> OrderResult:
         """Carry out one order. Raises MediaError, worker_timeout after ORDER_TIMEOUT_S."""
         link = self._link(worker_id)
-        answer = await link.ask("order", stamp=wire.stamp_to_json(stamp), order=wire.order_to_json(order))
+        began = time.monotonic()
+
+        def fields() -> wire.Json:
+            waited_ms = round((time.monotonic() - began) * 1000)
+            return {"stamp": wire.stamp_to_json(stamp), "order": wire.order_to_json(order, waited_ms)}
+
+        answer = await link.ask("order", fields)
         if isinstance(order, OpenLeg):
             link.count_leg()
             return OrderResult(sdp=wire.field(answer, "sdp", str))
@@ -95,7 +102,7 @@ class WorkersClient:
         return wire.legs_from_json(await self._link(worker_id).ask("list_legs"))
 
     async def close_leg(self, worker_id: str, session_id: str, leg_id: str) -> None:
-        await self._link(worker_id).ask("close_leg", session_id=session_id, leg_id=leg_id)
+        await self._link(worker_id).ask("close_leg", lambda: {"session_id": session_id, "leg_id": leg_id})
 
     async def drain(self, worker_id: str) -> None:
         """Let no new session be placed on a worker; its live ones stay. Raises MediaError."""

@@ -113,14 +113,15 @@ class WorkerLink:
 
     # --- requests ---
 
-    async def ask(self, kind: str, **fields: object) -> dict[str, Any]:
-        """Send a request, again after a broken connection; returns the answer's fields. Raises MediaError."""
+    async def ask(self, kind: str, fields: Callable[[], wire.Json] = dict) -> wire.Json:
+        """Send a request, again after a broken connection; returns the answer's fields. `fields` gives those of the
+        request anew each time that it is sent. Raises MediaError."""
         try:
             async with asyncio.timeout(ORDER_TIMEOUT_S):
                 while True:
                     socket = await self._ready()
                     try:
-                        return await self._ask(socket, kind, fields)
+                        return await self._ask(socket, kind, fields())
                     except _Broken:
                         continue
         except TimeoutError:
@@ -135,9 +136,7 @@ class WorkerLink:
                 raise MediaError("worker_gone", f"{self.worker_id} is not running, or hangs")
             await self._changed.wait()
 
-    async def _ask(
-        self, socket: aiohttp.ClientWebSocketResponse, kind: str, fields: dict[str, object]
-    ) -> dict[str, Any]:
+    async def _ask(self, socket: aiohttp.ClientWebSocketResponse, kind: str, fields: wire.Json) -> wire.Json:
         request_id = str(next(self._ids))
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answers[request_id] = answer

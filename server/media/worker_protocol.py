@@ -16,11 +16,14 @@ Every message has `v` (1) and `type`. Unknown fields are ignored, unknown types 
 | client → worker | drain | id; the answer is `result`; new sessions go elsewhere, live ones may be moved |
 | worker → client | telemetry | once a second, and as a drain begins: load, draining, legs [LegTelemetry], maybe none |
 
-Orders: open_leg {leg_id, generation, sdp}, apply_plan {routes [[leg_id, hears]], recording or null},
-release {}. Reports: leg_up, leg_down, leg_quiet, part_closed, recording_failed with the fields of
-`server.domain.media`. Several control connections may be open, of several control nodes. Each report goes to one of
-them, and to another one when that is gone or acknowledges nothing for 3 s (relay/reports.py); the newest connection
-gets the legs' telemetry, the others a telemetry without legs, as a sign of life.
+Orders: open_leg {leg_id, generation, sdp}, apply_plan {routes [[leg_id, hears]], recording or null}, release {}.
+A recording is {recording_id, part, customer_leg, agent_leg, paused, at_ms}; at_ms, how far into the talk the order is
+sent, may be null, and is missing in the messages of nodes that do not know it yet. Reports: leg_up, leg_down,
+leg_quiet, part_closed, recording_failed with the fields of `server.domain.media`.
+
+Several control connections may be open, of several control nodes. Each report goes to one of them, and to another one
+when that is gone or acknowledges nothing for 3 s (relay/reports.py); the newest connection gets the legs' telemetry,
+the others a telemetry without legs, as a sign of life.
 
 The same socket answers plain requests: GET /v1/info (the hello), and /v1/parts (relay/parts.py). A worker that listens
 on the network serves all of it over TLS, and to whoever shows `Authorization: Bearer <token>` only; else it answers
@@ -108,19 +111,25 @@ def objects(message: Mapping[str, Any], name: str) -> list[Json]:
 # --- orders ------------------------------------------------------------------------------------------
 
 
-def order_to_json(order: MediaOrder) -> Json:
+def order_to_json(order: MediaOrder, waited_ms: int = 0) -> Json:
+    """`waited_ms`: since the order was dated."""
     match order:
         case OpenLeg():
             return {"kind": "open_leg", **asdict(order)}
         case ApplyPlan(plan):
-            recording = None if plan.recording is None else asdict(plan.recording)
             return {
                 "kind": "apply_plan",
                 "routes": [[route.leg_id, route.hears] for route in plan.routes],
-                "recording": recording,
+                "recording": None if plan.recording is None else _recording_to_json(plan.recording, waited_ms),
             }
         case ReleaseSession():
             return {"kind": "release"}
+
+
+def _recording_to_json(order: RecordingOrder, waited_ms: int) -> Json:
+    body = asdict(order)
+    del body["started_at"]  # by a clock that the worker does not have
+    return body | {"at_ms": None if order.at_ms is None else order.at_ms + waited_ms}
 
 
 def order_from_json(body: Json) -> MediaOrder:
@@ -154,6 +163,7 @@ def _recording(body: Json) -> RecordingOrder | None:
         customer_leg=field(value, "customer_leg", str),
         agent_leg=field(value, "agent_leg", str),
         paused=field(value, "paused", bool),
+        at_ms=None if value.get("at_ms") is None else field(value, "at_ms", int),
     )
 
 

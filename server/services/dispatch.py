@@ -14,7 +14,7 @@ import itertools
 import structlog
 
 from server.domain.events import LegAnswered, LegRefused
-from server.domain.media import OpenLeg
+from server.domain.media import OpenLeg, dated
 from server.probes import Work
 from server.services.nodes import Nodes
 from server.services.ports import Clock, Commit, MediaEngine, MediaError, OutboxRow, StepStore, StorageUnavailable
@@ -120,7 +120,8 @@ class Dispatcher:
         """True when the row is gone. One that can't reach its worker stays until the session is placed anew."""
         try:
             with Work("order", session_id=row.key.session_id, order=type(row.order).__name__, worker_id=row.worker_id):
-                result = await self._engine.order(row.worker_id, row.stamp, row.order)
+                order = dated(row.order, self._clock.now_ms())
+                result = await self._engine.order(row.worker_id, row.stamp, order)
         except MediaError as error:
             return await self._failed(row, error)
         if isinstance(row.order, OpenLeg):

@@ -503,7 +503,8 @@ class ArchiveFault(Exception):
 @dataclass(frozen=True, slots=True)
 class Archived:
     """`archive` is JSON-ready: {customer: {file, sha256, size_bytes}, agent: {…}, peaks: {customer, agent},
-    size_bytes, complete}."""
+    size_bytes, complete, missing_ms}; missing_ms: silence that stands for what nobody wrote. More than 200 ms of it, or
+    a part whose worker died, and `complete` is false."""
 
     duration_ms: int
     archive: Mapping[str, Any]
@@ -540,8 +541,8 @@ class Archiver(Protocol):
         """Bring the parts that workers of other machines hold into this node's spool. Raises ArchiveFault."""
         ...
 
-    async def archive(self, recording: RecordingRef, parts: Sequence[int]) -> Archived:
-        """Join the captured parts into one file a side. Raises ArchiveFault."""
+    async def archive(self, recording: RecordingRef, parts: Sequence[int], talk_ms: int | None = None) -> Archived:
+        """Join the captured parts into one file a side, as long as the talk where that is told. Raises ArchiveFault."""
         ...
 
     async def stereo(self, recording: RecordingRef) -> Path:

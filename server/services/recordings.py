@@ -154,7 +154,7 @@ class RecordingService:
             # The node that has archived it lets the workers forget the parts: here they would then be missing.
             if (collected.away or collected.missing) and not await self._still_waits(ref):
                 return None
-            done = await self._archiver.archive(ref, [part.number for part in recording.parts])
+            done = await self._archiver.archive(ref, [part.number for part in recording.parts], _talk_ms(recording))
         except ArchiveFault as fault:
             log.error("archive_failed", session_id=ref.session_id, recording_id=recording.id, code=fault.code)
             if fault.passing and not self._hopeless(recording.id, fault.code):
@@ -225,6 +225,13 @@ class RecordingService:
             log.exception("stereo_job_failed", session_id=ref.session_id, recording_id=ref.recording_id)
         finally:
             self._rendering.pop(ref.recording_id, None)
+
+
+def _talk_ms(recording: Recording) -> int | None:
+    """How long the recording should be; None for one that its worker could not write to the end, and says so."""
+    if recording.ended_at is None or recording.broken is not None:
+        return None
+    return max(0, recording.ended_at - recording.started_at)
 
 
 def _waits(recording: Recording) -> bool:

@@ -102,15 +102,17 @@ class TwinArchiver:
 
     def __init__(self) -> None:
         self.joined: dict[str, tuple[int, ...]] = {}
+        self.talk_ms: dict[str, int | None] = {}  # what each was told
         self.discarded: dict[str, tuple[str, ...]] = {}
         self.elsewhere = Collected()
         self.before_collecting: Callable[[], Awaitable[None]] | None = None
         self.fault: str | None = None  # of the next archive; disk_full passes
 
-    async def archive(self, recording: RecordingRef, parts: Sequence[int]) -> Archived:
+    async def archive(self, recording: RecordingRef, parts: Sequence[int], talk_ms: int | None = None) -> Archived:
         if self.fault is not None:
             raise ArchiveFault(self.fault, passing=self.fault == "disk_full")
         self.joined[recording.recording_id] = tuple(parts)
+        self.talk_ms[recording.recording_id] = talk_ms
         return Archived(1000, {"size_bytes": 1})
 
     async def stereo(self, recording: RecordingRef) -> Path:

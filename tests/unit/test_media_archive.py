@@ -18,6 +18,7 @@ from server.media import capture, ogg
 from server.media.archive import ArchiveError, ArchiveResult
 from server.media.archive_audio import decode, render_stereo
 from server.media.archive_jobs import ArchiveJobs
+from server.media.archive_timeline import lay_out
 from server.media.capture import CaptureWriter, PartFiles
 from server.media.peer import level_dbfs, sine, spectrum_peak
 from tests.helpers.fuzz import examples
@@ -43,9 +44,9 @@ def tone_packets(pitch_hz: int, count: int) -> tuple[bytes, ...]:
 class Side:
     """Writes one capture file; times in ms since the part's start."""
 
-    def __init__(self, path: Path, start_ms: int = 0) -> None:
+    def __init__(self, path: Path, start_ms: int = 0, at_ms: int | None = None) -> None:
         self.origin = 1_000_000 * MS + start_ms * MS
-        header = {"side": "x", "wall_ns": 42, "mono_ns": self.origin}
+        header = {"side": "x", "wall_ns": 42, "mono_ns": self.origin} | ({} if at_ms is None else {"at_ms": at_ms})
         self.writer = CaptureWriter(capture.open_file(path), header)
 
     def tone(
@@ -69,9 +70,9 @@ def files(folder: Path, part: int = 1) -> PartFiles:
     return capture.part_files(folder / "spool", "t", "s", "r", part)
 
 
-def run(folder: Path, *parts: PartFiles) -> tuple[ArchiveResult, np.ndarray, np.ndarray]:
+def run(folder: Path, *parts: PartFiles, talk_ms: int | None = None) -> tuple[ArchiveResult, np.ndarray, np.ndarray]:
     try:
-        result = job.archive(parts, folder / "c.opus", folder / "a.opus")
+        result = job.archive(parts, folder / "c.opus", folder / "a.opus", talk_ms)
     except ArchiveError as error:
         if error.code == "no_capture":
             raise NothingThere(error.code, error.message) from error
@@ -174,26 +175,121 @@ def test_time_between_parts_that_does_not_count(tmp_path: Path, start_ms: int, p
     assert result.duration_ms == duration_ms
 
 
+def captured(folder: Path, number: int, length_ms: int, *, at_ms: int | None, start_ms: int = 0) -> PartFiles:
+    """A part in good order: the customer at 440 Hz, the agent at 880 Hz."""
+    part = files(folder, number)
+    for path, pitch in ((part.customer, 440), (part.agent, 880)):
+        side = Side(path, start_ms, at_ms)
+        side.tone(pitch, 0, length_ms // 20)
+        side.end(length_ms)
+    return part
+
+
+@pytest.mark.parametrize(("at_ms", "complete"), [(150, True), (335, False)])
+def test_an_order_that_came_late_leaves_silence_in_front(tmp_path: Path, at_ms: int, complete: bool) -> None:
+    part = captured(tmp_path, 1, 3000, at_ms=at_ms)
+    result, left, right = run(tmp_path, part, talk_ms=3000 + at_ms)
+    assert (result.duration_ms, result.missing_ms, result.complete) == (3000 + at_ms, at_ms, complete)
+    assert len(left) == len(right) == (3000 + at_ms) * 48
+    assert level_dbfs(span(left, 0, at_ms - 20)) < -70
+    assert abs(spectrum_peak(span(left, at_ms + 50, 3000)) - 440) < 5
+    assert abs(spectrum_peak(span(right, at_ms + 50, 3000)) - 880) < 5
+
+
+def test_what_came_after_the_talk_is_cut_and_what_is_missing_at_its_end_is_silence(tmp_path: Path) -> None:
+    part = captured(tmp_path, 1, 3000, at_ms=0)
+    result, left, _ = run(tmp_path, part, talk_ms=2000)
+    assert (result.duration_ms, result.missing_ms, result.complete) == (2000, 0, True)
+    assert len(left) == 2 * RATE
+    result, left, _ = run(tmp_path, part, talk_ms=3400)
+    assert (result.duration_ms, result.missing_ms, result.complete) == (3400, 400, False)
+    assert level_dbfs(span(left, 3050, 3400)) < -70
+
+
+@pytest.mark.parametrize("at_ms", [None, -5, True, "soon", 900_000_000])
+def test_a_part_whose_place_nobody_knows_is_kept_as_it_is(tmp_path: Path, at_ms: int | None) -> None:
+    result, _, _ = run(tmp_path, captured(tmp_path, 1, 1000, at_ms=at_ms), talk_ms=3000)
+    assert (result.duration_ms, result.missing_ms, result.complete) == (1000, 0, True)
+
+
+@pytest.mark.parametrize("talk_ms", [200_000, 0])
+def test_a_clock_that_jumped_makes_no_silence(tmp_path: Path, talk_ms: int) -> None:
+    length_ms = 1000 if talk_ms else 130_000
+    result, _, _ = run(tmp_path, captured(tmp_path, 1, length_ms, at_ms=0), talk_ms=talk_ms)
+    assert (result.duration_ms, result.complete) == (length_ms, True)
+
+
+def test_a_moment_of_talk_has_a_file_and_a_longer_one_of_which_nothing_is_there_has_none(tmp_path: Path) -> None:
+    part = captured(tmp_path, 1, 40, at_ms=250)
+    result, left, _ = run(tmp_path, part, talk_ms=180)
+    assert (result.duration_ms, result.missing_ms, result.complete, len(left)) == (180, 180, True, 180 * 48)
+    assert level_dbfs(left) < -70
+    result, left, _ = run(tmp_path, part, talk_ms=0)
+    assert len(left) == 120, "2.5 ms: the shortest sound there is"
+    with pytest.raises(NothingThere):
+        run(tmp_path, part, talk_ms=240)
+
+
+def segment(length_ms: int, mono_ms: int, wall_ms: int, boot: str | None, at_ms: int | None = None) -> capture.Segment:
+    told = {"boot": boot, "at_ms": at_ms}
+    header = {"mono_ns": mono_ms * MS, "wall_ns": wall_ms * MS} | {k: v for k, v in told.items() if v is not None}
+    return capture.Segment(header, end_ns=length_ms * MS)
+
+
 @pytest.mark.parametrize(
-    ("boots", "mono_ms", "wall_ms", "gap_ms"),
+    ("boots", "mono_ms", "wall_ms", "at_ms", "gap_ms"),
     [
-        (("a", "a"), 300, 90_000, 300),  # one machine: a jump of its wall clock tells nothing
-        (("a", "a"), -40, 90_000, 0),  # the next one began before this was closed, as in a move
-        (("a", "b"), 50_000, 300, 300),  # two machines: their monotonic clocks have nothing in common
-        (("a", "b"), 50_000, -20, 0),
-        ((None, None), -5, 300, 300),  # of before the header told the boot: a restart in between
-        ((None, "a"), 50_000, 300, 300),
+        (("a", "a"), 300, 90_000, 5000, 300),  # one machine: a jump of its wall clock tells nothing
+        (("a", "a"), -40, 90_000, 5000, -40),  # the next one began before this was closed, as in a move
+        (("a", "b"), 50_000, 9000, 2330, 300),  # two machines: by the place in the talk
+        (("a", "b"), 50_000, 9000, 1950, -80),
+        (("a", "b"), 50_000, 300, None, 300),  # nobody told it: their wall clocks
+        (("a", "b"), 50_000, -20, None, 0),  # which may well be 20 ms apart: no sound is cut for it
+        ((None, None), -5, 300, None, 300),  # of before the header told the boot: a restart in between
+        ((None, "a"), 50_000, 300, None, 300),
     ],
 )
-def test_the_time_between_parts_of_two_machines_is_told_by_the_wall_clock(
-    boots: tuple[str | None, str | None], mono_ms: int, wall_ms: int, gap_ms: int
+def test_the_time_between_parts(
+    boots: tuple[str | None, str | None], mono_ms: int, wall_ms: int, at_ms: int | None, gap_ms: int
 ) -> None:
-    def segment(boot: str | None, mono_ms: int, wall_ms: int) -> capture.Segment:
-        header = {"mono_ns": mono_ms * MS, "wall_ns": wall_ms * MS} | ({"boot": boot} if boot else {})
-        return capture.Segment(header, end_ns=2000 * MS)
+    """The first part: 2 s, 30 ms into the talk."""
+    before = segment(2000, 10_000, 70_000, boots[0], 30)
+    after = segment(1000, 12_000 + mono_ms, 72_000 + wall_ms, boots[1], at_ms)
+    timeline = lay_out([(before, before), (after, after)], None)
+    first, second = timeline.laid
+    assert (first.silence_ns, first.until_ns) == (30 * MS, (2000 + min(0, gap_ms)) * MS)
+    assert (second.silence_ns, second.until_ns) == (max(0, gap_ms) * MS, 1000 * MS)
+    bounded = lay_out([(before, before), (after, after)], (30 + 2000 + gap_ms + 1000 - 600) * MS)
+    assert bounded.laid[1].until_ns == 400 * MS, "the talk's end is counted from its beginning"
+    assert bounded.bounded
+    assert not timeline.bounded
 
-    before, after = segment(boots[0], 10_000, 70_000), segment(boots[1], 12_000 + mono_ms, 72_000 + wall_ms)
-    assert job.unwritten_ns(before, after) == gap_ms * MS
+
+def test_a_talk_that_was_over_before_the_second_part_began() -> None:
+    parts = [segment(2000, 0, 0, "a", 0), segment(1000, 4000, 0, "a", 4000)]
+    timeline = lay_out([(part, part) for part in parts], 3000 * MS)
+    assert [(one.silence_ns, one.until_ns) for one in timeline.laid] == [(0, 2000 * MS), (1000 * MS, 0)]
+    assert (timeline.tail_ns, timeline.unwritten_ns) == (0, 1000 * MS)
+
+
+some_ms = st.integers(0, 20_000)
+
+
+@given(
+    st.lists(st.tuples(some_ms, some_ms, st.none() | some_ms, st.sampled_from("ab")), min_size=1, max_size=4),
+    st.none() | st.integers(0, 30_000),
+)
+def test_any_parts_make_a_timeline_that_is_as_long_as_the_talk(
+    parts: list[tuple[int, int, int | None, str]], talk_ms: int | None
+) -> None:
+    segments = [segment(length, mono, mono, boot, at) for length, mono, at, boot in parts]
+    timeline = lay_out([(one, one) for one in segments], None if talk_ms is None else talk_ms * MS)
+    for one in timeline.laid:
+        assert one.silence_ns >= 0
+        assert 0 <= one.until_ns <= one.pair[0].end_ns
+    if timeline.bounded:
+        assert talk_ms is not None
+        assert timeline.unwritten_ns + sum(one.until_ns for one in timeline.laid) == talk_ms * MS
 
 
 def test_a_missing_side_is_silence(tmp_path: Path) -> None:
@@ -330,15 +426,15 @@ def test_stereo_has_the_customer_left(tmp_path: Path, suffix: str) -> None:
 async def test_the_job_process(tmp_path: Path) -> None:
     part = files(tmp_path)
     for path in (part.customer, part.agent):
-        side = Side(path)
+        side = Side(path, at_ms=300)
         side.tone(440, 0, 50)
         side.end(1000)
     jobs = ArchiveJobs()
-    result = await jobs.archive([part], tmp_path / "c.opus", tmp_path / "a.opus")
-    assert (result.duration_ms, result.codec) == (1000, "opus")
+    result = await jobs.archive([part], tmp_path / "c.opus", tmp_path / "a.opus", talk_ms=1300)
+    assert (result.duration_ms, result.codec) == (1300, "opus")
     assert result.customer.size_bytes == (tmp_path / "c.opus").stat().st_size
     stereo = await jobs.stereo(tmp_path / "c.opus", tmp_path / "a.opus", tmp_path / "s.opus")
-    assert stereo.duration_ms == 1000
+    assert stereo.duration_ms == 1300
     (tmp_path / "bad.opus").write_bytes(b"no sound")
     with pytest.raises(ArchiveError) as caught:
         await jobs.stereo(tmp_path / "bad.opus", tmp_path / "a.opus", tmp_path / "t.wav")

@@ -102,6 +102,16 @@ def record(folder: Path, opener: capture.Opener, failures: list[str]) -> PartRec
     return PartRecorder(order, context, opener, failures.append)
 
 
+def test_the_header_tells_how_far_into_the_talk_a_part_begins(tmp_path: Path) -> None:
+    for at_ms, told in ((None, None), (335, 335_000_000)):
+        files = part_files(tmp_path / str(at_ms), "default", "s1", "rec", 1)
+        order = RecordingOrder("rec", 1, "customer", "agent", at_ms=at_ms)
+        PartRecorder(order, PartContext("s1", 1, files), capture.open_file, lambda code: None).close()
+        for path in (files.customer, files.agent):
+            (segment,) = read_capture(path.read_bytes())
+            assert segment.at_ns == told
+
+
 def packet(payload: bytes = b"sound" * 20) -> Packet:
     return Packet(Codec("opus", 111, 48_000), 0, 1, 960, 77, payload, None)
 

@@ -15,7 +15,9 @@ from server.services.ports import LegTelemetry, OrderStamp, WorkerLeg
 
 text = st.text(max_size=8)
 number = st.integers(0, 1 << 40)
-recordings = st.builds(media.RecordingOrder, text, number, text, text, st.booleans())
+recordings = st.builds(
+    media.RecordingOrder, text, number, text, text, st.booleans(), st.none(), st.none() | st.integers(0, 1 << 40)
+)
 plans = st.builds(
     media.MediaPlan,
     st.lists(st.builds(media.Route, text, text), max_size=3).map(tuple),
@@ -40,6 +42,24 @@ def through_json(value: Any) -> Any:
 @given(orders)
 def test_orders(order: media.MediaOrder) -> None:
     assert wire.order_from_json(through_json(wire.order_to_json(order))) == order
+
+
+def test_an_order_tells_how_late_it_is_when_it_is_sent() -> None:
+    order = media.ApplyPlan(media.MediaPlan((), media.RecordingOrder("r", 2, "c", "a", started_at=5_000)))
+    dated = media.dated(order, 5_500)
+    sent = wire.order_to_json(dated, waited_ms=40)["recording"]
+    assert sent["at_ms"] == 540
+    assert "started_at" not in sent, "a worker has no clock to compare it with"
+    early, late = media.dated(order, 4_990), media.dated(order, 5_001 + media.LONGEST_TALK_MS)
+    told = [wire.order_to_json(one, waited_ms=40)["recording"]["at_ms"] for one in (order, early, late)]
+    assert told == [None, 40, None]
+    assert media.dated(media.ReleaseSession(), 5_500) == media.ReleaseSession()
+    without = wire.order_to_json(dated)
+    del without["recording"]["at_ms"]  # of a node that does not know the field
+    assert wire.order_from_json(without) == media.ApplyPlan(media.MediaPlan((), media.RecordingOrder("r", 2, "c", "a")))
+    without["recording"]["at_ms"] = "soon"
+    with pytest.raises(wire.ProtocolError):
+        wire.order_from_json(without)
 
 
 @given(reports)

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from server.domain.media import LegDown, LegUp, MediaReport, OpenLeg
+from server.domain.media import ApplyPlan, LegDown, LegUp, MediaPlan, MediaReport, OpenLeg, RecordingOrder
 from server.media import client_link
+from server.media.capture import part_files, read_capture
 from server.media.client import WorkersClient
 from server.services.ports import MediaError
 from tests.helpers.rtc_peer import Listener, WorkerProcess, eventually, running
@@ -27,6 +28,8 @@ class Wire:
         self.target, self.path = target, path
         self.cut_after_request = False
         self.silent = False
+        self.open_gate = asyncio.Event()  # until then nothing that connects is served
+        self.open_gate.set()
         self._writers: list[asyncio.StreamWriter] = []
 
     @contextlib.asynccontextmanager
@@ -44,6 +47,7 @@ class Wire:
         self._writers.clear()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self.open_gate.wait()
         far_reader, far_writer = await asyncio.open_unix_connection(str(self.target))
         self._writers += [writer, far_writer]
         await asyncio.gather(self._pipe(reader, far_writer, True), self._pipe(far_reader, writer, False))
@@ -63,6 +67,29 @@ class Wire:
                     self.silent = False
                     return
         writer.close()
+
+
+async def test_an_order_that_waited_for_the_connection_says_so(tmp_path: Path) -> None:
+    """How far into the talk it is sent counts when it leaves, not when it was given."""
+    async with running(tmp_path) as rig:
+        wire, listener = Wire(rig.worker.socket, tmp_path / "wire.sock"), Listener()
+        wire.open_gate.clear()
+        async with wire.open():
+            engine = WorkersClient({"media-1": wire.path})
+            await engine.start(listener)
+            recording = RecordingOrder("rec", 1, "customer", "agent", at_ms=335)
+            began = time.monotonic()
+            order = ApplyPlan(MediaPlan((), recording))
+            giving = asyncio.create_task(engine.order("media-1", rig.caller().stamp(), order))
+            await eventually(lambda: time.monotonic() - began > 0.4)  # what is measured
+            wire.open_gate.set()
+            await giving
+            took_ms = (time.monotonic() - began) * 1000
+            capture = part_files(rig.worker.spool, "default", "s1", "rec", 1).customer
+            (segment,) = read_capture(capture.read_bytes())
+            assert segment.at_ns is not None
+            assert 335 + 400 <= segment.at_ns / 1e6 <= 335 + took_ms + 1
+            await engine.stop()
 
 
 async def test_an_order_survives_a_cut_connection(tmp_path: Path) -> None:

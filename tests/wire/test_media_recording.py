@@ -13,7 +13,7 @@ from server.domain.media import LegUp, PartClosed, RecordingFailed, RecordingOrd
 from server.media.archive import ArchiveResult
 from server.media.archive_audio import decode
 from server.media.archive_jobs import ArchiveJobs
-from server.media.capture import PartFiles, part_files
+from server.media.capture import PartFiles, part_files, read_capture
 from server.media.peer import level_dbfs, spectrum_peak
 from tests.helpers.rtc_peer import Rig, running
 
@@ -25,9 +25,11 @@ def files(rig: Rig, part: int = 1) -> PartFiles:
     return part_files(rig.worker.spool, "default", "s1", "rec", part)
 
 
-async def archived(folder: Path, *parts: PartFiles) -> tuple[ArchiveResult, np.ndarray, np.ndarray]:
+async def archived(
+    folder: Path, *parts: PartFiles, talk_ms: int | None = None
+) -> tuple[ArchiveResult, np.ndarray, np.ndarray]:
     out = folder / "c.opus", folder / "a.opus"
-    result = await ArchiveJobs().archive(parts, *out)
+    result = await ArchiveJobs().archive(parts, *out, talk_ms)
     left, right = (np.concatenate(list(decode(path))) for path in out)
     assert len(left) == len(right)
     return result, left, right
@@ -56,6 +58,23 @@ async def test_a_call_is_recorded_on_both_sides(tmp_path: Path) -> None:
             quiet = [level_dbfs(side[at : at + 4800]) < -40 for at in range(0, len(side) - 4800, 4800)]
             # A busy machine may hold the test's own peers up for a moment: what they did not send is quiet, rightly.
             assert sum(quiet) <= len(quiet) // 10, "no holes"
+
+
+async def test_a_recording_whose_orders_came_late_is_as_long_as_the_talk(tmp_path: Path) -> None:
+    """The first order is sent 800 ms into the talk; the last one, long after its end."""
+    async with running(tmp_path) as rig:
+        caller, _, _ = await rig.call()
+        await caller.bridge(replace(ORDER, at_ms=800))
+        await sound(rig, 2)
+        await caller.bridge(None)
+        await rig.listener.until_report(PartClosed("rec", 1))
+        (segment,) = read_capture(files(rig).agent.read_bytes())
+        assert segment.at_ns is not None
+        assert 800 <= segment.at_ns / 1e6 < 1000, "what the order waited here is added"
+        result, left, _ = await archived(tmp_path, files(rig), talk_ms=2300)
+        assert (result.duration_ms, result.missing_ms, result.complete) == (2300, segment.at_ns // 1_000_000, False)
+        assert level_dbfs(left[: RATE * 7 // 10]) < -70
+        assert abs(spectrum_peak(left[RATE * 12 // 10 :]) - 440) < 3
 
 
 async def test_a_pause_leaves_nothing_and_counts_nothing(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class PartRecorder:
             "wall_ns": wall_ns,
             "mono_ns": now_ns,
             "boot": BOOT_ID,
-        }
+        } | ({} if order.at_ms is None else {"at_ms": order.at_ms})
         sides = ((order.customer_leg, "customer", context.files.customer),
                  (order.agent_leg, "agent", context.files.agent))  # fmt: skip
         try:
