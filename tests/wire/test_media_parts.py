@@ -132,8 +132,8 @@ async def test_ids_never_become_paths(rig: Rig, tmp_path: Path) -> None:
                 assert response.status in (400, 404)
         assert (secret / "1.customer.cap").exists()
         url = f"{rig.worker.address.url}/v1/parts/default/s1/rec/1/customer"
-        async with http.get(url, headers={"Range": "bytes=0-0"}) as response:
-            assert (response.status, await response.read()) == (206, b"y")
+        async with http.get(url) as response:
+            assert (response.status, await response.read()) == (200, b"y")
         for part in ("-1", "²", "1.5"):
             async with http.get(f"{rig.worker.address.url}/v1/parts/default/s1/rec/{part}/customer") as response:
                 assert response.status == 400

@@ -1,23 +1,31 @@
 """Recording parts on this worker's disk, for control nodes of other machines: found by their ids, never by a path.
 
 GET    /v1/parts                                                     the recordings of which parts lie here
-GET    /v1/parts/{tenant}/{session_id}/{recording_id}/{part}/{side}  a capture file; ranges are served
+GET    /v1/parts/{tenant}/{session_id}/{recording_id}/{part}/{side}  a capture file
 DELETE /v1/parts/{tenant}/{session_id}/{recording_id}                its archive is safe; fine to repeat
+
+Files are sent a few at a time. A reader that takes nothing for STALLED_S is cut off: others wait for its turn.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import shutil
 from pathlib import Path
 
+import structlog
 from aiohttp import web
 
 from server.media import worker_protocol as wire
 from server.media.capture import SAFE_NAME, part_files, part_folders
 
+log = structlog.get_logger(__name__)
+
 SENT_AT_ONCE = 2  # calls come first
+STALLED_S = 5.0  # less than a node waits for its first byte (remote_parts.READ_TIMEOUT_S)
+CHUNK_BYTES = 64 * 1024
 LISTED = 5_000  # what is more is listed once these are gone
 
 
@@ -49,9 +57,7 @@ class PartsShelf:
         if not await asyncio.to_thread(path.is_file):
             return _error(404, "no_part")
         async with self._sending:
-            response = web.FileResponse(path)
-            await response.prepare(request)  # sends it all
-            return response
+            return await _send_file(request, path)
 
     async def _discard(self, request: web.Request) -> web.Response:
         ids = _ids(request)
@@ -60,6 +66,28 @@ class PartsShelf:
         folder = part_files(self._spool, *ids, 1).customer.parent
         await asyncio.to_thread(shutil.rmtree, folder, True)
         return web.Response(status=204)
+
+
+async def _send_file(request: web.Request, path: Path) -> web.StreamResponse:
+    """Not aiohttp's FileResponse: that waits for its reader for ever."""
+    response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+    file = await asyncio.to_thread(open, path, "rb")
+    try:
+        left = response.content_length = os.fstat(file.fileno()).st_size
+        await response.prepare(request)
+        while chunk := await asyncio.to_thread(file.read, min(CHUNK_BYTES, left)):
+            left -= len(chunk)
+            async with asyncio.timeout(STALLED_S):
+                await response.write(chunk)
+        async with asyncio.timeout(STALLED_S):
+            await response.write_eof()
+    except TimeoutError:
+        log.warning("part_not_read", path=request.path, peer=request.remote, left_bytes=left, waited_s=STALLED_S)
+        if request.transport is not None:
+            request.transport.abort()
+    finally:
+        await asyncio.to_thread(file.close)
+    return response
 
 
 def _ids(request: web.Request) -> tuple[str, str, str] | None:
