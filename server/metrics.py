@@ -63,6 +63,9 @@ class Metrics:
         self._unavailable = counter(
             "patchbay_storage_unavailable_total", "Work that found the database away, by its kind", "work"
         )
+        self._unreadable = counter(
+            "patchbay_rows_unreadable_total", "Looks at a row that this version can't read, left out of lists", "table"
+        )
         self._messages = counter(
             "patchbay_socket_messages_total", "Messages of browsers, by result: ok or the error's code",
             "namespace", "type", "result",
@@ -97,6 +100,7 @@ class Metrics:
             (self._steps, STEP_RESULTS),
             (self._archives, ("ok", "error")),
             (self._unavailable, ("step", "route")),
+            (self._unreadable, ("session", "agent")),
         ):
             for value in values:
                 counter.labels(value)
@@ -181,6 +185,8 @@ class Metrics:
                 self._bus.labels(*labels).inc(count)
             case "claim":
                 self._claims.labels(*labels).inc(count)
+            case "unreadable":
+                self._unreadable.labels(*labels).inc(count)
 
 
 def result_of(work: Work) -> str:

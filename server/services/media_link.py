@@ -22,7 +22,16 @@ from server.domain.machine import IllegalTransition, Refused, Stale
 from server.domain.recording import open_parts
 from server.domain.session import Session
 from server.services.moves import Mover
-from server.services.ports import Clock, LegTelemetry, MediaEngine, MediaError, StepStore, WorkerInfo, WorkerLeg
+from server.services.ports import (
+    Clock,
+    LegTelemetry,
+    MediaEngine,
+    MediaError,
+    StepStore,
+    Unreadable,
+    WorkerInfo,
+    WorkerLeg,
+)
 from server.services.stepper import Stepper
 
 log = structlog.get_logger()
@@ -172,7 +181,11 @@ class MediaLink:
         for leg in legs:
             if leg.age_s <= ORPHAN_S or _placed(sessions.get(leg.session_id), leg):
                 continue
-            if not _placed(await self._store.session(leg.session_id), leg):  # placed elsewhere, and not there yet
+            try:
+                there = await self._store.session(leg.session_id)
+            except Unreadable:  # a newer node placed it, and looks after it
+                continue
+            if not _placed(there, leg):  # placed elsewhere, and not there yet
                 log.warning("orphan_leg_closed", session_id=leg.session_id, leg_id=leg.leg_id, worker_id=worker_id)
                 await self._engine.close_leg(worker_id, leg.session_id, leg.leg_id)
 

@@ -157,6 +157,13 @@ class StorageUnavailable(Exception):
     """The database can't be written now (disk full, locked for too long). Nothing was saved."""
 
 
+class Unreadable(Exception):
+    """A row that this version can't read: a newer one wrote it, or it is broken. Lists leave it out."""
+
+    def __init__(self, kind: str, row_id: str) -> None:
+        super().__init__(f"{kind} {row_id} can't be read by this version")
+
+
 @dataclass(frozen=True, slots=True)
 class OutboxKey:
     session_id: str
@@ -286,7 +293,8 @@ class StepStore(Protocol):
     """Sessions, agents and what their steps leave. Real: server/storage/sqlite_steps.py and postgres_steps.py, under
     one contract test; the twin of the fast tests is SQLite in memory.
 
-    Every method raises StorageUnavailable when the database can't be reached; what a write left is then uncertain."""
+    Every method raises StorageUnavailable when the database can't be reached; what a write left is then uncertain.
+    `session` and `agent` raise Unreadable; a list leaves such a row out."""
 
     async def session(self, session_id: str) -> Session | None: ...
 

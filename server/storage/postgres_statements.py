@@ -156,9 +156,9 @@ def _named(parts: dict[str, str]) -> list[str]:
 
 SESSION = "SELECT body FROM session WHERE id = $1"
 AGENT = "SELECT body FROM agent WHERE user_id = $1"
-AGENTS = "SELECT body FROM agent ORDER BY user_id"
+AGENTS = "SELECT user_id, body FROM agent ORDER BY user_id"
 OPEN_SESSIONS = """
-SELECT body FROM session WHERE NOT done AND ($1::text IS NULL OR worker_id = $1) ORDER BY created_at, id"""
+SELECT id, body FROM session WHERE NOT done AND ($1::text IS NULL OR worker_id = $1) ORDER BY created_at, id"""
 DUE = "SELECT tenant, owner_id, kind, key, at FROM deadline WHERE at <= $1 ORDER BY at LIMIT $2"
 NEXT_DEADLINE = "SELECT min(at) FROM deadline"
 STREAM = """
@@ -210,10 +210,10 @@ DISCONNECT = """
 UPDATE person SET node_id = NULL, tab_id = NULL WHERE id = $1 AND node_id = $2 AND tab_id = $3 RETURNING 1"""
 PERSONS = "SELECT id, head, node_id, tab_id FROM person WHERE id = ANY($1::text[])"
 SEEN_AGENTS = f"""
-SELECT agent.body, person.node_id, person.tab_id FROM person JOIN agent ON agent.user_id = person.id
+SELECT agent.user_id, agent.body, person.node_id, person.tab_id FROM person JOIN agent ON agent.user_id = person.id
 WHERE person.node_id = $1
 UNION ALL
-SELECT agent.body, person.node_id, person.tab_id FROM agent LEFT JOIN person ON person.id = agent.user_id
+SELECT agent.user_id, agent.body, person.node_id, person.tab_id FROM agent LEFT JOIN person ON person.id = agent.user_id
 WHERE (agent.live OR agent.state IN {HOLDS_CONTACT}) AND (person.node_id IS NULL OR person.node_id <> $1)
   AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = person.node_id AND node.seen_at >= $2)"""
 NODES = "SELECT id, name, started_at, seen_at, draining, workers FROM node ORDER BY id"

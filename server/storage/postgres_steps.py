@@ -32,8 +32,8 @@ from server.services.ports import (
     StreamMessage,
     StreamPart,
 )
-from server.storage import codec
 from server.storage import postgres_statements as sql
+from server.storage import readable
 from server.storage.faults import AWAY, storage_unavailable, unavailable
 from server.storage.postgres_connections import POOL_SIZE, Connections
 from server.storage.step_rows import (
@@ -85,17 +85,17 @@ class PostgresSteps:
 
     async def session(self, session_id: str) -> Session | None:
         rows = await self._all(sql.SESSION, session_id)
-        return codec.SESSION.validate_json(rows[0][0]) if rows else None
+        return readable.session(session_id, rows[0][0]) if rows else None
 
     async def agent(self, user_id: str) -> Agent | None:
         rows = await self._all(sql.AGENT, user_id)
-        return codec.AGENT.validate_json(rows[0][0]) if rows else None
+        return readable.agent(user_id, rows[0][0]) if rows else None
 
     async def agents(self) -> Sequence[Agent]:
-        return [codec.AGENT.validate_json(row[0]) for row in await self._all(sql.AGENTS)]
+        return readable.agents((row[0], row[1]) for row in await self._all(sql.AGENTS))
 
     async def open_sessions(self, *, worker_id: str | None = None) -> Sequence[Session]:
-        return [codec.SESSION.validate_json(row[0]) for row in await self._all(sql.OPEN_SESSIONS, worker_id)]
+        return readable.sessions((row[0], row[1]) for row in await self._all(sql.OPEN_SESSIONS, worker_id))
 
     async def outbox(self, session_id: str, limit: int = 16) -> Sequence[OutboxRow]:
         return [load_outbox_row(*row) for row in await self._all(sql.ORDERS, session_id, limit)]
@@ -122,7 +122,7 @@ class PostgresSteps:
 
     async def seen_agents(self, node_id: str, now: int) -> Sequence[SeenAgent]:
         rows = await self._all(sql.SEEN_AGENTS, node_id, now - NODE_DEAD_MS)
-        return [SeenAgent(codec.AGENT.validate_json(body), connection_of(*tab)) for body, *tab in rows]
+        return readable.seen_agents((row[0], row[1], row[2], row[3]) for row in rows)
 
     async def nodes(self) -> Sequence[NodeRow]:
         return [node_row(*row) for row in await self._all(sql.NODES)]

@@ -36,7 +36,7 @@ from server.services.ports import (
     StreamMessage,
     StreamPart,
 )
-from server.storage import codec
+from server.storage import readable
 from server.storage.step_rows import (
     HOLDS_CONTACT,
     STREAM_KEEP,
@@ -122,10 +122,10 @@ INSERT INTO person (id, tenant, head, node_id, tab_id) VALUES (?, ?, 0, ?, ?)
 ON CONFLICT (id) DO UPDATE SET node_id = excluded.node_id, tab_id = excluded.tab_id RETURNING head"""
 DISCONNECT = "UPDATE person SET node_id = NULL, tab_id = NULL WHERE id = ? AND node_id = ? AND tab_id = ?"
 SEEN_AGENTS = f"""
-SELECT agent.body, person.node_id, person.tab_id FROM person JOIN agent ON agent.user_id = person.id
+SELECT agent.user_id, agent.body, person.node_id, person.tab_id FROM person JOIN agent ON agent.user_id = person.id
 WHERE person.node_id = :node_id
 UNION ALL
-SELECT agent.body, person.node_id, person.tab_id FROM agent LEFT JOIN person ON person.id = agent.user_id
+SELECT agent.user_id, agent.body, person.node_id, person.tab_id FROM agent LEFT JOIN person ON person.id = agent.user_id
 WHERE (agent.live OR agent.state IN {HOLDS_CONTACT}) AND (person.node_id IS NULL OR person.node_id <> :node_id)
   AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = person.node_id AND node.seen_at >= :alive)"""
 UPSERT_NODE = """
@@ -165,22 +165,22 @@ class SqliteSteps:
 
     async def session(self, session_id: str) -> Session | None:
         rows = await self._all("SELECT body FROM session WHERE id = ?", (session_id,))
-        return codec.SESSION.validate_json(rows[0][0]) if rows else None
+        return readable.session(session_id, rows[0][0]) if rows else None
 
     async def agent(self, user_id: str) -> Agent | None:
         rows = await self._all("SELECT body FROM agent WHERE user_id = ?", (user_id,))
-        return codec.AGENT.validate_json(rows[0][0]) if rows else None
+        return readable.agent(user_id, rows[0][0]) if rows else None
 
     async def agents(self) -> Sequence[Agent]:
-        return [codec.AGENT.validate_json(row[0]) for row in await self._all("SELECT body FROM agent", ())]
+        return readable.agents((row[0], row[1]) for row in await self._all("SELECT user_id, body FROM agent", ()))
 
     async def open_sessions(self, *, worker_id: str | None = None) -> Sequence[Session]:
-        query = "SELECT body FROM session WHERE done = 0"
+        query = "SELECT id, body FROM session WHERE done = 0"
         if worker_id is None:
             rows = await self._all(f"{query} ORDER BY created_at, id", ())
         else:
             rows = await self._all(f"{query} AND worker_id = ? ORDER BY created_at, id", (worker_id,))
-        return [codec.SESSION.validate_json(row[0]) for row in rows]
+        return readable.sessions((row[0], row[1]) for row in rows)
 
     async def outbox(self, session_id: str, limit: int = 16) -> Sequence[OutboxRow]:
         return [load_outbox_row(*row) for row in await self._all(SELECT_ORDERS, (session_id, limit))]
@@ -221,7 +221,7 @@ class SqliteSteps:
 
     async def seen_agents(self, node_id: str, now: int) -> Sequence[SeenAgent]:
         rows = await self._all(SEEN_AGENTS, {"node_id": node_id, "alive": now - NODE_DEAD_MS})
-        return [SeenAgent(codec.AGENT.validate_json(body), connection_of(*tab)) for body, *tab in rows]
+        return readable.seen_agents((row[0], row[1], row[2], row[3]) for row in rows)
 
     async def nodes(self) -> Sequence[NodeRow]:
         return [node_row(*row) for row in await self._all(SELECT_NODES, (0,))]

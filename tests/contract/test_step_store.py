@@ -9,13 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from structlog.testing import capture_logs
 
+from server import probes
 from server.domain import agent as ag
 from server.domain import events as ev
 from server.domain.agent import Agent, AgentEvent, step_agent
 from server.domain.media import OpenLeg
 from server.domain.session import Session
 from server.domain.session_step import step
+from server.metrics import Metrics
 from server.services.ports import (
     NODE_DEAD_MS,
     NODE_FORGOTTEN_MS,
@@ -31,11 +35,14 @@ from server.services.ports import (
     SeenAgent,
     SessionSave,
     StepStore,
+    Unreadable,
 )
+from server.storage import codec, readable
 from server.storage.migrate import upgrade
 from server.storage.postgres_steps import PostgresSteps
 from server.storage.sqlite_steps import SqliteSteps
 from tests.helpers.postgres import PostgresServer
+from tests.helpers.prometheus import read
 
 RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True)
 ARRIVED = ev.CallArrived("ses_1", "default", "ept_1", RULES, ev.Customer("李伟", context={"order": "42"}), "media-1")
@@ -319,6 +326,40 @@ async def test_agents_are_seen_by_the_node_of_their_tab_or_by_all(store: Store) 
     await store.beat(NodeRow("nod_a", "a", 0, NODE_DEAD_MS + 1))
     orphan = {"usr_there": SeenAgent(there, at_b)}
     assert await seen("nod_a", NODE_DEAD_MS + 1) == nobodys | orphan | {"usr_reading": SeenAgent(reading, at_a)}
+
+
+async def test_a_row_that_can_t_be_read_takes_no_other_with_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a newer version wrote, and one that a fault did."""
+    monkeypatch.setattr(readable, "_told", {})
+    registry = CollectorRegistry()
+    whole = await advanced(store)
+    away, live = [await agent_with(store, name, ag.WentLive()) for name in ("usr_away", "usr_live")]
+    newer = step(None, replace(ARRIVED, session_id="ses_newer"), 500)
+    await store.save(Save("default", 500, (SessionSave(None, newer, (), ()),)))
+    assert [s.id for s in await store.open_sessions()] == ["ses_newer", "ses_1"]
+    dreaming = codec.SESSION.dump_json(newer).decode().replace("arriving", "dreaming")
+    await rows_of(store, f"UPDATE session SET body = '{dreaming}' WHERE id = 'ses_newer'")
+    await rows_of(store, "UPDATE agent SET body = '{}' WHERE user_id = 'usr_away'")
+    probes.listen(Metrics(registry))
+    try:
+        with capture_logs() as logs:
+            assert list(await store.open_sessions()) == [whole]
+            assert list(await store.open_sessions(worker_id="media-1")) == [whole]
+            assert list(await store.agents()) == [live]
+            assert [one.agent for one in await store.seen_agents("nod_a", 0)] == [live]
+            with pytest.raises(Unreadable, match="session ses_newer"):
+                await store.session("ses_newer")
+            with pytest.raises(Unreadable, match="agent usr_away"):
+                await store.agent(away.user_id)
+    finally:
+        probes.listen()
+    assert [(e["event"], e.get("session_id"), e.get("agent_id")) for e in logs] == [
+        ("row_unreadable", "ses_newer", None),
+        ("row_unreadable", None, "usr_away"),
+    ], "each is named once, not at each look"
+    assert logs[0]["faults"] == [{"at": "state", "fault": "enum"}]
+    counted = read(generate_latest(registry).decode()).by("patchbay_rows_unreadable_total", "table")
+    assert counted == {"session": 3, "agent": 3}
 
 
 # --- nodes ---
