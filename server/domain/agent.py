@@ -2,7 +2,11 @@
 
 The shown state is derived: a contact that rings, talks or wraps up shows before the choice. A choice made
 during a contact becomes the next state. `missed` is set by the system when an offer was not answered: nothing
-is offered until the agent chooses Ready again. `live` is the tab's: an agent without a live tab gets no offer.
+is offered until the agent chooses Ready again. `live` is the tab's: an agent without a live tab gets no offer, nor
+does one whose tab has no working microphone (`fault`).
+
+A supervisor may force a choice. It is a choice like the agent's own, and `forced_by` tells whose it was until the
+next one.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from server.domain.capacity import VOICE
+from server.domain.capacity import CAPACITY, VOICE, Capacity
 from server.domain.deadlines import Deadline
 from server.domain.machine import IllegalTransition, Refused, Stale
 
@@ -48,17 +52,28 @@ class Contact:
     session_id: str
     segment_id: str
     state: ContactState
+    channel: str = VOICE
+
+
+class Fault(StrEnum):
+    """Why a live tab can't take a call."""
+
+    NO_MICROPHONE = "no_microphone"  # refused, unplugged, or another program has it
+    MICROPHONE_MUTED = "microphone_muted"  # by the system or a switch on the headset
+    NO_MEDIA = "no_media"  # the browser's media connections fail
 
 
 @dataclass(frozen=True, slots=True)
 class NextState:
     chosen: Chosen
     reason_id: str | None
+    forced_by: str | None = None  # as in Agent
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
     """`since` is when the shown state began; `idle_since` when the agent was last freed (longest idle first).
+    `forced_by` is the name of the supervisor who made the choice, None for the agent's own.
 
     What strategies compare: `offered_at` is the last offer; `busy_ms` (on contact and wrap-up) and `ready_ms` add up
     the states that ended since the last login; `handled` counts answered sessions by the hour (number since the epoch)
@@ -76,7 +91,9 @@ class Agent:
     live: bool = False
     dead_since: int | None = None
     contacts: tuple[Contact, ...] = ()
-    voice_capacity: int = 1
+    capacity: Capacity = CAPACITY
+    fault: Fault | None = None
+    forced_by: str | None = None
     offered_at: int = 0
     busy_ms: int = 0
     ready_ms: int = 0
@@ -91,16 +108,18 @@ class Agent:
         return AgentState.MISSED if self.missed else AgentState(self.chosen.value)
 
     @property
-    def available(self) -> bool:
-        """May be offered a session now."""
-        return (
-            self.chosen is Chosen.READY and self.live and not self.missed and len(self.contacts) < self.voice_capacity
-        )
+    def open_channels(self) -> tuple[str, ...]:
+        """The channels of which the agent may be offered a session now. Who is to leave after the contacts that are
+        held gets no more of them: the break would never come."""
+        leaves = self.next_state is not None and self.next_state.chosen is not Chosen.READY
+        if self.chosen is not Chosen.READY or not self.live or self.fault or self.missed or leaves:
+            return ()
+        return self.capacity.open_over(contact.channel for contact in self.contacts)
 
     @property
-    def open_channels(self) -> tuple[str, ...]:
-        """The channels of which the agent may be offered a session now."""
-        return (VOICE,) if self.available else ()
+    def available(self) -> bool:
+        """May be offered a session of some channel now."""
+        return bool(self.open_channels)
 
 
 # --- events ------------------------------------------------------------------------------------------
@@ -129,9 +148,34 @@ class StateChosen:
 
 
 @dataclass(frozen=True, slots=True)
+class StateForced:
+    """A supervisor made the choice: `by` is the user, `by_name` what the agent reads."""
+
+    chosen: Chosen
+    reason_id: str | None
+    by: str
+    by_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityChanged:
+    """An admin saved the user, or the agent came back after one had."""
+
+    capacity: Capacity
+
+
+@dataclass(frozen=True, slots=True)
+class EquipmentChanged:
+    """What the tab says of its microphone and media; None: all is well."""
+
+    fault: Fault | None
+
+
+@dataclass(frozen=True, slots=True)
 class ContactOffered:
     session_id: str
     segment_id: str
+    channel: str = VOICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +201,9 @@ AgentEvent = (
     | WentLive
     | WentDead
     | StateChosen
+    | StateForced
+    | CapacityChanged
+    | EquipmentChanged
     | ContactOffered
     | ContactMoved
     | ContactReleased
@@ -179,18 +226,49 @@ def _dead(a: Agent, e: WentDead, now: int) -> Agent:
 
 
 def _choose(a: Agent, e: StateChosen, now: int) -> Agent:
-    if e.chosen is Chosen.BREAK and e.reason_id is None:
+    return _chosen(a, NextState(e.chosen, e.reason_id), now)
+
+
+def _force(a: Agent, e: StateForced, now: int) -> Agent:
+    """Nobody is sent to work or to a break in an empty chair."""
+    if not a.live and e.chosen is not Chosen.OFFLINE:
+        raise Refused("agent_away")
+    return _chosen(a, NextState(e.chosen, e.reason_id, e.by_name), now)
+
+
+def _chosen(a: Agent, choice: NextState, now: int) -> Agent:
+    if choice.chosen is Chosen.BREAK and choice.reason_id is None:
         raise Refused("reason_required")
+    same = (choice.chosen, choice.reason_id) == (a.chosen, a.reason_id)
+    if a.contacts and same:  # of several contacts one was missed, say, and others go on
+        return replace(a, missed=False, next_state=None)
     if a.contacts:
-        same = (e.chosen, e.reason_id) == (a.chosen, a.reason_id) and not a.missed
-        return replace(a, next_state=None if same else NextState(e.chosen, e.reason_id))
-    return _settle(replace(a, chosen=e.chosen, reason_id=e.reason_id, missed=False, next_state=None), now)
+        return replace(a, next_state=choice)
+    return _settle(_taken(a, choice), now)
+
+
+def _taken(a: Agent, choice: NextState) -> Agent:
+    chosen, reason_id, forced_by = choice.chosen, choice.reason_id, choice.forced_by
+    return replace(a, chosen=chosen, reason_id=reason_id, forced_by=forced_by, missed=False, next_state=None)
+
+
+def _capacity(a: Agent, e: CapacityChanged, now: int) -> Agent:
+    """What is held stays; with less room than that nothing comes until enough of it is over."""
+    if a.capacity == e.capacity:
+        raise Stale("no_change")
+    return replace(a, capacity=e.capacity)
+
+
+def _equipment(a: Agent, e: EquipmentChanged, now: int) -> Agent:
+    if a.fault is e.fault:
+        raise Stale("no_change")
+    return replace(a, fault=e.fault)
 
 
 def _offer(a: Agent, e: ContactOffered, now: int) -> Agent:
-    if not a.available:
+    if e.channel not in a.open_channels:
         raise Refused("agent_unavailable")
-    contacts = (*a.contacts, Contact(e.session_id, e.segment_id, ContactState.RINGING))
+    contacts = (*a.contacts, Contact(e.session_id, e.segment_id, ContactState.RINGING, e.channel))
     return replace(a, contacts=contacts, offered_at=now)
 
 
@@ -212,7 +290,7 @@ def _release(a: Agent, e: ContactReleased, now: int) -> Agent:
 def _deadline(a: Agent, e: AgentDeadlinePassed, now: int) -> Agent:
     if Deadline(e.kind, a.user_id, e.at) not in agent_deadlines(a) or now < e.at:
         raise Stale("stale_deadline")
-    return _settle(replace(a, chosen=Chosen.OFFLINE, reason_id=None, missed=False, next_state=None), now)
+    return _settle(_taken(a, NextState(Chosen.OFFLINE, None)), now)
 
 
 def _settle(a: Agent, now: int) -> Agent:
@@ -220,7 +298,7 @@ def _settle(a: Agent, now: int) -> Agent:
     if a.contacts:
         return a
     if a.next_state is not None:
-        a = replace(a, chosen=a.next_state.chosen, reason_id=a.next_state.reason_id, missed=False, next_state=None)
+        a = _taken(a, a.next_state)
     return replace(a, idle_since=now)
 
 
@@ -228,6 +306,9 @@ RULES: dict[type, Callable[[Agent, Any, int], Agent]] = {
     WentLive: _live,
     WentDead: _dead,
     StateChosen: _choose,
+    StateForced: _force,
+    CapacityChanged: _capacity,
+    EquipmentChanged: _equipment,
     ContactOffered: _offer,
     ContactMoved: _move,
     ContactReleased: _release,

@@ -113,7 +113,7 @@ def agent_events(before: Session | None, after: Session) -> list[tuple[str, ag.A
     for segment in after.segments:
         old = known.get(segment.id)
         if old is None:
-            found.append((segment.agent_id, ag.ContactOffered(after.id, segment.id)))
+            found.append((segment.agent_id, ag.ContactOffered(after.id, segment.id, after.channel)))
         elif old.state is segment.state:
             continue
         elif segment.state is SegmentState.DONE:

@@ -24,6 +24,7 @@ from server.domain import agent as ag
 from server.domain import events as ev
 from server.domain import recording as recordings
 from server.domain.agent import Agent, AgentState, step_agent
+from server.domain.capacity import VOICE
 from server.domain.deadlines import deadlines
 from server.domain.effects import routable
 from server.domain.machine import IllegalTransition, Refused, Stale
@@ -372,15 +373,20 @@ def capacity_kept(log: Log) -> Verdict:
     for user_id, steps in log.agent_steps.items():
         for line in steps:
             load = len(line.after.contacts)
-            verdict.check(load <= line.after.voice_capacity, f"{user_id} v{line.after.version}: {load} contacts")
+            verdict.check(load <= _room(line.after), f"{user_id} v{line.after.version}: {load} contacts")
             if line.before is not None and load > len(line.before.contacts):
                 verdict.check(line.before.available, f"{user_id} v{line.after.version}: not free for an offer")
     for user_id, changes in held.items():
         load = 0
         for at, change in sorted(changes):
             load += change
-            verdict.check(load <= log.agents[user_id].voice_capacity, f"{user_id} at {at}: {load} segments at once")
+            verdict.check(load <= _room(log.agents[user_id]), f"{user_id} at {at}: {load} segments at once")
     return verdict
+
+
+def _room(agent: Agent) -> int:
+    """The centers that are checked so have voice sessions only."""
+    return agent.capacity.most(VOICE)
 
 
 def seconds_add_up(log: Log, now: int) -> Verdict:

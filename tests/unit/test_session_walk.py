@@ -146,7 +146,7 @@ def test_any_history_keeps_the_invariants_and_folds_to_the_same_session(data: st
         agents, session = stepped, after
         log.append((now, event))
         for agent in agents.values():
-            assert len(agent.contacts) <= agent.voice_capacity
+            assert len(agent.contacts) <= agent.capacity.most("voice")
         if session.done:
             assert all(not agent.contacts for agent in agents.values())
 
