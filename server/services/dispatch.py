@@ -4,12 +4,16 @@ The node that saved an order sends it, under a short lease on the session's orde
 that one will find the new rows, too. A row is deleted in the transaction that saves what it yielded. A process that
 dies in between leaves the row and its lease ends with it; another node finds the row, sends the order again under the
 same stamp, and the worker gives its first result again.
+
+An order that fails for a cause of ours is never given up: it is tried again, by any node, with a growing pause.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import random
+from contextlib import suppress
 
 import structlog
 
@@ -22,7 +26,8 @@ from server.services.stepper import Stepper
 
 log = structlog.get_logger()
 RETRY_S = 0.25  # a worker that does not answer is restarting, or about to be declared lost
-AFTER_FAULT_S = 1.0
+STORAGE_AWAY_S = 1.0
+AFTER_FAULT_S = (1.0, 60.0)  # doubled each time; less than a minute after its cause has passed the order is carried out
 LEASE_MS = 30_000  # a round of LEASED orders that each take their whole time-out; it ends with its node at once
 LEASED = 4
 SWEEP_S = 1.0
@@ -87,34 +92,43 @@ class Dispatcher:
                 log.warning("outbox_sweep_postponed", error=str(error))
 
     async def _run(self, session_id: str) -> None:
+        faults = 0
         try:
-            while await self._round(session_id):
-                pass
+            while True:
+                try:
+                    if not await self._round(session_id):
+                        return
+                    faults = 0
+                except StorageUnavailable as error:
+                    log.warning("dispatch_postponed", session_id=session_id, error=str(error))
+                    await asyncio.sleep(STORAGE_AWAY_S)
+                except Exception:  # a boundary: the rows stay, so nothing is lost
+                    faults += 1
+                    wait_s = after_fault_s(faults, random.random())
+                    log.exception("dispatch_failed", session_id=session_id, times=faults, again_in_s=round(wait_s, 1))
+                    with suppress(Exception):  # another node, of another version, may do better meanwhile
+                        await self._store.end_lease(session_id, self._nodes.node_id)
+                    await asyncio.sleep(wait_s)
         finally:
             self._running.discard(session_id)
 
     async def _round(self, session_id: str) -> bool:
         """Carry out what is there; False when nothing was, or another node does it."""
         self._again.discard(session_id)
-        try:
-            now = self._clock.now_ms()
-            node_id = self._nodes.node_id
-            rows = await self._store.lease_orders(session_id, node_id, now, now + LEASE_MS, LEASED)
-            if rows is None:
-                return session_id in self._again
-            for row in rows:
-                if not await self._carry_out(row):
-                    # Another node may reach the worker meanwhile.
-                    await self._store.end_lease(session_id, node_id)
-                    await asyncio.sleep(RETRY_S)
-                    return True
-            if len(rows) == LEASED:
+        now = self._clock.now_ms()
+        node_id = self._nodes.node_id
+        rows = await self._store.lease_orders(session_id, node_id, now, now + LEASE_MS, LEASED)
+        if rows is None:
+            return session_id in self._again
+        for row in rows:
+            if not await self._carry_out(row):
+                # Another node may reach the worker meanwhile.
+                await self._store.end_lease(session_id, node_id)
+                await asyncio.sleep(RETRY_S)
                 return True
-            return await self._store.end_lease(session_id, node_id) or session_id in self._again
-        except Exception:  # the rows stay, so nothing is lost; a database that is away comes back
-            log.exception("dispatch_failed", session_id=session_id)
-            await asyncio.sleep(AFTER_FAULT_S)
+        if len(rows) == LEASED:
             return True
+        return await self._store.end_lease(session_id, node_id) or session_id in self._again
 
     async def _carry_out(self, row: OutboxRow) -> bool:
         """True when the row is gone. One that can't reach its worker stays until the session is placed anew."""
@@ -152,3 +166,11 @@ class Dispatcher:
         else:
             await self._store.drop_orders([row.key])
         return True
+
+
+def after_fault_s(faults: int, chance: float) -> float:
+    """How long to wait after so many faults in a row, the first one included. `chance`: 0 to 1, so that a hundred
+    sessions with one cause do not come back at one moment."""
+    shortest, longest = AFTER_FAULT_S
+    doubled: int = 2 ** min(faults - 1, 16)
+    return min(longest, shortest * doubled) * (1 + chance) / 2

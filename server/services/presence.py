@@ -56,13 +56,20 @@ class Presence:
     async def look(self) -> None:
         """Mend every row that differs from the sockets, and withdraw what rings in an empty chair."""
         for seen in await self._store.seen_agents(self._nodes.node_id, self._clock.now_ms()):
-            agent, here = seen.agent, self._is_here(seen.connection)
-            if not here and not (self._nodes.sure and self._nodes.mine(agent.user_id)):
-                continue
-            if agent.live != (here and self._is_live(agent.user_id)):
-                await self.settle(agent.tenant, agent.user_id)
-            elif not agent.live and agent.contacts:
-                await self._withdraw(agent)
+            try:
+                await self._mend(seen.agent, here=self._is_here(seen.connection))
+            except StorageUnavailable:
+                raise
+            except Exception:  # one agent's failure is its own: the others' tabs come and go
+                log.exception("presence_failed", user_id=seen.agent.user_id)
+
+    async def _mend(self, agent: Agent, *, here: bool) -> None:
+        if not here and not (self._nodes.sure and self._nodes.mine(agent.user_id)):
+            return
+        if agent.live != (here and self._is_live(agent.user_id)):
+            await self.settle(agent.tenant, agent.user_id)
+        elif not agent.live and agent.contacts:
+            await self._withdraw(agent)
 
     async def settle(self, tenant: str, user_id: str) -> None:
         """Make the agent's row say whether the newest tab lives now, unless another node is to say it. Makes the row

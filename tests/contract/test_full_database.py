@@ -120,7 +120,7 @@ async def test_an_order_whose_answer_can_not_be_saved_is_carried_out_again(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk fills up between the order's row and the worker's answer: the customer gets the answer later."""
-    monkeypatch.setattr(dispatch, "AFTER_FAULT_S", 0.02)
+    monkeypatch.setattr(dispatch, "STORAGE_AWAY_S", 0.02)
     store = sqlite_of(w)
     given: list[OrderStamp] = []
     tries: list[str] = []
