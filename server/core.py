@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from server.domain.administration import KINDS, User
 from server.domain.events import AgentOffered
 from server.domain.session import Session
 from server.routing.router import Router
@@ -86,11 +87,13 @@ class Core:
         await self._adapters.engine.start(self.link)
         await self.dispatcher.resume()
 
-    async def directory_changed(self, tenant: str, _kind: str, _record_id: str) -> None:
+    async def directory_changed(self, tenant: str, kind: str, record_id: str) -> None:
         """An admin saved something here."""
         self._adapters.directory.forget(tenant)
         self._adapters.bus.publish(Notice(directory=(tenant,)))
         self.router.wake()
+        if kind == KINDS[User]:
+            await self.agents.take_capacity(tenant, record_id)
 
     async def run(self) -> None:
         """Everything that goes on for ever. A loop that fails is logged and begun again; the others go on."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from server.domain import agent as ag
 from server.domain.agent import Agent, Chosen
 from server.domain.directory import AuthedUser
-from server.domain.machine import Refused
+from server.domain.machine import Refused, Stale
 from server.domain.session import Session
 from server.services.admin_ports import Directory
 from server.services.ports import StepStore
@@ -28,6 +30,15 @@ class AgentService:
         return await self._stepper.apply_agent(
             user.tenant, user.user_id, ag.StateChosen(chosen, reason_id), create=True
         )
+
+    async def take_capacity(self, tenant: str, user_id: str) -> None:
+        """Make the agent's row say what the user's record says; somebody who was never an agent has no row yet."""
+        agent = await self._store.agent(user_id)
+        profile = await self._directory.agent(tenant, user_id)
+        if agent is None or profile is None or agent.tenant != tenant or agent.capacity == profile.capacity:
+            return
+        with suppress(Stale):
+            await self._stepper.apply_agent(tenant, user_id, ag.CapacityChanged(profile.capacity))
 
     async def agent(self, user: AuthedUser) -> Agent:
         """The agent's row, made at the first time."""

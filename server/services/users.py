@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from server.domain.administration import SkillLevel, User
+from server.domain.capacity import CAPACITY, Capacity
 from server.domain.directory import AuthedUser, Role
 from server.ids import new_id
 from server.services.admin import ChangeLog, check_skills, found
@@ -27,6 +28,7 @@ class NewUser:
     role: Role
     password: str | None
     skills: tuple[SkillLevel, ...] = ()
+    capacity: Capacity = CAPACITY
 
 
 class UserService:
@@ -55,6 +57,7 @@ class UserService:
             skills=new.skills,
             created_at=self._changes.clock.now_ms(),
             version=1,
+            capacity=new.capacity,
         )
         async with self._changes.repository.writing() as transaction:
             await check_skills(transaction, actor.tenant, user.skills)
@@ -63,7 +66,7 @@ class UserService:
         return user, made_up
 
     async def change(self, actor: AuthedUser, user_id: str, version: int | None, settings: Mapping[str, Any]) -> User:
-        """Any of login, name, role, active, skills. Deactivating ends the user's logins at once.
+        """Any of login, name, role, active, skills, capacity. Deactivating ends the user's logins at once.
 
         Raises Refused: not_found, changed_meanwhile, invalid, login_taken, last_admin."""
 

@@ -250,6 +250,7 @@ class AgentNamespace(_Namespace):
 
         await self._attach(sid, user.tenant, user.user_id, changed, still_allowed)
         await changed()
+        await self._deps.agents.take_capacity(user.tenant, user.user_id)  # an admin's word may have got lost
 
     async def on_disconnect(self, sid: str, reason: str = "") -> None:
         user = self._users.pop(sid, None)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from server.domain.capacity import Capacity
 from server.domain.directory import DEFAULT_TENANT, Role
 from server.signaling.rest.endpoint import MAX_BODY_BYTES
 from tests.helpers.rest_world import OTHER, URL, Api, World, code, open_world
@@ -70,6 +71,13 @@ async def test_logins_are_taken_across_case_and_tenants(admin: Api) -> None:
         ({"password": 12345678901}, "password"),
         ({"skills": [{"skill_id": "skl_none", "level": 1}]}, "skills.0.skill_id"),
         ({"skills": [{"skill_id": "skl_none", "level": 11}]}, "skills.0.level"),
+        ({"capacity": {}}, "capacity.channels"),
+        ({"capacity": {"channels": {"voice": 2}}}, "capacity.channels.voice"),
+        ({"capacity": {"channels": {"chat": 21}}}, "capacity.channels.chat"),
+        ({"capacity": {"channels": {"email": -1}}}, "capacity.channels.email"),
+        ({"capacity": {"channels": {"fax": 1}}}, "capacity.channels.fax"),
+        ({"capacity": {"channels": {}, "on_top": [{"channel": "fax", "over": "voice"}]}}, "capacity.on_top.0.channel"),
+        ({"capacity": {"channels": {}, "on_top": [{"channel": "chat", "over": "chat"}]}}, "capacity.on_top.0.over"),
         ({"extra": 1}, "extra"),
     ],
 )
@@ -77,6 +85,23 @@ async def test_users_that_do_not_fit(admin: Api, change: dict[str, Any], loc: st
     answer = await admin.post("/api/v1/users", {"login": "d", "name": "D", "role": "agent"} | change, 422)
     assert answer["error"]["code"] == "invalid"
     assert loc in [field["loc"] for field in answer["error"]["fields"]]
+
+
+async def test_what_an_agent_may_hold_at_once(world: World, admin: Api) -> None:
+    user = await world.user("bo")
+    path = f"/api/v1/users/{user.id}"
+    texts = [{"channel": "chat", "over": "email"}, {"channel": "email", "over": "chat"}]
+    before = {"channels": {"voice": 1, "chat": 0, "email": 0}, "on_top": texts}
+    assert (await admin.get(path))["capacity"] == before
+    wanted = {"channels": {"voice": 1, "chat": 3, "email": 5}, "on_top": [{"channel": "voice", "over": "email"}]}
+    changed = await admin.patch(path, {"version": 1, "capacity": wanted})
+    assert (changed["capacity"], changed["version"]) == (wanted, 2)
+    assert (await admin.get(path))["capacity"] == wanted
+    profile = await world.deps.directory.agent(DEFAULT_TENANT, user.id)
+    assert profile is not None
+    assert profile.capacity == Capacity((("voice", 1), ("chat", 3), ("email", 5)), (("voice", "email"),))
+    other = {"login": "nobody", "name": "N", "role": "agent", "capacity": {"channels": {}, "on_top": []}}
+    assert (await admin.post("/api/v1/users", other))["capacity"]["channels"] == {"voice": 0, "chat": 0, "email": 0}
 
 
 async def test_what_was_sent_is_not_repeated(admin: Api) -> None:

@@ -63,6 +63,12 @@ export const en = {
   'consequence.user_role': 'The new rights count as soon as this person loads a page.',
   'consequence.user_skills': 'The next offer follows the new skills. A call that is going on stays as it is.',
 
+  'consequence.user_capacity': 'Counts from the next offer on. Sessions that are held stay, even if they are more than that.',
+
+  'channel.voice': 'Voice',
+  'channel.chat': 'Chat',
+  'channel.email': 'E-mail',
+
   'field.required': 'Please fill this in.',
   'field.out_of_range': 'Out of range.',
   'field.between': 'A whole number from {min} to {max}.',
@@ -83,6 +89,10 @@ export const en = {
   'users.role_admin_hint': 'Changes everything here.',
   'users.skills': 'Skills',
   'users.skills_hint': 'Level 1 (a little) to 10 (expert). Leave empty for none.',
+  'users.capacity': 'Sessions at once',
+  'users.capacity_hint': 'How many sessions of each channel this person may hold, wrap-up included. 0: none of it. Of voice at most one.',
+  'users.on_top': 'While others are held:',
+  'users.on_top_pair': '{channel} may come on top of {over}',
   'users.no_skills': 'No skills',
   'users.skill_level': '{name} {level}',
   'users.empty': 'No users',
@@ -299,6 +309,12 @@ export const zh: Record<AdminKey, string> = {
   'consequence.user_role': '此人下次加载页面时新权限生效。',
   'consequence.user_skills': '下一次派单按新技能进行。进行中的通话不受影响。',
 
+  'consequence.user_capacity': '从下一次派单起生效。已持有的会话保留，即使超出新的数量。',
+
+  'channel.voice': '语音',
+  'channel.chat': '在线聊天',
+  'channel.email': '电子邮件',
+
   'field.required': '请填写此项。',
   'field.out_of_range': '超出范围。',
   'field.between': '请填 {min} 到 {max} 的整数。',
@@ -319,6 +335,10 @@ export const zh: Record<AdminKey, string> = {
   'users.role_admin_hint': '可修改此处的一切。',
   'users.skills': '技能',
   'users.skills_hint': '级别从 1（略懂）到 10（专家），没有则留空。',
+  'users.capacity': '同时处理的会话',
+  'users.capacity_hint': '此人在每种渠道可同时持有的会话数，包括话后处理。0 表示不处理该渠道；语音最多一个。',
+  'users.on_top': '持有其他会话时：',
+  'users.on_top_pair': '处理{over}时可接入{channel}',
   'users.no_skills': '无技能',
   'users.skill_level': '{name} {level}',
   'users.empty': '没有用户',

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from server.domain.administration import SkillLevel, User
+from server.domain.capacity import CAPACITY, CHANNELS, CHAT, EMAIL, MOST_AT_ONCE, VOICE, Capacity
 from server.domain.directory import Role
 from server.services.passwords import MAX_PASSWORD_CHARS
 from server.services.users import LOGIN_PATTERN, NewUser
@@ -36,6 +37,51 @@ class UserSkill(RestModel):
 UserSkills = Annotated[list[UserSkill], Field(max_length=MAX_SKILLS)]
 
 
+class ChannelCounts(RestModel):
+    """How many sessions of each channel at once; 0: none of it."""
+
+    voice: Annotated[int, Field(ge=0, le=MOST_AT_ONCE[VOICE])] = 0
+    chat: Annotated[int, Field(ge=0, le=MOST_AT_ONCE[CHAT])] = 0
+    email: Annotated[int, Field(ge=0, le=MOST_AT_ONCE[EMAIL])] = 0
+
+
+ChannelName = Literal["voice", "chat", "email"]
+
+
+class OnTop(RestModel):
+    """A session of `channel` may come while one of `over` is held."""
+
+    channel: ChannelName
+    over: ChannelName
+
+    @field_validator("over")
+    @classmethod
+    def _another(cls, over: str, info: ValidationInfo) -> str:
+        if over == info.data.get("channel"):
+            raise ValueError("another channel; how many of one at once is said in channels")
+        return over
+
+
+class UserCapacity(RestModel):
+    """A session of another channel than those that are held comes only where `on_top` allows it over all of these."""
+
+    channels: ChannelCounts
+    on_top: Annotated[list[OnTop], Field(max_length=6)] = Field(default_factory=lambda: _on_top(CAPACITY))
+
+    def value(self) -> Capacity:
+        counts = tuple((channel, getattr(self.channels, channel)) for channel in CHANNELS)
+        pairs = {(pair.channel, pair.over) for pair in self.on_top}
+        return Capacity(tuple(pair for pair in counts if pair[1]), tuple(sorted(pairs)))
+
+
+def _on_top(capacity: Capacity) -> list[OnTop]:
+    return [OnTop.model_validate({"channel": channel, "over": over}) for channel, over in capacity.on_top]
+
+
+def _capacity(capacity: Capacity) -> UserCapacity:
+    return UserCapacity(channels=ChannelCounts(**dict(capacity.channels)), on_top=_on_top(capacity))
+
+
 class UserView(RestModel):
     user_id: str
     login: str
@@ -43,6 +89,7 @@ class UserView(RestModel):
     role: Role
     active: bool
     skills: list[UserSkill]
+    capacity: UserCapacity
     created_at: int
     version: int
 
@@ -59,6 +106,7 @@ class UserCreate(RestModel):
     role: Role
     password: Annotated[str, Field(max_length=MAX_PASSWORD_CHARS)] | None = None
     skills: UserSkills = Field(default_factory=list)
+    capacity: UserCapacity | None = None
 
 
 class UserChange(RestModel):
@@ -68,6 +116,7 @@ class UserChange(RestModel):
     role: Role | None = None
     active: bool | None = None
     skills: UserSkills | None = None
+    capacity: UserCapacity | None = None
 
 
 class OneTimePassword(RestModel):
@@ -86,6 +135,7 @@ def _fields(user: User) -> dict[str, object]:
         "role": user.role,
         "active": user.active,
         "skills": [UserSkill(skill_id=skill.skill_id, level=skill.level) for skill in user.skills],
+        "capacity": _capacity(user.capacity),
         "created_at": user.created_at,
         "version": user.version,
     }
@@ -101,7 +151,8 @@ async def list_users(call: Call[Nothing, PageQuery]) -> Page[UserView]:
 
 async def create_user(call: Call[UserCreate, Nothing]) -> UserCreated:
     body = call.body
-    new = NewUser(body.login, body.name, body.role, body.password, _levels(body.skills))
+    capacity = body.capacity.value() if body.capacity is not None else CAPACITY
+    new = NewUser(body.login, body.name, body.role, body.password, _levels(body.skills), capacity)
     user, made_up = await call.deps.users.create(call.user, new)
     return UserCreated(**_fields(user), one_time_password=made_up)
 
@@ -114,6 +165,8 @@ async def change_user(call: Call[UserChange, Nothing]) -> UserView:
     changes = given(call.body)
     if call.body.skills is not None:
         changes["skills"] = _levels(call.body.skills)
+    if call.body.capacity is not None:
+        changes["capacity"] = call.body.capacity.value()
     return view(await call.deps.users.change(call.user, call.part("user_id"), call.body.version, changes))
 
 

@@ -1,7 +1,7 @@
 // Each save says what it will change for the people who are working now. These are the sentences' keys, picked by
 // what differs between the row and the form.
 
-import type { Queue, User } from '../../core/src/rest_types';
+import { CHANNELS, type Capacity, type Queue, type User } from '../../core/src/rest_types';
 import type { QueueForm, UserForm } from './forms';
 
 export type Consequence =
@@ -20,7 +20,8 @@ export type Consequence =
   | 'user_name'
   | 'user_login'
   | 'user_role'
-  | 'user_skills';
+  | 'user_skills'
+  | 'user_capacity';
 
 export function ofQueue(before: Queue | null, form: QueueForm): Consequence[] {
   if (before === null) return ['queue_new'];
@@ -42,7 +43,14 @@ export function ofUser(before: User | null, form: UserForm): Consequence[] {
   if (form.login.trim() !== before.login) said.push('user_login');
   if (form.role !== before.role) said.push('user_role');
   if (!sameLevels(levels(form.skills, 'level'), levels(before.skills, 'level'))) said.push('user_skills');
+  if (capacityKey(form.capacity) !== capacityKey(before.capacity)) said.push('user_capacity');
   return orNone(said);
+}
+
+/** The pairs have no order. */
+function capacityKey(capacity: Capacity): string {
+  const pairs = capacity.on_top.map((pair) => `${pair.channel} ${pair.over}`).sort();
+  return JSON.stringify([CHANNELS.map((channel) => capacity.channels[channel]), pairs]);
 }
 
 function orNone(said: Consequence[]): Consequence[] {

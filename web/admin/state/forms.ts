@@ -1,7 +1,7 @@
 // What an admin types, checked before it is sent: the same limits as the REST contract, as stable codes per field.
 // The server checks again and has the last word.
 
-import type { Queue, Role, UserSkill } from '../../core/src/rest_types';
+import { CHANNELS, type Capacity, type Channel, type Queue, type Role, type UserSkill } from '../../core/src/rest_types';
 
 export type Faults = Readonly<Record<string, string>>;
 
@@ -22,6 +22,36 @@ export interface UserForm {
   name: string;
   role: Role;
   skills: UserSkill[];
+  capacity: Capacity;
+}
+
+export const AT_ONCE: Readonly<Record<Channel, Limits>> = {
+  voice: { min: 0, max: 1 }, // two voices at once can't be listened to
+  chat: { min: 0, max: 20 },
+  email: { min: 0, max: 20 },
+};
+
+export const NEW_CAPACITY: Capacity = {
+  channels: { voice: 1, chat: 0, email: 0 },
+  on_top: [
+    { channel: 'chat', over: 'email' },
+    { channel: 'email', over: 'chat' },
+  ],
+};
+
+export function comesOnTop(capacity: Capacity, channel: Channel, over: Channel): boolean {
+  return capacity.on_top.some((pair) => pair.channel === channel && pair.over === over);
+}
+
+export function withOnTop(capacity: Capacity, channel: Channel, over: Channel, allowed: boolean): Capacity {
+  const others = capacity.on_top.filter((pair) => pair.channel !== channel || pair.over !== over);
+  return { ...capacity, on_top: allowed ? [...others, { channel, over }] : others };
+}
+
+/** The pairs that mean something: of two channels that the agent takes at all. */
+export function mixable(capacity: Capacity): { channel: Channel; over: Channel }[] {
+  const taken = CHANNELS.filter((channel) => capacity.channels[channel] > 0);
+  return taken.flatMap((channel) => taken.filter((over) => over !== channel).map((over) => ({ channel, over })));
 }
 
 export type QueueForm = Omit<Queue, 'queue_id' | 'active' | 'version'>;
@@ -46,6 +76,12 @@ export function checkUser(form: UserForm): Faults {
     ...checkName(form.name),
     ...(login === '' ? { login: 'required' } : LOGIN.test(login) ? {} : { login: 'login_pattern' }),
     ...(form.skills.every((one) => within(one.level, LEVEL)) ? {} : { skills: 'out_of_range' }),
+    ...Object.fromEntries(
+      CHANNELS.filter((channel) => !within(form.capacity.channels[channel], AT_ONCE[channel])).map((channel) => [
+        `capacity.channels.${channel}`,
+        'out_of_range',
+      ]),
+    ),
   };
 }
 

@@ -1,29 +1,42 @@
 import { describe, expect, it } from 'vitest';
 import type { EntryPoint, Queue, User } from '../../core/src/rest_types';
 import { ofQueue, ofUser } from './consequences';
-import { checkQueue, checkUser, faultySite, NEW_QUEUE, parseSites } from './forms';
+import { checkQueue, checkUser, comesOnTop, faultySite, mixable, NEW_CAPACITY, NEW_QUEUE, parseSites, withOnTop } from './forms';
 import { leadingTo, whereUsed } from './uses';
 import { levelOf, moved, parseLevel, setLevel, skillsWith } from './grid';
 
 const user: User = {
   user_id: 'usr_1', login: 'ana', name: 'Ana', role: 'agent', active: true, created_at: 0, version: 1,
-  skills: [{ skill_id: 'skl_1', level: 5 }],
+  skills: [{ skill_id: 'skl_1', level: 5 }], capacity: NEW_CAPACITY,
 };
 const queue: Queue = { ...NEW_QUEUE, name: 'Sales', queue_id: 'que_1', active: true, version: 1 };
 
 describe('forms', () => {
   it('accepts what the contract accepts', () => {
     expect(checkQueue({ ...NEW_QUEUE, name: 'Sales' })).toEqual({});
-    expect(checkUser({ login: 'ana', name: 'Ana', role: 'agent', skills: [{ skill_id: 's', level: 10 }] })).toEqual({});
+    expect(checkUser({ login: 'ana', name: 'Ana', role: 'agent', skills: [{ skill_id: 's', level: 10 }], capacity: NEW_CAPACITY })).toEqual({});
   });
 
   it('names each field that is wrong', () => {
     expect(checkQueue({ ...NEW_QUEUE, name: ' ', ring_timeout_s: 4, wrap_up_s: 601, service_level_s: Number.NaN })).toEqual({
       name: 'required', ring_timeout_s: 'out_of_range', wrap_up_s: 'out_of_range', service_level_s: 'out_of_range',
     });
-    expect(checkUser({ login: 'a b', name: '', role: 'agent', skills: [{ skill_id: 's', level: 11 }] })).toEqual({
+    expect(checkUser({ login: 'a b', name: '', role: 'agent', skills: [{ skill_id: 's', level: 11 }], capacity: NEW_CAPACITY })).toEqual({
       name: 'required', login: 'login_pattern', skills: 'out_of_range',
     });
+  });
+
+  it('knows what an agent may hold at once', () => {
+    const person = { login: 'ana', name: 'Ana', role: 'agent', skills: [] } as const;
+    const holding = (voice: number, chat: number) => ({ ...NEW_CAPACITY, channels: { voice, chat, email: 0 } });
+    expect(checkUser({ ...person, skills: [], capacity: holding(2, Number.NaN) })).toEqual({
+      'capacity.channels.voice': 'out_of_range', 'capacity.channels.chat': 'out_of_range',
+    });
+    expect(mixable(holding(1, 0))).toEqual([]);
+    expect(mixable(holding(1, 3))).toEqual([{ channel: 'voice', over: 'chat' }, { channel: 'chat', over: 'voice' }]);
+    const mixed = withOnTop(holding(1, 3), 'voice', 'chat', true);
+    expect([comesOnTop(mixed, 'voice', 'chat'), comesOnTop(mixed, 'chat', 'voice')]).toEqual([true, false]);
+    expect(withOnTop(mixed, 'voice', 'chat', false)).toEqual(holding(1, 3));
   });
 
   it('reads sites, one a line, and names the one that is none', () => {
@@ -55,6 +68,9 @@ describe('consequences', () => {
     expect(ofQueue(null, NEW_QUEUE)).toEqual(['queue_new']);
     expect(ofUser(user, { ...user, skills: [{ skill_id: 'skl_1', level: 6 }] })).toEqual(['user_skills']);
     expect(ofUser(user, { ...user, role: 'admin' })).toEqual(['user_role']);
+    const turned = { ...NEW_CAPACITY, on_top: NEW_CAPACITY.on_top.toReversed() };
+    expect(ofUser(user, { ...user, capacity: turned })).toEqual(['none']);
+    expect(ofUser(user, { ...user, capacity: { ...turned, channels: { voice: 1, chat: 3, email: 0 } } })).toEqual(['user_capacity']);
   });
 });
 

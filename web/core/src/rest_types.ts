@@ -28,6 +28,15 @@ export interface UserSkill {
   level: number;
 }
 
+export const CHANNELS = ['voice', 'chat', 'email'] as const;
+export type Channel = (typeof CHANNELS)[number];
+
+/** How many sessions of each channel at once (0: none of it), and which may come while others are held. */
+export interface Capacity {
+  channels: Record<Channel, number>;
+  on_top: { channel: Channel; over: Channel }[];
+}
+
 export interface User {
   user_id: string;
   login: string;
@@ -35,6 +44,7 @@ export interface User {
   role: Role;
   active: boolean;
   skills: UserSkill[];
+  capacity: Capacity;
   created_at: number;
   version: number;
 }
