@@ -22,6 +22,14 @@ ALLOWED: dict[str, set[str]] = {
 }
 PURE = {
     "server/routing/policy.py": {"server.domain"},
+    "server/routing/scoring.py": {"server.domain"},
+    "server/routing/pools.py": {"server.domain", "server.routing.scoring"},
+    "server/routing/snapshot.py": {
+        "server.domain",
+        "server.routing.policy",
+        "server.routing.pools",
+        "server.routing.scoring",
+    },
     "server/media/sdp.py": {"server.domain", "server.services.ports"},
 }
 

@@ -1,35 +1,74 @@
-"""What the router sees of the world: waiting sessions, free agents, claims. Values only."""
+"""What the router sees of the world: waiting sessions, agents on duty, claims. Values only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from server.domain.directory import AgentProfile, QueueConfig
+from server.domain.capacity import VOICE
+from server.domain.directory import QueueConfig
+from server.domain.queue_routing import PRIORITY
+from server.domain.requirements import Requirement
 
 DROPPED_KEPT = 10_000  # dropped entries of a tenant whose versions a store remembers: more than a busy hour's
+LOG_KEPT = 20_000  # changes that a store keeps for nodes that are behind; who is further behind reads everything
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingSession:
-    """A queued session as the router sees it. `order_key` sorts within a queue. `held`: it counts in the queue and is
-    not to be offered now: it rings already, or its customer is reconnecting."""
+    """A queued session as the router sees it. `arrived_at` is its first arrival, `entered_at` that in this queue.
+    `held`: it counts in the queue and is not to be offered now: it rings already, or its customer is reconnecting.
+    `asks` is asked beside what the queue asks. `preferred` agents are taken first, `excluded` ones never;
+    `sticky_agent` is the one whom the customer last had."""
 
     session_id: str
     queue_id: str
-    order_key: tuple[int, int, str]
-    rejected_by: tuple[tuple[str, int], ...] = ()  # (agent id, when)
+    arrived_at: int
+    entered_at: int
+    priority: int = PRIORITY
+    channel: str = VOICE
     held: bool = False
+    rejected_by: tuple[tuple[str, int], ...] = ()  # (agent id, when)
+    asks: Requirement | None = None
+    preferred: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    sticky_agent: str | None = None
     version: int = 0  # of the session's row
+
+    @property
+    def order_key(self) -> tuple[int, int, str]:
+        """The place in a queue whose priorities do not grow: priority, first arrival, id."""
+        return (self.priority, self.arrived_at, self.session_id)
 
 
 @dataclass(frozen=True, slots=True)
-class FreeAgent:
-    """An agent who may be offered a session now."""
+class PresentAgent:
+    """An agent who is logged in. `state` as in `domain.agent.AgentState`; `channels` are those of which the agent may
+    be offered a session now. The rest is what strategies compare, as in `domain.agent.Agent`."""
 
     agent_id: str
+    state: str
+    channels: tuple[str, ...]
     idle_since: int
+    offered_at: int = 0
+    busy_ms: int = 0
+    ready_ms: int = 0
+    handled: tuple[tuple[int, int], ...] = ()
     version: int = 0  # of the agent's row
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A session that waits no more, or an agent who is not on duty."""
+
+    kind: type[WaitingSession] | type[PresentAgent]
+    id: str
+    version: int
+
+
+Entry = WaitingSession | PresentAgent
+Word = WaitingSession | PresentAgent | Gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +81,62 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class RouterState:
-    """One tenant's index: waiting sessions in their order, free agents by idle time, live claims by request id."""
+    """One tenant's whole index: waiting sessions in their order, agents by id, live claims by request id. `position`
+    is that of the newest change in it."""
 
     waiting: tuple[WaitingSession, ...]
-    free: tuple[FreeAgent, ...]
+    agents: tuple[PresentAgent, ...]
     claims: tuple[Claim, ...]
     built: bool = True  # False: the index was never made, or is lost; make it from the database
+    position: int = field(default=0, compare=False)
 
 
-def ordered(
-    waiting: Iterable[WaitingSession], free: Iterable[FreeAgent], claims: Iterable[Claim], now: int, *, built: bool
-) -> RouterState:
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed after a position, in its order. `lost`: that position is not in the log any more, or the index is
+    lost: the whole state must be read."""
+
+    position: int
+    words: tuple[Word, ...]
+    lost: bool = False
+
+
+def ordered(entries: Iterable[Entry], claims: Iterable[Claim], now: int, *, built: bool, position: int) -> RouterState:
     """The state that a store answers with: everything in its order, claims that are over left out."""
+    waiting = [entry for entry in entries if isinstance(entry, WaitingSession)]
+    agents = [entry for entry in entries if isinstance(entry, PresentAgent)]
     return RouterState(
-        tuple(sorted(waiting, key=lambda w: (w.order_key, w.session_id))),
-        tuple(sorted(free, key=lambda a: (a.idle_since, a.agent_id))),
+        tuple(sorted(waiting, key=lambda w: w.order_key)),
+        tuple(sorted(agents, key=lambda a: a.agent_id)),
         tuple(sorted((c for c in claims if c.expires_at > now), key=lambda c: c.request_id)),
         built,
+        position,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class RoutingView:
-    """What one look at a tenant left: for queue positions and the agents' queue strip."""
+class QueueLook:
+    """`waiting` in its order; `ready`: how many agents are free for the queue."""
 
-    tenant: str
-    state: RouterState
-    queues: tuple[QueueConfig, ...]
-    profiles: tuple[AgentProfile, ...]
+    queue: QueueConfig
+    waiting: tuple[WaitingSession, ...]
+    ready: int
+
+
+class RoutingView(Protocol):
+    """One tenant after a look of the router: for queue positions and the agents' queue strip. It shows the newest."""
+
+    @property
+    def tenant(self) -> str: ...
+
+    def queues(self) -> Mapping[str, QueueLook]:
+        """By queue id; inactive ones that somebody waits in, too."""
+        ...
+
+    def queues_of(self, agent_id: str) -> Sequence[str]:
+        """The active queues that an agent serves, now or after some relaxing; nothing for who is unknown."""
+        ...
+
+    def knows(self, agent_id: str) -> bool:
+        """Somebody of the staff, whatever they serve."""
+        ...

@@ -6,26 +6,44 @@ kept: the version turns away older words, the number tells a rebuild what it mus
 wrote has the number of its mark, so an older rebuild that ends later leaves it alone, too. Dropped entries are
 forgotten, oldest first, beyond `dropped_kept`: what a late word may then bring back goes with the next rebuild, and
 a claim on it fails in the database.
+
+What took effect, a word or what a rebuild changed, stands in the log, under positions that count up by one. A flush
+begins positions and numbers beyond all that were before, so an older position or mark is known to be void.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from server.domain.router_state import DROPPED_KEPT, Claim, FreeAgent, RouterState, WaitingSession, ordered
+from server.domain.router_state import (
+    DROPPED_KEPT,
+    LOG_KEPT,
+    Changes,
+    Claim,
+    Entry,
+    Gone,
+    PresentAgent,
+    RouterState,
+    WaitingSession,
+    Word,
+    ordered,
+)
 
-WAITING, FREE = "w:", "f:"  # how the keys of the two kinds of entries begin
+WAITING, AGENT = "w:", "a:"  # how the keys of the two kinds of entries begin
 
 
 @dataclass(slots=True)
 class _Tenant:
     number: int  # of the last word
+    position: int  # of the last change
     built: bool = False
-    present: dict[str, WaitingSession | FreeAgent] = field(default_factory=dict)
+    present: dict[str, Entry] = field(default_factory=dict)
     heard: dict[str, tuple[int, int]] = field(default_factory=dict)  # key -> version, number; dropped ones, too
     dropped: list[tuple[int, str]] = field(default_factory=list)  # number and key, ascending
+    log: deque[Word] = field(default_factory=deque)  # the last one has `position`
     claims: dict[str, Claim] = field(default_factory=dict)  # by request id
     answers: dict[str, tuple[Claim, bool]] = field(default_factory=dict)  # by request id, until the claim's end
 
@@ -33,71 +51,91 @@ class _Tenant:
 class MemoryRouterStore:
     """`RouterStore` in this process."""
 
-    def __init__(self, dropped_kept: int = DROPPED_KEPT) -> None:
+    def __init__(self, dropped_kept: int = DROPPED_KEPT, log_kept: int = LOG_KEPT) -> None:
         self._dropped_kept = dropped_kept
+        self._log_kept = log_kept
         self._tenants: dict[str, _Tenant] = {}
         self._start = 1  # numbers go on after a flush: an older mark, and 0 always, lies before all of them
 
-    async def put_waiting(self, tenant: str, session: WaitingSession) -> None:
-        self._put(tenant, WAITING + session.session_id, session)
+    async def write(self, tenant: str, words: Sequence[Word]) -> None:
+        of = self._of(tenant)
+        for word in words:
+            key, version = key_of(word), word.version
+            if not _hear(of, key, version):
+                continue
+            if isinstance(word, Gone):
+                gone = of.present.pop(key, None)
+                insort(of.dropped, (of.number, key))
+                self._prune(of)
+                if gone is not None:
+                    self._log(of, word)
+            else:
+                of.present[key] = word
+                self._log(of, word)
 
-    async def drop_waiting(self, tenant: str, session_id: str, version: int) -> None:
-        self._drop(tenant, WAITING + session_id, version)
+    async def changes(self, tenant: str, after: int) -> Changes:
+        of = self._of(tenant)
+        behind = of.position - after
+        if not of.built or not 0 <= behind <= len(of.log):
+            return Changes(of.position, (), lost=True)
+        return Changes(of.position, tuple(of.log)[len(of.log) - behind :])
 
-    async def put_free(self, tenant: str, agent: FreeAgent) -> None:
-        self._put(tenant, FREE + agent.agent_id, agent)
-
-    async def drop_free(self, tenant: str, agent_id: str, version: int) -> None:
-        self._drop(tenant, FREE + agent_id, version)
-
-    async def claim(self, tenant: str, claim: Claim, now: int) -> bool:
+    async def claim(self, tenant: str, claims: Sequence[Claim], now: int) -> tuple[bool, ...]:
         of = self._of(tenant)
         for request_id in [key for key, (asked, _) in of.answers.items() if asked.expires_at <= now]:
             del of.answers[request_id]
             of.claims.pop(request_id, None)
+        return tuple(self._claim(of, claim, now) for claim in claims)
+
+    def _claim(self, of: _Tenant, claim: Claim, now: int) -> bool:
         if claim.request_id in of.answers:
             asked, granted = of.answers[claim.request_id]
             return granted and (asked.session_id, asked.agent_id) == (claim.session_id, claim.agent_id)
         if claim.expires_at <= now:
             return False
-        session = of.present.get(WAITING + claim.session_id)
-        there = isinstance(session, WaitingSession) and not session.held and FREE + claim.agent_id in of.present
+        session, agent = of.present.get(WAITING + claim.session_id), of.present.get(AGENT + claim.agent_id)
+        fit = (
+            isinstance(session, WaitingSession)
+            and isinstance(agent, PresentAgent)
+            and not session.held
+            and session.channel in agent.channels
+        )
         taken = any(c.session_id == claim.session_id or c.agent_id == claim.agent_id for c in of.claims.values())
-        granted = there and not taken
+        granted = fit and not taken
         of.answers[claim.request_id] = (claim, granted)
         if granted:
             of.claims[claim.request_id] = claim
         return granted
 
-    async def release(self, tenant: str, request_id: str) -> None:
-        self._of(tenant).claims.pop(request_id, None)
+    async def release(self, tenant: str, request_ids: Sequence[str]) -> None:
+        for request_id in request_ids:
+            self._of(tenant).claims.pop(request_id, None)
 
     async def state(self, tenant: str, now: int) -> RouterState:
         of = self._of(tenant)
-        waiting = [entry for entry in of.present.values() if isinstance(entry, WaitingSession)]
-        free = [entry for entry in of.present.values() if isinstance(entry, FreeAgent)]
-        return ordered(waiting, free, of.claims.values(), now, built=of.built)
+        return ordered(of.present.values(), of.claims.values(), now, built=of.built, position=of.position)
 
     async def mark(self, tenant: str) -> int:
         return self._of(tenant).number
 
-    async def replace_all(
-        self, tenant: str, mark: int, waiting: Sequence[WaitingSession], free: Sequence[FreeAgent]
-    ) -> None:
+    async def replace_all(self, tenant: str, mark: int, entries: Sequence[Entry]) -> None:
         of = self._of(tenant)
         of.built = True
         if mark > of.number:
             mark = 0
-        given: dict[str, WaitingSession | FreeAgent] = {WAITING + w.session_id: w for w in waiting}
-        given |= {FREE + a.agent_id: a for a in free}
-        for key in [key for key in of.present if key not in given and of.heard[key][1] <= mark]:
-            del of.present[key]
-            of.heard[key] = (of.heard[key][0], mark)
+        given = {key_of(entry): entry for entry in entries}
+        for key in sorted(key for key in of.present if key not in given and of.heard[key][1] <= mark):
+            gone = of.present.pop(key)
+            version = of.heard[key][0]
+            of.heard[key] = (version, mark)
             insort(of.dropped, (mark, key))
+            self._log(of, Gone(type(gone), key[2:], version))
         for key, entry in given.items():
             if key not in of.heard or of.heard[key][1] <= mark:
                 _note(of, key, entry.version, mark)
-                of.present[key] = entry
+                if of.present.get(key) != entry:
+                    of.present[key] = entry
+                    self._log(of, entry)
         self._prune(of)
 
     async def ping(self) -> None:
@@ -105,31 +143,37 @@ class MemoryRouterStore:
 
     def flush(self) -> None:
         """Lose everything, as Redis may."""
-        self._start = 1 + max((of.number for of in self._tenants.values()), default=self._start)
+        highest = [max(of.number, of.position) for of in self._tenants.values()]
+        self._start = 1 + max(highest, default=self._start)
         self._tenants.clear()
 
     def _of(self, tenant: str) -> _Tenant:
         if tenant not in self._tenants:
-            self._tenants[tenant] = _Tenant(self._start)
+            self._tenants[tenant] = _Tenant(self._start, self._start)
         return self._tenants[tenant]
 
-    def _put(self, tenant: str, key: str, entry: WaitingSession | FreeAgent) -> None:
-        of = self._of(tenant)
-        if _hear(of, key, entry.version):
-            of.present[key] = entry
-
-    def _drop(self, tenant: str, key: str, version: int) -> None:
-        of = self._of(tenant)
-        if _hear(of, key, version):
-            of.present.pop(key, None)
-            insort(of.dropped, (of.number, key))
-            self._prune(of)
+    def _log(self, of: _Tenant, word: Word) -> None:
+        of.position += 1
+        of.log.append(word)
+        if len(of.log) > self._log_kept:
+            of.log.popleft()
 
     def _prune(self, of: _Tenant) -> None:
         surplus = max(0, len(of.dropped) - self._dropped_kept)
         for _, key in of.dropped[:surplus]:
             del of.heard[key]
         del of.dropped[:surplus]
+
+
+def key_of(word: Word) -> str:
+    """The key of the entry that a word is about."""
+    match word:
+        case WaitingSession():
+            return WAITING + word.session_id
+        case PresentAgent():
+            return AGENT + word.agent_id
+        case Gone(kind, gone_id):
+            return (WAITING if kind is WaitingSession else AGENT) + gone_id
 
 
 def _hear(of: _Tenant, key: str, version: int) -> bool:

@@ -22,13 +22,27 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
-from server.domain.router_state import DROPPED_KEPT, Claim, FreeAgent, RouterState, WaitingSession, ordered
-from server.routing.memory_store import FREE, WAITING
+from server.domain.requirements import Requirement, from_json, to_json
+from server.domain.router_state import (
+    DROPPED_KEPT,
+    LOG_KEPT,
+    Changes,
+    Claim,
+    Entry,
+    Gone,
+    PresentAgent,
+    RouterState,
+    WaitingSession,
+    Word,
+    ordered,
+)
+from server.routing.memory_store import AGENT, WAITING, key_of
 from server.routing.redis_connection import answer, ping
 
 log = structlog.get_logger()
 SCRIPTS = Path(__file__).parent / "scripts"
-KEYS = ("meta", "entries", "heard", "dropped", "claims", "answers", "ends")
+FORMAT = 2  # of entries and keys; another one is another index
+KEYS = ("meta", "entries", "heard", "dropped", "log", "claims", "holders", "answers", "ends")
 V = TypeVar("V")
 DECODED_KEPT = 20_000  # entries that change little are read many times
 
@@ -36,53 +50,44 @@ DECODED_KEPT = 20_000  # entries that change little are read many times
 class RedisRouterStore:
     """`RouterStore` in Redis. The client is the caller's, who closes it."""
 
-    def __init__(self, redis: Redis, dropped_kept: int = DROPPED_KEPT) -> None:
+    def __init__(self, redis: Redis, dropped_kept: int = DROPPED_KEPT, log_kept: int = LOG_KEPT) -> None:
         self._redis = redis
-        self._dropped_kept = dropped_kept
+        self._kept = (dropped_kept, log_kept)
         common = (SCRIPTS / "common.lua").read_text()
         names = [path.stem for path in SCRIPTS.glob("*.lua") if path.stem != "common"]
         self._scripts = {name: common + (SCRIPTS / f"{name}.lua").read_text() for name in names}
         self._hashes = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._scripts.items()}
 
-    async def put_waiting(self, tenant: str, session: WaitingSession) -> None:
-        await self._run("put", tenant, *_waiting_words(session))
+    async def write(self, tenant: str, words: Sequence[Word]) -> None:
+        if words:
+            await self._run("write", tenant, *self._kept, *_encoded(words))
 
-    async def drop_waiting(self, tenant: str, session_id: str, version: int) -> None:
-        await self._run("drop", tenant, WAITING + session_id, version, self._dropped_kept)
+    async def changes(self, tenant: str, after: int) -> Changes:
+        position, lost, lines = await self._run("changes", tenant, after)
+        if lost:
+            return Changes(int(position), (), lost=True)
+        words = (_word(key, int(version), body) for key, version, body in json.loads(lines))
+        return Changes(int(position), tuple(word for word in words if word is not None))
 
-    async def put_free(self, tenant: str, agent: FreeAgent) -> None:
-        await self._run("put", tenant, *_free_words(agent))
+    async def claim(self, tenant: str, claims: Sequence[Claim], now: int) -> tuple[bool, ...]:
+        asked = [part for c in claims for part in (c.request_id, c.session_id, c.agent_id, c.expires_at)]
+        return tuple(map(bool, await self._run("claim", tenant, now, *asked)))
 
-    async def drop_free(self, tenant: str, agent_id: str, version: int) -> None:
-        await self._run("drop", tenant, FREE + agent_id, version, self._dropped_kept)
-
-    async def claim(self, tenant: str, claim: Claim, now: int) -> bool:
-        words = (claim.request_id, claim.session_id, claim.agent_id, claim.expires_at, now)
-        return bool(await self._run("claim", tenant, *words))
-
-    async def release(self, tenant: str, request_id: str) -> None:
-        await answer(self._redis, self._redis.hdel(_key(tenant, "claims"), request_id))
+    async def release(self, tenant: str, request_ids: Sequence[str]) -> None:
+        if request_ids:
+            await self._run("release", tenant, *request_ids)
 
     async def state(self, tenant: str, now: int) -> RouterState:
-        built, entries, claims = await self._run("state", tenant)
-        found = [_entry(key, body) for key, body in _pairs(entries)]
-        waiting = [entry for entry in found if isinstance(entry, WaitingSession)]
-        free = [entry for entry in found if isinstance(entry, FreeAgent)]
+        built, position, entries, claims = await self._run("state", tenant)
+        found = [entry for entry in (_entry(key, body) for key, body in _pairs(entries)) if entry is not None]
         held = [claim for claim in (_claim(key, body) for key, body in _pairs(claims)) if claim is not None]
-        return ordered(waiting, free, held, now, built=built == "1")
+        return ordered(found, held, now, built=built == "1", position=int(position))
 
     async def mark(self, tenant: str) -> int:
         return int(await self._run("mark", tenant))
 
-    async def replace_all(
-        self, tenant: str, mark: int, waiting: Sequence[WaitingSession], free: Sequence[FreeAgent]
-    ) -> None:
-        words: list[str | int] = [mark, self._dropped_kept]
-        for session in waiting:
-            words += _waiting_words(session)
-        for agent in free:
-            words += _free_words(agent)
-        await self._run("replace_all", tenant, *words)
+    async def replace_all(self, tenant: str, mark: int, entries: Sequence[Entry]) -> None:
+        await self._run("replace_all", tenant, mark, *self._kept, *_encoded(entries))
 
     async def ping(self) -> None:
         """Raises RouterStoreUnavailable."""
@@ -99,7 +104,8 @@ class RedisRouterStore:
 
 
 def _key(tenant: str, name: str) -> str:
-    return f"patchbay:{{{tenant}}}:{name}"  # the hash tag: one tenant's keys lie in one slot of a Redis Cluster
+    """The hash tag: one tenant's keys lie in one slot of a Redis Cluster. FORMAT: nodes of two versions share nothing."""
+    return f"patchbay:{{{tenant}}}:{FORMAT}:{name}"
 
 
 def _pairs(encoded: str) -> Iterable[tuple[str, str]]:
@@ -107,37 +113,94 @@ def _pairs(encoded: str) -> Iterable[tuple[str, str]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def _waiting_words(s: WaitingSession) -> tuple[str, int, str]:
-    """Key, version, body. The scripts read the fifth part of the body."""
-    body = [s.version, s.queue_id, s.order_key, s.rejected_by, int(s.held)]
-    return WAITING + s.session_id, s.version, json.dumps(body, separators=(",", ":"))
+def _encoded(words: Sequence[Word]) -> list[str | int]:
+    return [part for word in words for part in (key_of(word), word.version, _body(word))]
 
 
-def _free_words(a: FreeAgent) -> tuple[str, int, str]:
-    return FREE + a.agent_id, a.version, json.dumps([a.version, a.idle_since], separators=(",", ":"))
+def _body(word: Word) -> str:
+    """The scripts read the first three parts of a session's body and the first two of an agent's."""
+    body: list[object]
+    match word:
+        case WaitingSession() as s:
+            asks = None if s.asks is None else to_json(s.asks)
+            who = (s.rejected_by, asks, s.preferred, s.excluded, s.sticky_agent)
+            body = [s.version, int(s.held), s.channel, s.queue_id, s.arrived_at, s.entered_at, s.priority, *who]
+        case PresentAgent() as a:
+            body = [a.version, a.channels, a.state, a.idle_since, a.offered_at, a.busy_ms, a.ready_ms, a.handled]
+        case Gone():
+            return ""
+    return json.dumps(body, separators=(",", ":"))
+
+
+def _word(key: str, version: int, body: str) -> Word | None:
+    if body:
+        return _entry(key, body)
+    return Gone(WaitingSession if key.startswith(WAITING) else PresentAgent, key[len(WAITING) :], version)
 
 
 @lru_cache(maxsize=DECODED_KEPT)  # so a garbled one is logged once, too
-def _entry(key: str, body: str) -> WaitingSession | FreeAgent | None:
+def _entry(key: str, body: str) -> Entry | None:
     """What an entry says; None when it is garbled."""
     try:
         match key[: len(WAITING)], json.loads(body):
             case "w:", [
                 int(version),
-                str(queue_id),
-                [int(priority), int(at), str(last)],
-                list(rejected),
                 0 | 1 as held,
+                str(channel),
+                str(queue_id),
+                int(arrived_at),
+                int(entered_at),
+                int(priority),
+                list(rejected),
+                asks,
+                list(preferred),
+                list(excluded),
+                sticky_agent,
             ]:
-                by = tuple((_is(str, agent), _is(int, when)) for agent, when in rejected)
-                order_key = (priority, at, last)
-                return WaitingSession(key[len(WAITING) :], queue_id, order_key, by, bool(held), version)
-            case "f:", [int(version), int(idle_since)]:
-                return FreeAgent(key[len(FREE) :], idle_since, version)
+                return WaitingSession(
+                    key[len(WAITING) :],
+                    queue_id,
+                    arrived_at,
+                    entered_at,
+                    priority,
+                    channel,
+                    bool(held),
+                    tuple((_is(str, agent), _is(int, when)) for agent, when in rejected),
+                    _asked(asks),
+                    tuple(_is(str, agent) for agent in preferred),
+                    tuple(_is(str, agent) for agent in excluded),
+                    None if sticky_agent is None else _is(str, sticky_agent),
+                    version,
+                )
+            case "a:", [
+                int(version),
+                list(channels),
+                str(state),
+                int(idle_since),
+                int(offered_at),
+                int(busy_ms),
+                int(ready_ms),
+                list(handled),
+            ]:
+                return PresentAgent(
+                    key[len(AGENT) :],
+                    state,
+                    tuple(_is(str, channel) for channel in channels),
+                    idle_since,
+                    offered_at,
+                    busy_ms,
+                    ready_ms,
+                    tuple((_is(int, hour), _is(int, count)) for hour, count in handled),
+                    version,
+                )
     except (ValueError, TypeError, RecursionError):
         pass
     log.error("router_entry_garbled", key=key, body=body[:200])
     return None
+
+
+def _asked(value: object) -> Requirement | None:
+    return None if value is None else from_json(value)
 
 
 @lru_cache(maxsize=1_000)

@@ -1,8 +1,9 @@
 """The router: woken by what commits, it chooses, claims, and assigns.
 
-The store is an index that all nodes share; the assignment is the session's step, guarded by the versions of the
-session and the agent. When the step refuses, the claim is released and the next look decides again. Every tick looks
-too, so a lost wake-up costs a second at most; every REBUILD_S the index is made anew from the database, and at once
+The store is an index that all nodes share; each node follows its log of changes in a snapshot of its own, where it
+chooses. The assignment is the session's step, guarded by the versions of the session and the agent. When the step
+refuses, the claim is released, the rows of both are read anew, and the next round decides again. Every tick looks
+too, so a lost wake-up costs a second at most; once in a while the index is made anew from the database, and at once
 when the store says that it is lost.
 
 Any node may route any tenant. One of them goes first (`Nodes.mine`), the others only at their ticks: what they would
@@ -12,22 +13,22 @@ otherwise do is choose the same head and lose the claim. While the store is away
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 
 import structlog
 
-from server.domain.agent import Agent
+from server.domain.agent import Agent, AgentState
 from server.domain.directory import DEFAULT_TENANT
 from server.domain.effects import routable
 from server.domain.events import AgentOffered
 from server.domain.machine import Refused, Stale
-from server.domain.router_state import Claim, FreeAgent, RouterState, RoutingView, WaitingSession
+from server.domain.router_state import Claim, Entry, Gone, PresentAgent, RoutingView, WaitingSession, Word
 from server.domain.session import Session
 from server.ids import new_id
 from server.probes import Work, note
-from server.routing.policy import Match, choose
+from server.routing.policy import Match
+from server.routing.snapshot import Snapshot
 from server.services.admin_ports import Directory
 from server.services.ports import (
     Bus,
@@ -45,10 +46,12 @@ from server.services.ports import (
 log = structlog.get_logger()
 TICK_S = 1.0
 REBUILD_S = 30.0
+REBUILD_SHARE = 50  # a rebuild that takes long comes that many times its length apart
 CLAIM_MS = 5_000  # many times the length of a step; a node that died with a claim delays a session this long
 BENCH_MS = 30_000  # a session whose assignment failed for a cause of ours
 PAUSED_S = 3.0  # routing that stands still for longer is told to people
 MAX_ROUNDS = 50  # of choosing in one look: a bound against two rows that disagree for ever
+BATCH = 32  # matches that are claimed and assigned at once: what comes meanwhile waits for the slowest of them
 
 Assign = Callable[[str, AgentOffered], Awaitable[Session]]
 
@@ -82,19 +85,18 @@ class Router:
         self._bus = bus
         self._assign = assign
         self._woken = asyncio.Event()
-        self._changes: asyncio.Queue[Session | Agent] = asyncio.Queue()  # emptied by each look, or `_start_over`
+        self._heard: dict[tuple[str, type, str], Word] = {}  # the newest of each row; written by each look
         self._tenants: set[str] = {DEFAULT_TENANT}
+        self._snapshots: dict[str, Snapshot] = {}
         self._rebuild_at = 0.0  # loop time; 0: at the next look
-        self._benched: dict[str, int] = {}  # session id -> until when it is left alone
-        self._ready_queues: dict[str, frozenset[str]] = {}
         self.on_look: Callable[[RoutingView], None] = lambda view: None
         self.on_pause: Callable[[bool], None] = lambda paused: None
 
     def on_commit(self, commit: Commit) -> None:
         for session in commit.sessions:
-            self._changes.put_nowait(session.after)
+            self._hear(session.after.tenant, waiting_word(session.after))
         for agent in commit.agents:
-            self._changes.put_nowait(agent.after)
+            self._hear(agent.after.tenant, agent_word(agent.after))
         self._woken.set()
 
     def on_notice(self, notice: Notice) -> None:
@@ -112,7 +114,13 @@ class Router:
 
     def agents_ready(self, tenant: str, queue_id: str) -> bool:
         """`Availability`: some agent of the queue could take a session now."""
-        return queue_id in self._ready_queues.get(tenant, frozenset())
+        snapshot = self._snapshots.get(tenant)
+        return snapshot is not None and snapshot.ready(queue_id) > 0
+
+    def explain(self, tenant: str, session_id: str) -> Mapping[str, object] | None:
+        """`Explanations`: why a waiting session waits, as far as this node's snapshot knows; None for any other."""
+        snapshot = self._snapshots.get(tenant)
+        return snapshot.explain(session_id, self._clock.now_ms()) if snapshot is not None else None
 
     async def run(self) -> None:
         """Route for ever."""
@@ -132,6 +140,7 @@ class Router:
                 self._start_over()
             except Exception:
                 log.exception("routing_failed")
+                self._start_over()
             if paused != (loop.time() - looked > PAUSED_S):
                 paused = not paused
                 self.on_pause(paused)
@@ -144,8 +153,9 @@ class Router:
     def _start_over(self) -> None:
         """What was taken in meanwhile may be lost: the next look reads the rows. They say what waits here, too, and an
         hour without Redis must not pile it up."""
-        while not self._changes.empty():
-            self._tenants.add(self._changes.get_nowait().tenant)
+        self._tenants |= {tenant for tenant, _, _ in self._heard}
+        self._heard.clear()
+        self._snapshots.clear()
         self._rebuild_at = 0.0
         self._woken.clear()
 
@@ -155,7 +165,7 @@ class Router:
         matched = False
         if asyncio.get_running_loop().time() >= self._rebuild_at:
             await self.rebuild()
-        await self._take_in_changes()
+        await self._write()
         for tenant in tuple(self._tenants):
             if (tick or self._nodes.mine(tenant)) and await self._route(tenant):
                 matched = True
@@ -163,85 +173,106 @@ class Router:
 
     async def rebuild(self) -> None:
         """Make the index anew from the database."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         marks = {tenant: await self._store.mark(tenant) for tenant in self._tenants}
         sessions, agents = await self._steps.open_sessions(), await self._steps.agents()
-        self._tenants |= {s.tenant for s in sessions} | {a.tenant for a in agents}
-        for tenant in self._tenants:
-            waiting = [_waiting(s) for s in sessions if s.tenant == tenant and s.visit is not None]
-            free = [_free(a) for a in agents if a.tenant == tenant and a.available]
-            await self._store.replace_all(tenant, marks.get(tenant, 0), waiting, free)
-        self._rebuild_at = asyncio.get_running_loop().time() + REBUILD_S
+        entries: dict[str, list[Entry]] = {tenant: [] for tenant in self._tenants}
+        words = [*((s.tenant, waiting_word(s)) for s in sessions), *((a.tenant, agent_word(a)) for a in agents)]
+        for tenant, word in words:
+            if not isinstance(word, Gone):
+                entries.setdefault(tenant, []).append(word)
+        self._tenants |= entries.keys()
+        for tenant, found in entries.items():
+            await self._store.replace_all(tenant, marks.get(tenant, 0), found)
+        self._rebuild_at = loop.time() + max(REBUILD_S, REBUILD_SHARE * (loop.time() - began))
 
-    async def _take_in_changes(self) -> None:
+    def _hear(self, tenant: str, word: Word) -> None:
+        match word:
+            case Gone(kind, gone_id):
+                key = (tenant, kind, gone_id)
+            case WaitingSession():
+                key = (tenant, WaitingSession, word.session_id)
+            case PresentAgent():
+                key = (tenant, PresentAgent, word.agent_id)
+        known = self._heard.get(key)
+        if known is None or known.version <= word.version:
+            self._heard[key] = word
+
+    async def _write(self) -> None:
         """Bring the index up to what was saved here, and wake the node that goes first."""
-        tenants: set[str] = set()
-        while not self._changes.empty():
-            changed = self._changes.get_nowait()
-            tenants.add(changed.tenant)
-            await self._take_in(changed)
-        if tenants:
-            self._tenants |= tenants
-            self._bus.publish(Notice(routing=tuple(tenants)))
-
-    async def _take_in(self, changed: Session | Agent) -> None:
-        if isinstance(changed, Agent):
-            if changed.available:
-                await self._store.put_free(changed.tenant, _free(changed))
-            else:
-                await self._store.drop_free(changed.tenant, changed.user_id, changed.version)
-        elif changed.visit is not None:
-            await self._store.put_waiting(changed.tenant, _waiting(changed))
-        else:
-            await self._store.drop_waiting(changed.tenant, changed.id, changed.version)
+        heard, self._heard = self._heard, {}
+        by_tenant: dict[str, list[Word]] = {}
+        for (tenant, _, _), word in heard.items():
+            by_tenant.setdefault(tenant, []).append(word)
+        for tenant, words in by_tenant.items():
+            await self._store.write(tenant, words)
+        if by_tenant:
+            self._tenants |= by_tenant.keys()
+            self._bus.publish(Notice(routing=tuple(by_tenant)))
 
     async def _route(self, tenant: str) -> bool:
+        snapshot = await self._snapshot(tenant)
         matched = False
-        queues = {q.queue_id: q for q in await self._directory.queues(tenant)}
-        profiles = {p.user_id: p for p in await self._directory.agents(tenant)}
         for _ in range(MAX_ROUNDS):
-            state = self._without_benched(await self._state(tenant))
-            matches = choose(state, queues, profiles, self._clock.now_ms())
+            matches = snapshot.choose(self._clock.now_ms(), BATCH)
             if not matches:
                 break
-            benched = len(self._benched)
-            results = {await self._try(tenant, match) for match in matches}
+            try:
+                results = await self._try(tenant, snapshot, matches)
+                await self._write()
+                await self._catch_up(snapshot)
+            finally:
+                for match in matches:
+                    snapshot.settle(match, self._clock.now_ms())
             matched = True
-            await self._take_in_changes()
-            if _Tried.ASSIGNED in results:
-                continue
-            if _Tried.REFUSED in results:  # rows and index disagree: the database is right
-                await self.rebuild()
-            if len(self._benched) == benched:
+            if set(results) == {_Tried.LOST}:  # to another node, which is about to tell what became of it
                 break
-        state = await self._state(tenant)
-        free = [profiles[a.agent_id] for a in state.free if a.agent_id in profiles]
-        self._ready_queues[tenant] = frozenset(q.queue_id for q in queues.values() if any(q.serves(p) for p in free))
-        self.on_look(RoutingView(tenant, state, tuple(queues.values()), tuple(profiles.values())))
+        self.on_look(snapshot)
         return matched
 
-    async def _state(self, tenant: str) -> RouterState:
-        state = await self._store.state(tenant, self._clock.now_ms())
+    async def _snapshot(self, tenant: str) -> Snapshot:
+        """This node's snapshot of a tenant, brought up to date."""
+        if tenant not in self._snapshots:
+            self._snapshots[tenant] = Snapshot(tenant)
+        snapshot = self._snapshots[tenant]
+        queues, profiles = await self._directory.queues(tenant), await self._directory.agents(tenant)
+        snapshot.set_up(queues, profiles, self._clock.now_ms())
+        await self._catch_up(snapshot)
+        return snapshot
+
+    async def _catch_up(self, snapshot: Snapshot) -> None:
+        changes = await self._store.changes(snapshot.tenant, snapshot.position)
+        now = self._clock.now_ms()
+        if not changes.lost:
+            for word in changes.words:
+                snapshot.take(word, now)
+            snapshot.position = changes.position
+            return
+        state = await self._store.state(snapshot.tenant, now)
         if not state.built:
-            log.warning("router_index_lost", tenant=tenant)
+            log.warning("router_index_lost", tenant=snapshot.tenant)
             await self.rebuild()
-            state = await self._store.state(tenant, self._clock.now_ms())
-        return state
+            state = await self._store.state(snapshot.tenant, now)
+        snapshot.replace((*state.waiting, *state.agents), state.position, now)
 
-    def _without_benched(self, state: RouterState) -> RouterState:
+    async def _try(self, tenant: str, snapshot: Snapshot, matches: Sequence[Match]) -> list[_Tried]:
         now = self._clock.now_ms()
-        self._benched = {session_id: until for session_id, until in self._benched.items() if until > now}
-        return replace(state, waiting=tuple(w for w in state.waiting if w.session_id not in self._benched))
+        claims = [Claim(match.session_id, match.agent_id, new_id("clm"), now + CLAIM_MS) for match in matches]
+        granted = await self._store.claim(tenant, claims, now)
+        won = [match for match, yes in zip(matches, granted, strict=True) if yes]
+        try:
+            tried = await asyncio.gather(*(self._assign_one(snapshot, match) for match in won))
+        finally:
+            await self._store.release(tenant, [c.request_id for c, yes in zip(claims, granted, strict=True) if yes])
+        refused = [match for match, result in zip(won, tried, strict=True) if result is _Tried.REFUSED]
+        await self._read_anew(tenant, refused)
+        results = [*tried, *([_Tried.LOST] * (len(matches) - len(won)))]
+        for result in results:
+            note("claim", result.name.lower())
+        return results
 
-    async def _try(self, tenant: str, match: Match) -> _Tried:
-        tried = await self._claim_and_assign(tenant, match)
-        note("claim", tried.name.lower())
-        return tried
-
-    async def _claim_and_assign(self, tenant: str, match: Match) -> _Tried:
-        now = self._clock.now_ms()
-        claim = Claim(match.session_id, match.agent_id, new_id("clm"), now + CLAIM_MS)
-        if not await self._store.claim(tenant, claim, now):
-            return _Tried.LOST
+    async def _assign_one(self, snapshot: Snapshot, match: Match) -> _Tried:
         try:
             await self._assign(match.session_id, AgentOffered(match.agent_id, match.agent_name, match.why))
         except (Stale, Refused, Conflict) as reason:
@@ -251,17 +282,52 @@ class Router:
             raise
         except Exception:  # one session's failure is its own: the others are routed meanwhile
             log.exception("assignment_failed", session_id=match.session_id, agent_id=match.agent_id)
-            self._benched[match.session_id] = now + BENCH_MS
+            snapshot.bench(match.session_id, self._clock.now_ms() + BENCH_MS)
             return _Tried.REFUSED
-        finally:
-            await self._store.release(tenant, claim.request_id)
         return _Tried.ASSIGNED
 
+    async def _read_anew(self, tenant: str, refused: Iterable[Match]) -> None:
+        """Rows and index disagree: the database is right."""
+        for match in refused:
+            session, agent = await self._steps.session(match.session_id), await self._steps.agent(match.agent_id)
+            if session is not None:
+                self._hear(tenant, waiting_word(session))
+            if agent is not None:
+                self._hear(tenant, agent_word(agent))
 
-def _waiting(s: Session) -> WaitingSession:
-    rejected = tuple((r.agent_id, r.at) for r in s.rejections)
-    return WaitingSession(s.id, s.queue.queue_id, s.order_key, rejected, held=not routable(s), version=s.version)
+
+def waiting_word(s: Session) -> WaitingSession | Gone:
+    """What the index says of a session."""
+    visit = s.visit
+    if visit is None:
+        return Gone(WaitingSession, s.id, s.version)
+    return WaitingSession(
+        session_id=s.id,
+        queue_id=s.queue.queue_id,
+        arrived_at=s.created_at,
+        entered_at=visit.entered_at,
+        priority=s.priority,
+        channel=s.channel,
+        held=not routable(s),
+        rejected_by=tuple((r.agent_id, r.at) for r in s.rejections),
+        version=s.version,
+    )
 
 
-def _free(a: Agent) -> FreeAgent:
-    return FreeAgent(a.user_id, a.idle_since, a.version)
+def agent_word(a: Agent) -> PresentAgent | Gone:
+    """What the index says of an agent: whoever is logged in counts, also those who take nothing now."""
+    channels = a.open_channels
+    if a.state is AgentState.OFFLINE and not channels:
+        return Gone(PresentAgent, a.user_id, a.version)
+    state = "ready" if channels else "unreachable" if a.state is AgentState.READY else a.state.value
+    return PresentAgent(
+        agent_id=a.user_id,
+        state=state,
+        channels=channels,
+        idle_since=a.idle_since,
+        offered_at=a.offered_at,
+        busy_ms=a.busy_ms,
+        ready_ms=a.ready_ms,
+        handled=a.handled,
+        version=a.version,
+    )

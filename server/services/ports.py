@@ -13,7 +13,7 @@ from server.domain.deadlines import Deadline
 from server.domain.events import Event
 from server.domain.media import MediaOrder, MediaReport
 from server.domain.recording import Part
-from server.domain.router_state import Claim, FreeAgent, RouterState, WaitingSession
+from server.domain.router_state import Changes, Claim, Entry, RouterState, Word
 from server.domain.session import Session
 
 # --- media -------------------------------------------------------------------------------------------
@@ -417,33 +417,31 @@ class RouterStore(Protocol):
     version than the newest one heard of (present or dropped) changes nothing. Every method raises
     RouterStoreUnavailable when the store can't be reached."""
 
-    async def put_waiting(self, tenant: str, session: WaitingSession) -> None: ...
-
-    async def drop_waiting(self, tenant: str, session_id: str, version: int) -> None: ...
-
-    async def put_free(self, tenant: str, agent: FreeAgent) -> None: ...
-
-    async def drop_free(self, tenant: str, agent_id: str, version: int) -> None: ...
-
-    async def claim(self, tenant: str, claim: Claim, now: int) -> bool:
-        """Reserve a waiting session and a free agent for each other until `expires_at`: one atomic operation.
-
-        False when either is gone, held or claimed. The same request id again gives the same answer."""
+    async def write(self, tenant: str, words: Sequence[Word]) -> None:
+        """Note what has changed, in any number of sessions and agents."""
         ...
 
-    async def release(self, tenant: str, request_id: str) -> None: ...
+    async def changes(self, tenant: str, after: int) -> Changes:
+        """What took effect after a position, by whomever. `lost` when the store can't tell, or nothing is built."""
+        ...
+
+    async def claim(self, tenant: str, claims: Sequence[Claim], now: int) -> tuple[bool, ...]:
+        """Reserve waiting sessions and agents for each other until `expires_at`, each claim for itself, all of them
+        in one atomic operation. False when a session is gone, held or claimed, or its agent gone, claimed or not
+        free on its channel. The same request id again gives the same answer."""
+        ...
+
+    async def release(self, tenant: str, request_ids: Sequence[str]) -> None: ...
 
     async def state(self, tenant: str, now: int) -> RouterState:
         """`built` is False until the first `replace_all`, and again once the store was flushed."""
         ...
 
     async def mark(self, tenant: str) -> int:
-        """A point in the sequence of this tenant's changes, to be taken before the database is read for a rebuild."""
+        """A point in the sequence of this tenant's words, to be taken before the database is read for a rebuild."""
         ...
 
-    async def replace_all(
-        self, tenant: str, mark: int, waiting: Sequence[WaitingSession], free: Sequence[FreeAgent]
-    ) -> None:
+    async def replace_all(self, tenant: str, mark: int, entries: Sequence[Entry]) -> None:
         """Rebuild from what the database said after `mark`: entries that were changed since the mark stay as they
         are, all others become exactly those given. Claims that still hold are kept. A mark that a flush has made
         void (the sequence is behind it) counts as the beginning."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 
-from server.domain.router_state import RoutingView, WaitingSession
+from server.domain.router_state import QueueLook, RoutingView
 from server.signaling import protocol as wire
 from server.signaling.hub import Hub
 
@@ -42,42 +41,26 @@ class LiveViews:
         here = set(self._hub.persons(view.tenant))
         if not here:
             return
-        for session_id, position in positions(view).items():
-            if session_id in here:
-                body = wire.QueuePosition(session_id=session_id, position=position)
-                self._hub.send_live(session_id, body.model_dump(mode="json"))
-        lines = queue_lines(view)
-        for profile in view.profiles:
-            if profile.user_id in here:
-                served = [lines[q.queue_id] for q in view.queues if q.active and q.serves(profile)]
+        queues = view.queues()
+        for look in queues.values():
+            for position, waiting in enumerate(look.waiting, 1):
+                if waiting.session_id in here:
+                    body = wire.QueuePosition(session_id=waiting.session_id, position=position)
+                    self._hub.send_live(waiting.session_id, body.model_dump(mode="json"))
+        lines = {queue_id: queue_line(look) for queue_id, look in queues.items()}
+        for person_id in here:
+            served = [lines[queue_id] for queue_id in view.queues_of(person_id) if queue_id in lines]
+            if served or view.knows(person_id):
                 body_queues = wire.QueuesChanged(queues=served, paused=self._paused)
-                self._hub.send_live(profile.user_id, body_queues.model_dump(mode="json"))
+                self._hub.send_live(person_id, body_queues.model_dump(mode="json"))
 
 
-def positions(view: RoutingView) -> dict[str, int]:
-    """The 1-based place of each waiting session within its queue."""
-    found: dict[str, int] = {}
-    counts: dict[str, int] = defaultdict(int)
-    for waiting in view.state.waiting:
-        counts[waiting.queue_id] += 1
-        found[waiting.session_id] = counts[waiting.queue_id]
-    return found
-
-
-def queue_lines(view: RoutingView) -> dict[str, wire.QueueLine]:
-    """One line a queue: who waits, since when, and how many agents are free for it."""
-    by_queue: dict[str, list[WaitingSession]] = defaultdict(list)
-    for waiting in view.state.waiting:
-        by_queue[waiting.queue_id].append(waiting)
-    profiles = {p.user_id: p for p in view.profiles}
-    free = [profiles[a.agent_id] for a in view.state.free if a.agent_id in profiles]
-    return {
-        queue.queue_id: wire.QueueLine(
-            queue_id=queue.queue_id,
-            name=queue.name,
-            waiting=len(by_queue[queue.queue_id]),
-            longest_wait_since=min((w.order_key[1] for w in by_queue[queue.queue_id]), default=None),
-            agents_ready=sum(1 for profile in free if queue.serves(profile)),
-        )
-        for queue in view.queues
-    }
+def queue_line(look: QueueLook) -> wire.QueueLine:
+    """Who waits, since when, and how many agents are free."""
+    return wire.QueueLine(
+        queue_id=look.queue.queue_id,
+        name=look.queue.name,
+        waiting=len(look.waiting),
+        longest_wait_since=min((waiting.arrived_at for waiting in look.waiting), default=None),
+        agents_ready=look.ready,
+    )

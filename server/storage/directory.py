@@ -26,7 +26,9 @@ _PAGE = 500
 class _Copy:
     set_up: int
     queues: dict[str, QueueConfig]
+    queue_list: tuple[QueueConfig, ...]  # the same object until something changes
     agents: dict[str, AgentProfile]
+    agent_list: tuple[AgentProfile, ...]
     entry_points: dict[str, EntryPoint]
     disposition_ids: frozenset[str]
     break_reason_ids: frozenset[str]
@@ -48,13 +50,13 @@ class StoredDirectory:
         self._fresh_at.pop(tenant, None)
 
     async def queues(self, tenant: str) -> tuple[QueueConfig, ...]:
-        return tuple((await self._copy(tenant)).queues.values())
+        return (await self._copy(tenant)).queue_list
 
     async def queue(self, tenant: str, queue_id: str) -> QueueConfig | None:
         return (await self._copy(tenant)).queues.get(queue_id)
 
     async def agents(self, tenant: str) -> tuple[AgentProfile, ...]:
-        return tuple((await self._copy(tenant)).agents.values())
+        return (await self._copy(tenant)).agent_list
 
     async def agent(self, tenant: str, user_id: str) -> AgentProfile | None:
         return (await self._copy(tenant)).agents.get(user_id)
@@ -98,10 +100,13 @@ class StoredDirectory:
             entry_points = await _all(transaction, EntryPointRecord, tenant)
             dispositions = await _all(transaction, Disposition, tenant)
             break_reasons = await _all(transaction, BreakReason, tenant)
+        queue_list, agent_list = tuple(map(_queue, queues)), tuple(map(_agent, users))
         return _Copy(
             set_up=set_up,
-            queues={queue.id: _queue(queue) for queue in queues},
-            agents={user.id: _agent(user) for user in users},
+            queues={queue.queue_id: queue for queue in queue_list},
+            queue_list=queue_list,
+            agents={agent.user_id: agent for agent in agent_list},
+            agent_list=agent_list,
             entry_points={entry.id: _entry_point(entry) for entry in entry_points},
             disposition_ids=frozenset(row.id for row in dispositions if row.active),
             break_reason_ids=frozenset(row.id for row in break_reasons if row.active),

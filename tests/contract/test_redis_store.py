@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from server.domain.router_state import Claim, RouterState
+from server.domain.router_state import Claim, Gone, PresentAgent, RouterState, WaitingSession
 from server.routing.redis_connection import CALL_S, connect_redis
-from server.routing.redis_store import RedisRouterStore, _claim, _entry
+from server.routing.redis_store import RedisRouterStore, _claim, _entry, _key
 from server.services.ports import RouterStore, RouterStoreUnavailable
-from tests.contract.test_router_store import T, fill, free, redis_store, sessions, waiting
+from tests.contract.test_router_store import T, claim, fill, free, redis_store, sessions, waiting
 from tests.helpers.redis_server import RedisServer, redis_server
 from tests.helpers.system import until
 
@@ -44,7 +44,7 @@ async def test_of_many_clients_one_gets_each_session_and_agent(redis_server: Red
     async with contextlib.AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(redis_store(redis_server.url)) for _ in range(nodes)]
         waits, frees = [waiting(n) for n in range(pairs)], [free(str(n)) for n in range(pairs)]
-        await stores[0].replace_all(T, 0, waits, frees)
+        await stores[0].replace_all(T, 0, [*waits, *frees])
 
         async def claim_all(node: int) -> list[Claim]:
             """Each node wants every session for every agent, and begins elsewhere."""
@@ -52,11 +52,11 @@ async def test_of_many_clients_one_gets_each_session_and_agent(redis_server: Red
             for number in range(pairs):
                 session = f"ses_{(number + node) % pairs}"
                 wanted = [Claim(session, f"usr_{a}", f"r{node}-{number}-{a}", 100) for a in range(pairs)]
-                granted = await asyncio.gather(*(stores[node].claim(T, claim, 0) for claim in wanted))
-                won += [claim for claim, yes in zip(wanted, granted, strict=True) if yes]
+                granted = await stores[node].claim(T, wanted, 0)
+                won += [one for one, yes in zip(wanted, granted, strict=True) if yes]
             return won
 
-        won = [claim for node in await asyncio.gather(*map(claim_all, range(nodes))) for claim in node]
+        won = [one for node in await asyncio.gather(*map(claim_all, range(nodes))) for one in node]
         assert Counter(c.session_id for c in won) == {f"ses_{n}": 1 for n in range(pairs)}
         assert Counter(c.agent_id for c in won) == {f"usr_{n}": 1 for n in range(pairs)}
         assert (await stores[1].state(T, 0)).claims == tuple(sorted(won, key=lambda c: c.request_id))
@@ -66,7 +66,7 @@ async def test_a_claim_whose_answer_was_lost_is_made_once(redis_server: RedisSer
     redis_server.flush()
     async with losing(redis_server.port, "r1") as (url, lost), redis_store(url) as store:
         await fill(store)
-        assert await store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 0)
+        assert await claim(store, T, Claim("ses_1", "usr_a", "r1", 100), 0)
         assert lost == ["r1"], "the connection broke after the command had been carried out"
         assert [c.request_id for c in (await store.state(T, 0)).claims] == ["r1"]
 
@@ -74,12 +74,12 @@ async def test_a_claim_whose_answer_was_lost_is_made_once(redis_server: RedisSer
 async def test_nothing_is_left_of_claims_that_are_over(redis_server: RedisServer, store: RedisRouterStore) -> None:
     await fill(store)
     for number in range(50):
-        await store.claim(T, Claim("ses_1", "usr_a", f"r{number}", 100), 0)
+        await claim(store, T, Claim("ses_1", "usr_a", f"r{number}", 100), 0)
         if number % 2:
-            await store.release(T, f"r{number}")
-    await store.claim(T, Claim("ses_1", "usr_a", "r", 200), 100)
+            await store.release(T, [f"r{number}"])
+    await claim(store, T, Claim("ses_1", "usr_a", "r", 200), 100)
     counts = [("HLEN", "claims"), ("HLEN", "answers"), ("ZCARD", "ends")]
-    assert [redis_server.command(count, f"patchbay:{{{T}}}:{key}") for count, key in counts] == [":1", ":1", ":1"]
+    assert [redis_server.command(count, _key(T, key)) for count, key in counts] == [":1", ":1", ":1"]
 
 
 async def test_a_restart_loses_the_index_and_nothing_else(tmp_path: Path) -> None:
@@ -88,19 +88,19 @@ async def test_a_restart_loses_the_index_and_nothing_else(tmp_path: Path) -> Non
             await fill(store)
             server.restart()
             assert await store.state(T, 0) == RouterState((), (), (), built=False), "and the client says nothing"
-            await store.replace_all(T, await store.mark(T), [waiting(1)], [free("a")])
-            assert await store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 0)
+            await store.replace_all(T, await store.mark(T), [waiting(1), free("a")])
+            assert await claim(store, T, Claim("ses_1", "usr_a", "r1", 100), 0)
 
 
 async def test_an_index_on_disk_survives_a_restart(tmp_path: Path) -> None:
     with redis_server(tmp_path, appendonly=True) as server:
         async with redis_store(server.url) as store:
-            await store.replace_all(T, await store.mark(T), [waiting(1, 3)], [free("a")])
-            assert await store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 0)
+            await store.replace_all(T, await store.mark(T), [waiting(1, 3), free("a")])
+            assert await claim(store, T, Claim("ses_1", "usr_a", "r1", 100), 0)
             before = await store.state(T, 0)
             server.restart()
             assert await store.state(T, 0) == before
-            await store.put_waiting(T, waiting(1, 2))
+            await store.write(T, [waiting(1, 2)])
             assert await store.state(T, 0) == before, "versions are remembered, too"
 
 
@@ -110,15 +110,15 @@ async def test_while_redis_is_away_each_call_says_so_and_afterwards_works(tmp_pa
             await fill(store)
             server.stop()
             calls = [
-                lambda: store.put_waiting(T, waiting(1)),
-                lambda: store.drop_waiting(T, "ses_1", 1),
-                lambda: store.put_free(T, free("a")),
-                lambda: store.drop_free(T, "usr_a", 1),
-                lambda: store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 0),
-                lambda: store.release(T, "r1"),
+                lambda: store.write(T, [waiting(1)]),
+                lambda: store.write(T, [Gone(WaitingSession, "ses_1", 1)]),
+                lambda: store.write(T, [free("a")]),
+                lambda: store.write(T, [Gone(PresentAgent, "usr_a", 1)]),
+                lambda: claim(store, T, Claim("ses_1", "usr_a", "r1", 100), 0),
+                lambda: store.release(T, ["r1"]),
                 lambda: store.state(T, 0),
                 lambda: store.mark(T),
-                lambda: store.replace_all(T, 0, [], []),
+                lambda: store.replace_all(T, 0, []),
                 store.ping,
             ]
             for call in calls:
@@ -132,11 +132,11 @@ async def test_while_redis_is_away_each_call_says_so_and_afterwards_works(tmp_pa
 async def test_a_redis_that_hangs_is_given_up_within_a_second(tmp_path: Path) -> None:
     with redis_server(tmp_path) as server:
         async with redis_store(server.url) as store:
-            await store.replace_all(T, 0, [waiting(1)], [free("a")])
+            await store.replace_all(T, 0, [waiting(1), free("a")])
             server.pause()
             began = asyncio.get_running_loop().time()
             with pytest.raises(RouterStoreUnavailable, match="no answer"):
-                await store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 0)
+                await claim(store, T, Claim("ses_1", "usr_a", "r1", 100), 0)
             assert asyncio.get_running_loop().time() - began < CALL_S + SLACK_S
             server.resume()
             await until(lambda: answers(store), 5, "Redis answers again")
@@ -170,7 +170,7 @@ async def test_any_error_of_the_server_is_unavailability(reply: str) -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server, redis_store(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}") as store:
         with pytest.raises(RouterStoreUnavailable):
-            await store.put_waiting(T, waiting(1))
+            await store.write(T, [waiting(1)])
 
 
 async def test_a_replica_is_left_for_a_master(redis_server: RedisServer, store: RedisRouterStore) -> None:
@@ -179,12 +179,12 @@ async def test_a_replica_is_left_for_a_master(redis_server: RedisServer, store: 
     try:
         before = redis_server.command("CLIENT", "LIST").count("name=patchbay")
         with pytest.raises(RouterStoreUnavailable, match="replica"):
-            await store.put_waiting(T, waiting(1))
+            await store.write(T, [waiting(1)])
         assert before == 1
         assert redis_server.command("CLIENT", "LIST").count("name=patchbay") == 0, "a proxy would know the new master"
     finally:
         redis_server.command("REPLICAOF", "NO", "ONE")
-    await store.put_waiting(T, waiting(1))
+    await store.write(T, [waiting(1)])
 
 
 GARBLED = ["", "{", "null", "[]", "[1]", "7", '["1","que_1",[5,1,"ses_9"],[],0]', '[1,"que_1",[5,1],[],0]',
@@ -197,30 +197,30 @@ GARBLED = ["", "{", "null", "[]", "[1]", "7", '["1","que_1",[5,1,"ses_9"],[],0]'
 async def test_a_garbled_entry_is_left_out(redis_server: RedisServer, store: RedisRouterStore, body: str) -> None:
     _entry.cache_clear()
     _claim.cache_clear()
-    await store.replace_all(T, await store.mark(T), [waiting(1)], [free("a")])
+    await store.replace_all(T, await store.mark(T), [waiting(1), free("a")])
     whole = await store.state(T, 0)
-    for key, field in (("entries", "w:ses_9"), ("entries", "f:usr_9"), ("entries", "?"), ("claims", "r9")):
-        redis_server.command("HSET", f"patchbay:{{{T}}}:{key}", field, body)
-    redis_server.command("HSET", f"patchbay:{{{T}}}:heard", "w:ses_9", body)
+    for key, field in (("entries", "w:ses_9"), ("entries", "a:usr_9"), ("entries", "?"), ("claims", "r9")):
+        redis_server.command("HSET", _key(T, key), field, body)
+    redis_server.command("HSET", _key(T, "heard"), "w:ses_9", body)
     with capture_logs() as logs:
         assert await store.state(T, 0) == whole
         assert await store.state(T, 0) == whole
     assert len(logs) == 4, "each is logged once"
-    await store.claim(T, Claim("ses_9", "usr_9", "r1", 100), 0)  # whatever it says: nobody would choose it
-    assert await store.claim(T, Claim("ses_1", "usr_a", "r2", 100), 0), "and breaks nothing"
-    await store.replace_all(T, await store.mark(T), [waiting(1), waiting(9)], [free("a")])
+    await claim(store, T, Claim("ses_9", "usr_9", "r1", 100), 0)  # whatever it says: nobody would choose it
+    assert await claim(store, T, Claim("ses_1", "usr_a", "r2", 100), 0), "and breaks nothing"
+    await store.replace_all(T, await store.mark(T), [waiting(1), waiting(9), free("a")])
     assert sessions(await store.state(T, 0)) == [("ses_1", 0), ("ses_9", 0)], "a rebuild mends it"
 
 
 async def test_flushes_at_any_moment_break_nothing(redis_server: RedisServer, store: RedisRouterStore) -> None:
     async def work(node: int) -> None:
         for number in range(40):
-            await store.put_waiting(T, waiting(number % 5, number))
-            await store.put_free(T, free(str(node), number))
-            claim = Claim(f"ses_{number % 5}", f"usr_{node}", f"r{node}-{number}", 100)
-            await store.claim(T, claim, 0)
-            await store.replace_all(T, await store.mark(T), [waiting(1, number)], [free(str(node), number)])
-            await store.release(T, claim.request_id)
+            await store.write(T, [waiting(number % 5, number)])
+            await store.write(T, [free(str(node), number)])
+            wanted = Claim(f"ses_{number % 5}", f"usr_{node}", f"r{node}-{number}", 100)
+            await claim(store, T, wanted, 0)
+            await store.replace_all(T, await store.mark(T), [waiting(1, number), free(str(node), number)])
+            await store.release(T, [wanted.request_id])
 
     async def flush() -> None:
         for _ in range(30):
@@ -228,7 +228,7 @@ async def test_flushes_at_any_moment_break_nothing(redis_server: RedisServer, st
             await store.ping()
 
     await asyncio.gather(*map(work, range(3)), flush())
-    await store.replace_all(T, await store.mark(T), [waiting(1)], [])
+    await store.replace_all(T, await store.mark(T), [waiting(1)])
     state = await store.state(T, 0)
     assert (state.built, state.claims) == (True, ())
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.domain.router_state import Claim, FreeAgent, RouterState, WaitingSession
-from server.routing.memory_store import MemoryRouterStore
+from server.domain.router_state import Changes, Claim, Entry, Gone, PresentAgent, RouterState, WaitingSession, Word
+from server.routing.memory_store import MemoryRouterStore, key_of
 from server.routing.redis_connection import connect_redis
 from server.routing.redis_store import RedisRouterStore
 from server.services.ports import RouterStore
@@ -20,6 +20,7 @@ from tests.helpers.fuzz import examples
 from tests.helpers.redis_server import RedisServer
 
 T = "default"
+LOGGED = 5  # changes that the log keeps: few, so that a node falls behind
 KEPT = 2  # dropped entries that are remembered: few, so that forgetting is a part of the histories
 
 
@@ -33,7 +34,7 @@ class Contract:
 async def redis_store(url: str, dropped_kept: int = KEPT) -> AsyncIterator[RedisRouterStore]:
     redis = connect_redis(url)
     try:
-        yield RedisRouterStore(redis, dropped_kept)
+        yield RedisRouterStore(redis, dropped_kept, LOGGED)
     finally:
         await redis.aclose()
 
@@ -41,7 +42,7 @@ async def redis_store(url: str, dropped_kept: int = KEPT) -> AsyncIterator[Redis
 @pytest.fixture(params=["memory", "redis"])
 async def contract(request: pytest.FixtureRequest, redis_server: RedisServer) -> AsyncIterator[Contract]:
     if request.param == "memory":
-        twin = MemoryRouterStore(KEPT)
+        twin = MemoryRouterStore(KEPT, LOGGED)
         yield Contract(twin, twin.flush)
     else:
         redis_server.flush()
@@ -56,19 +57,31 @@ def store(contract: Contract) -> RouterStore:
 
 def waiting(number: int, version: int = 0, *, held: bool = False) -> WaitingSession:
     return WaitingSession(
-        f"ses_{number}", "que_1", (5, number, f"ses_{number}"), ((f"usr_{version}", number),), held, version
+        f"ses_{number}",
+        "que_1",
+        number,
+        number + 1,
+        held=held,
+        rejected_by=((f"usr_{version}", number),),
+        version=version,
     )
 
 
-def free(name: str, version: int = 0) -> FreeAgent:
-    return FreeAgent(f"usr_{name}", 1_700_000_000_000 + version, version)
+def free(name: str, version: int = 0) -> PresentAgent:
+    idle_since = 1_700_000_000_000 + version
+    return PresentAgent(f"usr_{name}", "ready", ("voice",), idle_since, 5, 6, 7, ((8, 9),), version)
+
+
+async def claim(store: RouterStore, tenant: str, wanted: Claim, now: int) -> bool:
+    (granted,) = await store.claim(tenant, [wanted], now)
+    return granted
 
 
 async def fill(store: RouterStore) -> None:
     for number in (2, 1):
-        await store.put_waiting(T, waiting(number))
+        await store.write(T, [waiting(number)])
     for name in ("b", "a"):
-        await store.put_free(T, free(name))
+        await store.write(T, [free(name)])
 
 
 def sessions(state: RouterState) -> list[tuple[str, int]]:
@@ -77,172 +90,195 @@ def sessions(state: RouterState) -> list[tuple[str, int]]:
 
 async def test_entries_come_back_as_they_went_in_and_in_their_order(store: RouterStore) -> None:
     await fill(store)
-    await store.put_waiting(T, waiting(3, held=True))
+    await store.write(T, [waiting(3, held=True)])
     state = await store.state(T, 0)
     assert state.waiting == (waiting(1), waiting(2), waiting(3, held=True))
-    assert state.free == (free("a"), free("b"))
+    assert state.agents == (free("a"), free("b"))
     assert state.claims == ()
 
 
 async def test_a_claim_takes_both_until_it_ends(store: RouterStore) -> None:
     await fill(store)
     first = Claim("ses_1", "usr_a", "r1", 100)
-    assert await store.claim(T, first, 0)
-    assert not await store.claim(T, Claim("ses_1", "usr_b", "r2", 100), 0), "the session is claimed"
-    assert not await store.claim(T, Claim("ses_2", "usr_a", "r3", 100), 0), "the agent is claimed"
+    assert await claim(store, T, first, 0)
+    assert not await claim(store, T, Claim("ses_1", "usr_b", "r2", 100), 0), "the session is claimed"
+    assert not await claim(store, T, Claim("ses_2", "usr_a", "r3", 100), 0), "the agent is claimed"
     assert (await store.state(T, 99)).claims == (first,)
     assert (await store.state(T, 100)).claims == (), "its time is over"
-    assert await store.claim(T, Claim("ses_1", "usr_b", "r4", 200), 100)
-    await store.release(T, "r4")
-    await store.release(T, "r4")
+    assert await claim(store, T, Claim("ses_1", "usr_b", "r4", 200), 100)
+    await store.release(T, ["r4"])
+    await store.release(T, ["r4"])
     assert (await store.state(T, 100)).claims == ()
 
 
 async def test_a_repeated_request_gets_its_first_answer(store: RouterStore) -> None:
     await fill(store)
     yes, no = Claim("ses_1", "usr_a", "r1", 100), Claim("ses_1", "usr_b", "r2", 100)
-    assert await store.claim(T, yes, 0)
-    assert await store.claim(T, yes, 10)
-    assert not await store.claim(T, no, 10)
-    await store.release(T, "r1")
-    assert not await store.claim(T, no, 20), "it was refused, although it could be granted now"
-    assert await store.claim(T, yes, 20), "it was granted"
+    assert await claim(store, T, yes, 0)
+    assert await claim(store, T, yes, 10)
+    assert not await claim(store, T, no, 10)
+    await store.release(T, ["r1"])
+    assert not await claim(store, T, no, 20), "it was refused, although it could be granted now"
+    assert await claim(store, T, yes, 20), "it was granted"
     assert (await store.state(T, 20)).claims == (), "and a late repetition claims nothing"
-    assert not await store.claim(T, replace(yes, agent_id="usr_b"), 20), "the same id for another pair"
+    assert not await claim(store, T, replace(yes, agent_id="usr_b"), 20), "the same id for another pair"
     again = Claim("ses_1", "usr_a", "r1", 300)
-    assert await store.claim(T, again, 100)
+    assert await claim(store, T, again, 100)
     assert (await store.state(T, 100)).claims == (again,), "answers end with the claim: this is a new one"
 
 
 async def test_a_claim_that_is_over_is_not_made(store: RouterStore) -> None:
     await fill(store)
-    assert not await store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 100)
+    assert not await claim(store, T, Claim("ses_1", "usr_a", "r1", 100), 100)
 
 
 async def test_what_is_gone_or_held_can_not_be_claimed(store: RouterStore) -> None:
     await fill(store)
-    await store.drop_waiting(T, "ses_1", 0)
-    await store.drop_free(T, "usr_a", 0)
-    await store.put_waiting(T, waiting(3, held=True))
-    assert not await store.claim(T, Claim("ses_1", "usr_b", "r1", 100), 0)
-    assert not await store.claim(T, Claim("ses_2", "usr_a", "r2", 100), 0)
-    assert not await store.claim(T, Claim("ses_3", "usr_b", "r3", 100), 0)
-    assert await store.claim(T, Claim("ses_2", "usr_b", "r4", 100), 0)
+    await store.write(T, [Gone(WaitingSession, "ses_1", 0)])
+    await store.write(T, [Gone(PresentAgent, "usr_a", 0)])
+    await store.write(T, [waiting(3, held=True)])
+    assert not await claim(store, T, Claim("ses_1", "usr_b", "r1", 100), 0)
+    assert not await claim(store, T, Claim("ses_2", "usr_a", "r2", 100), 0)
+    assert not await claim(store, T, Claim("ses_3", "usr_b", "r3", 100), 0)
+    assert await claim(store, T, Claim("ses_2", "usr_b", "r4", 100), 0)
 
 
 async def test_tenants_do_not_meet(store: RouterStore) -> None:
     await fill(store)
-    await store.replace_all(T, await store.mark(T), [waiting(1)], [free("a")])
+    await store.replace_all(T, await store.mark(T), [waiting(1), free("a")])
     assert await store.state("other", 0) == RouterState((), (), (), built=False)
-    assert not await store.claim("other", Claim("ses_1", "usr_a", "r1", 100), 0)
+    assert not await claim(store, "other", Claim("ses_1", "usr_a", "r1", 100), 0)
 
 
 async def test_an_older_word_changes_nothing(store: RouterStore) -> None:
-    await store.put_waiting(T, waiting(1, 3))
-    await store.put_waiting(T, waiting(1, 2))
-    await store.drop_waiting(T, "ses_1", 2)
+    await store.write(T, [waiting(1, 3)])
+    await store.write(T, [waiting(1, 2)])
+    await store.write(T, [Gone(WaitingSession, "ses_1", 2)])
     assert sessions(await store.state(T, 0)) == [("ses_1", 3)]
-    await store.drop_waiting(T, "ses_1", 4)
-    await store.put_waiting(T, waiting(1, 3))
+    await store.write(T, [Gone(WaitingSession, "ses_1", 4)])
+    await store.write(T, [waiting(1, 3)])
     assert sessions(await store.state(T, 0)) == [], "also after a drop"
-    await store.put_waiting(T, waiting(1, 5))
+    await store.write(T, [waiting(1, 5)])
     assert sessions(await store.state(T, 0)) == [("ses_1", 5)], "a newer one brings it back"
-    await store.drop_free(T, "usr_a", 7)
-    await store.put_free(T, free("a", 6))
-    assert (await store.state(T, 0)).free == (), "a drop of what was never there counts, too"
+    await store.write(T, [Gone(PresentAgent, "usr_a", 7)])
+    await store.write(T, [free("a", 6)])
+    assert (await store.state(T, 0)).agents == (), "a drop of what was never there counts, too"
 
 
 async def test_only_so_many_dropped_entries_are_remembered(store: RouterStore) -> None:
     for number in range(KEPT + 1):
-        await store.drop_waiting(T, f"ses_{number}", 5)
+        await store.write(T, [Gone(WaitingSession, f"ses_{number}", 5)])
     for number in range(KEPT + 1):
-        await store.put_waiting(T, waiting(number, 4))
+        await store.write(T, [waiting(number, 4)])
     assert sessions(await store.state(T, 0)) == [("ses_0", 4)], "the oldest is forgotten"
 
 
 async def test_what_is_there_again_is_not_forgotten(store: RouterStore) -> None:
-    await store.drop_waiting(T, "ses_0", 5)
-    await store.put_waiting(T, waiting(0, 6))
+    await store.write(T, [Gone(WaitingSession, "ses_0", 5)])
+    await store.write(T, [waiting(0, 6)])
     for number in range(1, KEPT + 2):
-        await store.drop_waiting(T, f"ses_{number}", 5)
-    await store.put_waiting(T, waiting(0, 4))
+        await store.write(T, [Gone(WaitingSession, f"ses_{number}", 5)])
+    await store.write(T, [waiting(0, 4)])
     assert sessions(await store.state(T, 0)) == [("ses_0", 6)]
 
 
 async def test_what_rebuilds_removed_is_forgotten_too(store: RouterStore) -> None:
     everybody = [waiting(number, 5) for number in range(KEPT + 1)]
-    await store.replace_all(T, await store.mark(T), everybody, [])
-    await store.replace_all(T, await store.mark(T), [], [])
+    await store.replace_all(T, await store.mark(T), everybody)
+    await store.replace_all(T, await store.mark(T), [])
     for number in range(KEPT + 1):
-        await store.put_waiting(T, waiting(number, 4))
+        await store.write(T, [waiting(number, 4)])
     assert sessions(await store.state(T, 0)) == [("ses_0", 4)]
 
 
 async def test_a_rebuild_replaces_all_and_keeps_claims(store: RouterStore) -> None:
     await fill(store)
     assert not (await store.state(T, 0)).built
-    assert await store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 0)
-    await store.replace_all(T, await store.mark(T), [waiting(3, 2), waiting(1, 1)], [free("c", 4)])
+    assert await claim(store, T, Claim("ses_1", "usr_a", "r1", 100), 0)
+    await store.replace_all(T, await store.mark(T), [waiting(3, 2), waiting(1, 1), free("c", 4)])
     assert await store.state(T, 0) == RouterState(
         (waiting(1, 1), waiting(3, 2)), (free("c", 4),), (Claim("ses_1", "usr_a", "r1", 100),), built=True
     )
-    assert not await store.claim(T, Claim("ses_1", "usr_c", "r2", 100), 0), "the claim still holds"
+    assert not await claim(store, T, Claim("ses_1", "usr_c", "r2", 100), 0), "the claim still holds"
 
 
 async def test_a_rebuild_leaves_alone_what_changed_since_its_mark(store: RouterStore) -> None:
     for number in (1, 2, 3):
-        await store.put_waiting(T, waiting(number, 1))
+        await store.write(T, [waiting(number, 1)])
     mark = await store.mark(T)
-    await store.put_waiting(T, waiting(1, 3))
-    await store.drop_waiting(T, "ses_2", 3)
-    await store.put_waiting(T, waiting(4, 1))
-    await store.replace_all(T, mark, [waiting(1, 2), waiting(2, 2), waiting(5, 2)], [])
+    await store.write(T, [waiting(1, 3)])
+    await store.write(T, [Gone(WaitingSession, "ses_2", 3)])
+    await store.write(T, [waiting(4, 1)])
+    await store.replace_all(T, mark, [waiting(1, 2), waiting(2, 2), waiting(5, 2)])
     assert sessions(await store.state(T, 0)) == [("ses_1", 3), ("ses_4", 1), ("ses_5", 2)], "3 is gone, 4 came"
 
 
 async def test_an_older_rebuild_does_not_undo_a_newer_one(store: RouterStore) -> None:
-    await store.put_waiting(T, waiting(1, 1))
-    await store.put_waiting(T, waiting(2, 1))
+    await store.write(T, [waiting(1, 1)])
+    await store.write(T, [waiting(2, 1)])
     older = await store.mark(T)
-    await store.put_waiting(T, waiting(3, 1))
+    await store.write(T, [waiting(3, 1)])
     newer = await store.mark(T)
-    await store.replace_all(T, newer, [waiting(1, 4), waiting(3, 1)], [])
-    await store.replace_all(T, older, [waiting(1, 2), waiting(2, 1)], [])
+    await store.replace_all(T, newer, [waiting(1, 4), waiting(3, 1)])
+    await store.replace_all(T, older, [waiting(1, 2), waiting(2, 1)])
     assert sessions(await store.state(T, 0)) == [("ses_1", 4), ("ses_3", 1)]
 
 
 async def test_a_flush_is_seen_and_mended(contract: Contract) -> None:
     store = contract.store
     await fill(store)
-    await store.replace_all(T, await store.mark(T), [waiting(1)], [free("a")])
-    await store.claim(T, Claim("ses_1", "usr_a", "r1", 100), 0)
+    await store.replace_all(T, await store.mark(T), [waiting(1), free("a")])
+    await claim(store, T, Claim("ses_1", "usr_a", "r1", 100), 0)
     contract.flush()
     assert await store.state(T, 0) == RouterState((), (), (), built=False)
-    await store.put_waiting(T, waiting(2))
+    await store.write(T, [waiting(2)])
     assert not (await store.state(T, 0)).built, "words alone do not make an index whole"
-    await store.replace_all(T, await store.mark(T), [waiting(1), waiting(2)], [free("a")])
+    await store.replace_all(T, await store.mark(T), [waiting(1), waiting(2), free("a")])
     assert await store.state(T, 0) == RouterState((waiting(1), waiting(2)), (free("a"),), (), built=True)
-    assert await store.claim(T, Claim("ses_1", "usr_a", "r2", 100), 0)
+    assert await claim(store, T, Claim("ses_1", "usr_a", "r2", 100), 0)
 
 
 @pytest.mark.parametrize("words", [1, 10], ids=["a sequence that has grown past it", "one that is behind it"])
 async def test_a_mark_from_before_a_flush_counts_as_the_beginning(contract: Contract, words: int) -> None:
     store = contract.store
     for number in range(words):
-        await store.put_waiting(T, waiting(number, 1))
+        await store.write(T, [waiting(number, 1)])
     mark = await store.mark(T)
     contract.flush()
-    await store.put_waiting(T, waiting(1, 3))
-    await store.drop_waiting(T, "ses_2", 3)
-    await store.put_waiting(T, waiting(3, 1))
-    await store.replace_all(T, mark, [waiting(1, 2), waiting(2, 2), waiting(4, 2)], [])
+    await store.write(T, [waiting(1, 3)])
+    await store.write(T, [Gone(WaitingSession, "ses_2", 3)])
+    await store.write(T, [waiting(3, 1)])
+    await store.replace_all(T, mark, [waiting(1, 2), waiting(2, 2), waiting(4, 2)])
     assert sessions(await store.state(T, 0)) == [("ses_1", 3), ("ses_3", 1), ("ses_4", 2)]
 
 
 async def test_a_mark_of_lost_words_counts_as_the_beginning(store: RouterStore) -> None:
-    await store.put_waiting(T, waiting(1, 3))
-    await store.replace_all(T, await store.mark(T) + 10, [waiting(1, 2), waiting(2, 2)], [])
+    await store.write(T, [waiting(1, 3)])
+    await store.replace_all(T, await store.mark(T) + 10, [waiting(1, 2), waiting(2, 2)])
     assert sessions(await store.state(T, 0)) == [("ses_1", 3), ("ses_2", 2)]
+
+
+async def test_the_log_tells_what_took_effect_and_when_it_can_not(contract: Contract) -> None:
+    store = contract.store
+    assert (await store.changes(T, 0)).lost, "nothing is built"
+    await store.replace_all(T, await store.mark(T), [waiting(1, 1), free("a", 1)])
+    start = (await store.state(T, 0)).position
+    assert await store.changes(T, start) == Changes(start, ())
+    await store.write(T, [waiting(2, 1), waiting(1, 0), Gone(PresentAgent, "usr_a", 2), Gone(PresentAgent, "usr_b", 2)])
+    told = await store.changes(T, start)
+    assert told.words == (waiting(2, 1), Gone(PresentAgent, "usr_a", 2)), "an old word and an empty drop are no changes"
+    await store.replace_all(T, await store.mark(T), [waiting(2, 1), waiting(3, 1)])
+    assert (await store.changes(T, told.position)).words == (Gone(WaitingSession, "ses_1", 1), waiting(3, 1))
+    assert (await store.changes(T, told.position + 100)).lost, "a position that a failover lost"
+    for version in range(2, LOGGED + 3):
+        await store.write(T, [waiting(3, version)])
+    assert (await store.changes(T, start)).lost, "the log keeps so much and no more"
+    newest = (await store.changes(T, 0)).position
+    assert [w.version for w in (await store.changes(T, newest - LOGGED)).words] == list(range(3, LOGGED + 3))
+    contract.flush()
+    assert (await store.changes(T, newest)).lost
+    await store.replace_all(T, await store.mark(T), [])
+    assert (await store.changes(T, newest)).lost, "positions of before a flush are void"
 
 
 # --- the same random histories -------------------------------------------------------------------------
@@ -259,7 +295,7 @@ histories = st.lists(commands, min_size=30, max_size=80)  # short ones find noth
 def test_both_stores_answer_alike_on_any_history(redis_server: RedisServer, history: list[Command]) -> None:
     async def run() -> None:
         redis_server.flush()
-        twin = MemoryRouterStore(KEPT)
+        twin = MemoryRouterStore(KEPT, LOGGED)
         async with redis_store(redis_server.url) as real:
             pair = (Played(twin, twin.flush), Played(real, redis_server.flush))
             for step, command in enumerate(history):
@@ -267,10 +303,20 @@ def test_both_stores_answer_alike_on_any_history(redis_server: RedisServer, hist
                 assert answers[0] == answers[1], (step, command)
                 states = [await played.store.state(T, played.now) for played in pair]
                 assert states[0] == states[1], (step, command)
+                followed = [await played.follow() for played in pair]
+                assert followed[0] == followed[1], (step, command)
+                assert pair[0].replica == pair[1].replica == {key_of(e): e for e in entries_of(states[0])}, (
+                    step,
+                    command,
+                )
                 claims = states[0].claims
                 assert len({c.session_id for c in claims}) == len({c.agent_id for c in claims}) == len(claims)
 
     asyncio.run(run())
+
+
+def entries_of(state: RouterState) -> tuple[Entry, ...]:
+    return (*state.waiting, *state.agents)
 
 
 class Played:
@@ -281,6 +327,22 @@ class Played:
         self.now = 1_700_000_000_000
         self.marks = [0, 2**60]
         self.done = 0
+        self.position = 0
+        self.replica: dict[str, Entry] = {}  # what a node knows that follows the log
+
+    async def follow(self) -> tuple[bool, tuple[Word, ...]]:
+        """Take in what changed; positions themselves are each store's own."""
+        changes = await self.store.changes(T, self.position)
+        for word in changes.words:
+            if isinstance(word, Gone):
+                del self.replica[key_of(word)]
+            else:
+                self.replica[key_of(word)] = word
+        self.position = changes.position
+        if changes.lost:
+            state = await self.store.state(T, self.now)
+            self.replica, self.position = {key_of(e): e for e in entries_of(state)}, state.position
+        return changes.lost, changes.words
 
     async def do(self, command: Command) -> bool | None:
         what, x, y, z = command
@@ -289,18 +351,18 @@ class Played:
         version = self.done // 6 + z  # rows grow newer, and words come in any order
         match what:
             case "put":
-                await store.put_waiting(T, waiting(x, version, held=(y, z) == (0, 0)))
+                await store.write(T, [waiting(x, version, held=(y, z) == (0, 0))])
             case "drop":
-                await store.drop_waiting(T, f"ses_{x}", version)
+                await store.write(T, [Gone(WaitingSession, f"ses_{x}", version)])
             case "free":
-                await store.put_free(T, free(str(x), version))
+                await store.write(T, [free(str(x), version)])
             case "gone":
-                await store.drop_free(T, f"usr_{x}", version)
+                await store.write(T, [Gone(PresentAgent, f"usr_{x}", version)])
             case "claim":
                 request = f"r{self.done // 10}{z}"
-                return await store.claim(T, Claim(f"ses_{x}", f"usr_{y}", request, self.now + 20 * z), self.now)
+                return await claim(store, T, Claim(f"ses_{x}", f"usr_{y}", request, self.now + 20 * z), self.now)
             case "release":
-                await store.release(T, f"r{self.done // 10}{z}")
+                await store.release(T, [f"r{self.done // 10}{z}"])
             case "time":
                 self.now += 10 * (z - 1)  # another node's clock may be a little behind
             case "mark":
@@ -308,7 +370,7 @@ class Played:
             case "replace":
                 mark = self.marks[-1 - (x % len(self.marks))]
                 some = [waiting(n, version) for n in range(3) if n != y]
-                await store.replace_all(T, mark, some[:z], [free(str(n), version) for n in range(x)])
+                await store.replace_all(T, mark, [*some[:z], *(free(str(n), version) for n in range(x))])
             case "flush":
                 self.flush()
         return None

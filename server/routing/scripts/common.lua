@@ -1,27 +1,39 @@
--- Stands before every script. One tenant's index lies in seven keys with one hash tag, all passed in this order:
---   META     hash  number: of the last word; built: '1' after the first rebuild
---   ENTRIES  hash  entry's key -> its body as JSON, written by redis_store.py; keys begin with w: (waiting), f: (free)
+-- Stands before every script. One tenant's index lies in nine keys with one hash tag, all passed in this order:
+--   META     hash  number: of the last word; position: of the last change; built: '1' after the first rebuild
+--   ENTRIES  hash  entry's key -> its body as JSON, written by redis_store.py; keys begin with w: (waiting), a: (agent)
 --   HEARD    hash  entry's key -> "version number" of the newest word about it, dropped entries too
 --   DROPPED  zset  keys of dropped entries by number
+--   LOG      list  what took effect, [key, version, body ('' when it was dropped)]; the last one has META's position
 --   CLAIMS   hash  request id -> [session, agent, expires_at], live ones
+--   HOLDERS  hash  entry's key -> the request id of the live claim on it
 --   ANSWERS  hash  request id -> [granted, session, agent], until the claim's end
 --   ENDS     zset  request ids by expires_at
 -- The rules are those of memory_store.py. Numbers fit doubles exactly: they are microseconds of this century.
-local META, ENTRIES, HEARD, DROPPED, CLAIMS, ANSWERS, ENDS = unpack(KEYS)
+local META, ENTRIES, HEARD, DROPPED, LOG, CLAIMS, HOLDERS, ANSWERS, ENDS = unpack(KEYS)
 
 local function text(number)
   return string.format('%.0f', number)
 end
 
--- The number of the last word. It begins at the server's time in microseconds: after a flush it is beyond every older mark.
-local function current()
-  local number = redis.call('HGET', META, 'number')
-  if not number then
+-- Numbers and positions begin at the server's time in microseconds: after a flush beyond everything older.
+local function begin()
+  if redis.call('HEXISTS', META, 'number') == 0 then
     local time = redis.call('TIME')
-    number = text(time[1] * 1000000 + time[2])
-    redis.call('HSET', META, 'number', number)
+    local start = text(time[1] * 1000000 + time[2])
+    redis.call('HSET', META, 'number', start, 'position', start)
   end
-  return tonumber(number)
+end
+
+-- The number of the last word.
+local function current()
+  begin()
+  return tonumber(redis.call('HGET', META, 'number'))
+end
+
+-- The position of the last change.
+local function position()
+  begin()
+  return tonumber(redis.call('HGET', META, 'position'))
 end
 
 -- Version and number of the newest word about an entry; nil when nothing is known.
@@ -42,10 +54,18 @@ local function hear(key, version)
   if before and tonumber(version) < before then
     return nil
   end
-  current()
+  begin()
   local number = redis.call('HINCRBY', META, 'number', 1)
   note(key, version, number)
   return number
+end
+
+-- Something took effect.
+local function log(key, version, body, kept)
+  begin()
+  redis.call('HINCRBY', META, 'position', 1)
+  redis.call('RPUSH', LOG, cjson.encode({key, text(version), body}))
+  redis.call('LTRIM', LOG, -tonumber(kept), -1)
 end
 
 -- Forget the dropped entries of the lowest numbers beyond those that are kept.
@@ -66,5 +86,18 @@ local function decode(body)
     return value
   end
   return nil
+end
+
+-- End a claim, as far as it still holds.
+local function release(request)
+  local claim = decode(redis.call('HGET', CLAIMS, request) or '')
+  redis.call('HDEL', CLAIMS, request)
+  if claim then
+    for _, key in ipairs({'w:' .. tostring(claim[1]), 'a:' .. tostring(claim[2])}) do
+      if redis.call('HGET', HOLDERS, key) == request then
+        redis.call('HDEL', HOLDERS, key)
+      end
+    end
+  end
 end
 

@@ -1,0 +1,4 @@
+-- ARGV: request ids
+for _, request in ipairs(ARGV) do
+  release(request)
+end
