@@ -115,10 +115,9 @@ class Cluster(System):
         return "\n".join(f"--- {name}\n{part.log.read_text()[-3000:]}" for name, part in self.parts.items())
 
     async def ready(self, timeout_s: float = START_S) -> None:
-        ways = [
-            (url, "/readyz") for url in (*self.node_urls, self.url)
-        ]  # HAProxy sends the first to the customers' node
-        for url, path in (*ways, (self.url, "/login")):  # and the last to the agents'
+        ways = [(url, "/readyz") for url in self.node_urls]
+        # HAProxy sends the first to the customers' node and the last to the agents'.
+        for url, path in (*ways, (self.url, "/healthz"), (self.url, "/login")):
             try:
                 await until(lambda url=url, path=path: answers(url, path), timeout_s, url + path)  # type: ignore[misc]
             except AssertionError as slow:

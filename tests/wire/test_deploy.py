@@ -12,14 +12,18 @@ import sysconfig
 import time
 import venv
 import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+from yarl import URL
 
 from server.config import describe
 from tests.helpers.certificates import make_certificate
-from tests.helpers.cluster import HAPROXY, Part, cluster
+from tests.helpers.cluster import HAPROXY, Part, answers, cluster
 from tests.helpers.customer import Customer
 from tests.helpers.database import PostgresDatabase
 from tests.helpers.postgres import PostgresServer
@@ -45,6 +49,10 @@ def haproxy_for(folder: Path, port: int, control_ports: list[int], *, tls: bool,
         (r"127\.0\.0\.1:8404", f"127.0.0.1:{figures or free_port()}"),
         (r"(?m)^    server control-a .*$", f"    server control-a 127.0.0.1:{control_ports[0]}"),
         (r"(?m)^    server control-b .*$", f"    server control-b 127.0.0.1:{control_ports[1]}"),
+        (
+            r"(?m)^backend control\n",
+            "backend control\n    http-response set-header X-Server %s\n",
+        ),  # for the tests to see
     ]
     for found, new in changes:
         text, count = re.subn(found, new, text)
@@ -119,16 +127,60 @@ def test_the_wheel_runs_on_its_own(tmp_path: Path) -> None:
     assert where.startswith(str(site))
 
 
-async def last_no(url: str, during: asyncio.Task[float]) -> tuple[float, int]:
-    """(when the last new request came to a node that is not ready, s from now; how many were made) until the task ends.
+@asynccontextmanager
+async def nodes_that_answer_anything(folder: Path) -> AsyncIterator[str]:
+    """HAProxy's address, before two servers that say 200 to whatever reaches them."""
+
+    async def reached(request: web.Request) -> web.Response:
+        return web.Response(text=f"reached {request.raw_path}")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", reached)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        ports = [free_port(), free_port()]
+        for port in ports:
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+        port = free_port()
+        path = haproxy_for(folder, port, ports, tls=False)
+        proxy = Part(HAPROXY, ["haproxy", "-f", str(path), "-db"], clean_environment({}), folder / "haproxy.log")
+        await proxy.start()
+        try:
+            url = f"http://127.0.0.1:{port}"
+            await until(lambda: answers(url, "/"), 10, f"{url}\n{proxy.log.read_text()}")
+            yield url
+        finally:
+            await proxy.stop()
+    finally:
+        await runner.cleanup()
+
+
+async def test_what_operators_read_does_not_pass_haproxy(tmp_path: Path) -> None:
+    async with nodes_that_answer_anything(tmp_path) as url, aiohttp.ClientSession() as http:
+
+        async def status(path: str) -> int:
+            async with http.get(URL(url + path, encoded=True)) as response:
+                return response.status
+
+        spellings = ("/{}", "/{}/", "//{}", "/./{}", "/{}?all=1", "/{}#x", "/%2f{}")
+        names = ("metrics", "readyz", "%6detrics", "ready%7a", "%6D%65trics", "Metrics")
+        wrong = {path: await status(path) for name in names for path in (one.format(name) for one in spellings)}
+        assert set(wrong.values()) == {403}, {path: code for path, code in wrong.items() if code != 403}
+        for path in ("/", "/healthz", "/login", "/admin/metrics", "/api/v1/readyz", "/metrics.js"):
+            assert await status(path) == 200, path
+
+
+async def last_new(url: str, server: str, during: asyncio.Task[float]) -> tuple[float, int]:
+    """(when the last new request came to a server, s from now; how many were made) until the task ends.
     Requests that are lost on the way fail the test: HAProxy is to ask the other node."""
     began, last, asked = time.monotonic(), 0.0, 0
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as http:
         while not during.done():
-            async with http.get(url + "/readyz") as response:
-                assert response.status in (200, 503), await response.text()
+            async with http.get(url + "/healthz") as response:
+                assert response.status == 200, await response.text()
                 asked += 1
-                if response.status == 503:
+                if response.headers["X-Server"] == server:
                     last = time.monotonic() - began
             await asyncio.sleep(0.05)  # the interval of asking, not a wait for anything
     return last, asked
@@ -168,10 +220,11 @@ async def test_a_node_that_is_told_to_stop_lets_its_people_move(
             assert agent.peer is not None
             assert customer.peer is not None
             await asyncio.gather(customer.peer.wait_tone(880), agent.peer.wait_tone(440))
-            for name in patchbay.control_parts:  # one of them holds the customer, one the agent; each goes once
+            # One of them holds the customer, one the agent; each goes once.
+            for name, server in zip(patchbay.control_parts, ("control-a", "control-b"), strict=True):
                 part = patchbay.parts[name]
                 stopping = asyncio.create_task(part.stop(signal.SIGTERM, GONE_S))
-                asking = asyncio.create_task(last_no(patchbay.url, stopping))
+                asking = asyncio.create_task(last_new(patchbay.url, server, stopping))
 
                 async def moved(name: str = name) -> bool:
                     here = patchbay.rows(
