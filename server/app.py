@@ -38,6 +38,7 @@ from server.routing.redis_store import RedisRouterStore
 from server.services.admin import AdminService, ChangeLog
 from server.services.auth import AuthService
 from server.services.call_log import CallLog
+from server.services.floor import FloorService
 from server.services.nodes import FollowingClock
 from server.services.passwords import Passwords
 from server.services.ports import Bus, Clock, RouterStore
@@ -52,6 +53,7 @@ from server.storage.admin_repository import StoredAdmin
 from server.storage.directory import StoredDirectory
 from server.storage.engine import create_engine
 from server.storage.figures import StoredFigures
+from server.storage.floor import StoredFloor
 from server.storage.history import StoredHistory
 from server.storage.postgres_steps import PostgresSteps
 from server.storage.reports import StoredReports
@@ -244,6 +246,7 @@ def _web_deps(
         auth=AuthService(repository, passwords, clock, config.session_cookie_hours, core.directory_changed),
         admin=AdminService(changes),
         users=UserService(changes, passwords),
+        floor=FloorService(StoredFloor(stores.database), core.stepper, adapters.directory, repository, clock),
         tokens=CustomerTokens(stores.token_key, clock),
         directory=adapters.directory,
         history=adapters.history,

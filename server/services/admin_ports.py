@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from server.domain.administration import AuditEntry, LoginSession, R, Record, User
 from server.domain.directory import AgentProfile, EntryPoint, QueueConfig
+from server.domain.floor import FloorAgent, FloorFilter
 from server.domain.history import RecordingRow, SessionDetail, SessionFilter, SessionRow
 from server.domain.reports import QueueNumbers, VisitFilter
 
@@ -61,6 +62,14 @@ class History(Protocol):
     async def session(self, tenant: str, session_id: str) -> SessionDetail | None: ...
 
     async def recording(self, tenant: str, recording_id: str) -> RecordingRow | None: ...
+
+
+class Floor(Protocol):
+    """Agents as they are now, for supervisors."""
+
+    async def agents(self, tenant: str, wanted: FloorFilter, limit: int, offset: int) -> tuple[FloorAgent, ...]:
+        """Active agents, and others who are not offline, by name."""
+        ...
 
 
 class ReportSource(Protocol):

@@ -26,6 +26,7 @@ STATUS = {
     "login_taken": 409,
     "name_taken": 409,
     "in_use": 409,
+    "agent_away": 409,
     "last_admin": 409,
     "recording_not_ready": 409,
     "too_large": 413,

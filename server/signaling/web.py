@@ -12,6 +12,7 @@ from server.signaling.access import ACCESS, ANYBODY, declare
 from server.signaling.pages import Pages
 from server.signaling.rest import (
     account,
+    agents,
     entry_points,
     labels,
     queues,
@@ -37,6 +38,7 @@ def all_endpoints(deps: WebDeps) -> Endpoints:
     return (
         *account.ENDPOINTS,
         *users.ENDPOINTS,
+        *agents.ENDPOINTS,
         *skills.ENDPOINTS,
         *queues.ENDPOINTS,
         *entry_points.ENDPOINTS,

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from server.services.admin import AdminService
 from server.services.admin_ports import Availability, Directory, History, Readiness, RecordingFiles
 from server.services.auth import AuthService
+from server.services.floor import FloorService
 from server.services.ports import Clock
 from server.services.rate_limits import Rate
 from server.services.reports import ReportService
@@ -44,6 +45,7 @@ class WebDeps:
     auth: AuthService
     admin: AdminService
     users: UserService
+    floor: FloorService
     tokens: CustomerTokens
     directory: Directory
     history: History

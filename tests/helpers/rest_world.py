@@ -23,19 +23,24 @@ from server.domain.directory import DEFAULT_TENANT, AuthedUser, Role
 from server.services.admin import AdminService, ChangeLog
 from server.services.admin_ports import FileReady, NotReady, Rendering, Side
 from server.services.auth import AuthService
+from server.services.floor import FloorService
 from server.services.passwords import Passwords
 from server.services.reports import ReportService
 from server.services.seed import DEMO_USERS, SYSTEM, Seed
+from server.services.stepper import Stepper
 from server.services.tokens import CustomerTokens
 from server.services.users import NewUser, UserService
+from server.signaling.views import WirePresenter
 from server.signaling.web import WebDeps, build_web
 from server.storage import runtime_tables as tables
 from server.storage.admin_repository import StoredAdmin
 from server.storage.directory import StoredDirectory
 from server.storage.engine import create_engine, writing
+from server.storage.floor import StoredFloor
 from server.storage.history import StoredHistory
 from server.storage.migrate import upgrade
 from server.storage.reports import StoredReports
+from server.storage.sqlite_steps import SqliteSteps
 
 PASSWORD = "correct horse battery"
 LOGIN_OF = {Role.ADMIN: "admin", Role.SUPERVISOR: "sam", Role.AGENT: "ana"}
@@ -137,6 +142,7 @@ async def code(answer: ClientResponse) -> str:
 class World:
     deps: WebDeps
     engine: AsyncEngine
+    stepper: Stepper
     clock: ManualClock
     changes: ChangeLog
     files: FakeFiles
@@ -185,12 +191,15 @@ async def open_world(folder: Path, **overrides: Any) -> AsyncIterator[World]:
         told.append((tenant, kind, record_id))
 
     directory = StoredDirectory(engine, clock)
+    steps = await SqliteSteps.open(folder / "test.db")
+    stepper = Stepper(steps, WirePresenter(), clock)
 
     async def forget(tenant: str, _kind: str, _record_id: str) -> None:
         directory.forget(tenant)
 
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
+        stack.push_async_callback(steps.close)
         passwords = Passwords(stack.enter_context(ThreadPoolExecutor(1)), CHEAP)
         changes = ChangeLog(StoredAdmin(engine), clock, (forget, tell))
         files, availability, readiness = FakeFiles(), FakeAvailability(), FakeReadiness()
@@ -198,6 +207,7 @@ async def open_world(folder: Path, **overrides: Any) -> AsyncIterator[World]:
             auth=AuthService(StoredAdmin(engine), passwords, clock, 12, forget),
             admin=AdminService(changes),
             users=UserService(changes, passwords),
+            floor=FloorService(StoredFloor(engine), stepper, directory, StoredAdmin(engine), clock),
             tokens=CustomerTokens(b"k" * 32, clock),
             directory=directory,
             history=StoredHistory(engine),
@@ -214,7 +224,7 @@ async def open_world(folder: Path, **overrides: Any) -> AsyncIterator[World]:
         server = TestServer(build_web(deps))
         stack.push_async_callback(server.close)
         await server.start_server()
-        yield World(deps, engine, clock, changes, files, availability, readiness, server, stack, told)
+        yield World(deps, engine, stepper, clock, changes, files, availability, readiness, server, stack, told)
 
 
 async def _database(folder: Path) -> str:

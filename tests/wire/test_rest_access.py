@@ -30,6 +30,8 @@ MATRIX = {
     "PATCH /users/{user_id}": ADMINS,
     "DELETE /users/{user_id}": ADMINS,
     "POST /users/{user_id}/password": ADMINS,
+    "GET /agents": SUPERVISORS,
+    "POST /agents/{user_id}/state": SUPERVISORS,
     "GET /skills": STAFF,
     "POST /skills": ADMINS,
     "PATCH /skills/{skill_id}": ADMINS,
