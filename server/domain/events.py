@@ -33,6 +33,8 @@ class QueueRules:
     wrap_up_s: int
     disposition_required: bool
     record: bool
+    wrap_up_extend_s: int = 0
+    wrap_up_extensions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,15 @@ class NotesSaved:
 
 
 @dataclass(frozen=True, slots=True)
+class WrapUpExtended:
+    """`deadline_at` names the deadline that is moved: a repeated wish moves it once."""
+
+    segment_id: str
+    agent_id: str
+    deadline_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class WrapUpDone:
     segment_id: str
     agent_id: str
@@ -247,6 +258,7 @@ Event = (
     | AgentHungUp
     | HoldChanged
     | NotesSaved
+    | WrapUpExtended
     | WrapUpDone
     | WorkerLost
     | SessionMoved

@@ -36,7 +36,8 @@ class QueueRouting:
     """`requirement` is asked beside the queue's list of skills, until the first step replaces both. `priority` is the
     one that sessions enter with, 1 the most urgent; with `grow_s` it improves by one for each such span of waiting,
     evenly. A queue of a higher `weight` is served first, whatever waits in others. `sticky_s`: for so long the agent
-    whom the customer last had is waited for."""
+    whom the customer last had is waited for. In wrap-up the agent may take `wrap_up_extend_s` more, so many times as
+    `wrap_up_extensions` says."""
 
     strategy: Strategy = Strategy.LONGEST_IDLE
     requirement: Requirement = ANYONE
@@ -46,6 +47,8 @@ class QueueRouting:
     weight: int = WEIGHT
     sticky_s: int = 0
     time_zone: str = "UTC"
+    wrap_up_extend_s: int = 60
+    wrap_up_extensions: int = 1
 
 
 ROUTING = QueueRouting()
@@ -62,6 +65,8 @@ def routing_to_json(routing: QueueRouting) -> dict[str, object]:
         "weight": routing.weight,
         "sticky_s": routing.sticky_s,
         "time_zone": routing.time_zone,
+        "wrap_up_extend_s": routing.wrap_up_extend_s,
+        "wrap_up_extensions": routing.wrap_up_extensions,
     }
     return whole if routing != ROUTING else {}
 
@@ -78,4 +83,6 @@ def routing_from_json(value: Mapping[str, Any]) -> QueueRouting:
         weight=value["weight"],
         sticky_s=value["sticky_s"],
         time_zone=value["time_zone"],
+        wrap_up_extend_s=value["wrap_up_extend_s"],
+        wrap_up_extensions=value["wrap_up_extensions"],
     )

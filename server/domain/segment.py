@@ -42,7 +42,7 @@ IN_TALK = frozenset({S.TALKING, S.HELD})
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """All times are UTC epoch milliseconds. `number` is 1-based within the session."""
+    """All times are UTC epoch milliseconds unless the name ends in `_s`. `number` is 1-based within the session."""
 
     id: str
     number: int
@@ -54,6 +54,8 @@ class Segment:
     offer_deadline_at: int
     wrap_up_s: int
     disposition_required: bool
+    wrap_up_extend_s: int = 0  # by which the agent may extend the wrap-up,
+    wrap_up_extensions: int = 0  # so many times more
     state: SegmentState = SegmentState.OFFERED
     accepted_at: int | None = None
     talk_started_at: int | None = None
@@ -110,6 +112,20 @@ def end(segment: Segment, reason: SegmentEnd, now: int) -> Segment:
         return finish(ended, now)
     _to(segment, S.WRAP_UP)
     return replace(ended, state=S.WRAP_UP, wrap_up_deadline_at=now + segment.wrap_up_s * 1000)
+
+
+def may_extend(segment: Segment) -> bool:
+    return segment.state is S.WRAP_UP and segment.wrap_up_extensions > 0 and segment.wrap_up_extend_s > 0
+
+
+def extend_wrap_up(segment: Segment) -> Segment:
+    """The agent takes one of the extensions that the queue gives. The segment is in wrap-up."""
+    assert segment.wrap_up_deadline_at is not None
+    return replace(
+        segment,
+        wrap_up_deadline_at=segment.wrap_up_deadline_at + segment.wrap_up_extend_s * 1000,
+        wrap_up_extensions=segment.wrap_up_extensions - 1,
+    )
 
 
 def finish(segment: Segment, now: int) -> Segment:

@@ -80,6 +80,8 @@ def offer(s: Session, e: ev.AgentOffered, now: int) -> Session:
         offer_deadline_at=now + s.queue.ring_timeout_s * 1000,
         wrap_up_s=s.queue.wrap_up_s,
         disposition_required=s.queue.disposition_required,
+        wrap_up_extend_s=s.queue.wrap_up_extend_s,
+        wrap_up_extensions=s.queue.wrap_up_extensions,
     )
     return replace(s, segments=(*s.segments, segment))
 
@@ -137,6 +139,19 @@ def save_notes(s: Session, e: ev.NotesSaved, now: int) -> Session:
     if (segment.notes, segment.disposition_id) == (e.notes, e.disposition_id):
         raise Stale("no_change")
     return s.with_segment(replace(segment, notes=e.notes, disposition_id=e.disposition_id))
+
+
+def extend_wrap_up(s: Session, e: ev.WrapUpExtended, now: int) -> Session:
+    segment = _own(s, e.segment_id, e.agent_id)
+    if segment.state is SegmentState.DONE:
+        raise Stale("contact_over")
+    if segment.state is not SegmentState.WRAP_UP:
+        raise Refused("not_in_wrap_up")
+    if segment.wrap_up_deadline_at != e.deadline_at:
+        raise Stale("no_change")
+    if not segments.may_extend(segment):
+        raise Refused("no_extension_left")
+    return s.with_segment(segments.extend_wrap_up(segment))
 
 
 def wrap_up(s: Session, e: ev.WrapUpDone, now: int) -> Session:
@@ -288,6 +303,7 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
             ev.AgentHungUp: agent_hang_up,
             ev.HoldChanged: change_hold,
             ev.NotesSaved: save_notes,
+            ev.WrapUpExtended: extend_wrap_up,
             ev.WrapUpDone: wrap_up,
             ev.WorkerLost: lose_worker,
             ev.RecordingPartClosed: part_closed,

@@ -100,6 +100,11 @@ class SessionService:
         await self._check_disposition(user.tenant, disposition_id)
         await self._stepper.apply(session_id, ev.NotesSaved(segment_id, user.user_id, notes, disposition_id))
 
+    async def extend_wrap_up(self, user: AuthedUser, session_id: str, segment_id: str, deadline_at: int) -> Session:
+        """Raises Refused: not_in_wrap_up, no_extension_left."""
+        await self._own(user, session_id, segment_id)
+        return await self._stepper.apply(session_id, ev.WrapUpExtended(segment_id, user.user_id, deadline_at))
+
     async def wrap_up(
         self, user: AuthedUser, session_id: str, segment_id: str, notes: str, disposition_id: str | None
     ) -> None:
@@ -145,5 +150,12 @@ class SessionService:
 
 def _rules(queue: QueueConfig) -> ev.QueueRules:
     return ev.QueueRules(
-        queue.queue_id, queue.name, queue.ring_timeout_s, queue.wrap_up_s, queue.disposition_required, queue.record
+        queue.queue_id,
+        queue.name,
+        queue.ring_timeout_s,
+        queue.wrap_up_s,
+        queue.disposition_required,
+        queue.record,
+        queue.routing.wrap_up_extend_s,
+        queue.routing.wrap_up_extensions,
     )

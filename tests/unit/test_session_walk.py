@@ -22,7 +22,7 @@ from server.domain.session_step import TRANSITIONS, step
 from server.storage import codec
 from tests.helpers.fuzz import examples
 
-RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True)
+RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True, 30, 2)
 ARRIVED = ev.CallArrived("ses_1", "default", "ept_1", RULES, ev.Customer("Li"), "media-1")
 AGENTS = ("usr_a", "usr_b")
 
@@ -50,6 +50,7 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         ev.AgentHungUp(segment_id, agent_id),
         ev.HoldChanged(segment_id, agent_id, pick(st.booleans())),
         ev.NotesSaved(segment_id, agent_id, pick(st.text(max_size=3)), None),
+        ev.WrapUpExtended(segment_id, agent_id, pick(st.sampled_from([d.at for d in due] or [0]))),
         ev.WrapUpDone(segment_id, agent_id, "", pick(st.sampled_from((None, "dsp_1")))),
         ev.CustomerHungUp(),
         ev.WorkerLost("media-1", pick(st.sampled_from((None, "media-2"))), epoch),
