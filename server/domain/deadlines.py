@@ -1,7 +1,7 @@
 """The deadlines of a session are a function of its state: what is not due any more can't be forgotten.
 
-`kind`: arrival, offer, connect, customer_grace, agent_grace, placement, move, wrap_up. `key` names the segment, leg or
-session.
+`kind`: arrival, max_wait, offer, connect, customer_grace, agent_grace, placement, move, wrap_up. `key` names the segment,
+leg, queue visit or session.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from server.domain.events import DeadlinePassed
 from server.domain.machine import Stale
 from server.domain.segment import SegmentState
 from server.domain.session import Session, SessionState
-from server.domain.session_end import end_session, release_agent
+from server.domain.session_end import end_session, flow_out, release_agent
 
 ARRIVAL_MS = 30_000  # between the call request and the browser's SDP offer lies no human act
 CONNECT_MS = 15_000  # ICE and DTLS take less than a second; a permission prompt may take a few
@@ -50,7 +50,9 @@ def deadlines(s: Session) -> frozenset[Deadline]:
         due.append(Deadline("placement", s.id, s.unplaced_since + PLACEMENT_MS))
     if s.former is not None:
         due.append(Deadline("move", s.id, s.placed_at + MOVE_MS))
-    owner = s.owner
+    owner, visit = s.owner, s.visit
+    if visit is not None and owner is None and s.queue.max_wait_s:  # an offer that rings is seen through
+        due.append(Deadline("max_wait", visit.id, visit.entered_at + s.queue.max_wait_s * 1000))
     if owner is not None:
         if owner.state is SegmentState.OFFERED:
             due.append(Deadline("offer", owner.id, owner.offer_deadline_at))
@@ -76,7 +78,7 @@ def _customer_grace(s: Session) -> Deadline | None:
 
 def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
     """What follows when a current deadline has passed. Raises Stale for one that is not."""
-    owner = s.owner
+    owner, visit = s.owner, s.visit
     match e.kind:
         case "wrap_up":
             segment = s.segment(e.key)
@@ -95,6 +97,8 @@ def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
         case "customer_grace":
             lost = EndReason.CUSTOMER_LOST if s.customer_leg.was_up else EndReason.NO_MEDIA
             return end_session(s, lost, now)
+        case "max_wait" if visit is not None:
+            return flow_out(s, visit, EndReason.WAITED_TOO_LONG, now)
         case "offer" if owner is not None:
             return release_agent(s, owner, SegmentEnd.MISSED, now)
         case "agent_grace" if owner is not None:

@@ -17,10 +17,11 @@ class Blame(StrEnum):
 
 
 class VisitOutcome(StrEnum):
-    """How one wait in one queue ended. Flowed out and callback come with overflow rules and callbacks."""
+    """How one wait in one queue ended. Callback comes with callbacks."""
 
     ANSWERED = "answered"
     ABANDONED = "abandoned"
+    FLOWED_OUT = "flowed_out"  # to another queue, by the queue's rule
     FAILED = "failed"
 
 
@@ -31,6 +32,8 @@ class EndReason(StrEnum):
     CUSTOMER_LOST = "customer_lost"  # the connection broke and did not come back
     NO_MEDIA = "no_media"  # never audible
     SYSTEM_FAILED = "system_failed"  # no media worker could hold the call
+    WAITED_TOO_LONG = "waited_too_long"  # the queue's maximum wait, and no queue to overflow to
+    QUEUE_FULL = "queue_full"  # the queue's maximum length, and no queue to overflow to
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ VERDICTS: dict[EndReason, Verdict] = {
     EndReason.CUSTOMER_LOST: Verdict(Blame.NETWORK, VisitOutcome.ABANDONED),
     EndReason.NO_MEDIA: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.SYSTEM_FAILED: Verdict(Blame.US, VisitOutcome.FAILED),
+    EndReason.WAITED_TOO_LONG: Verdict(Blame.US, VisitOutcome.FAILED),
+    EndReason.QUEUE_FULL: Verdict(Blame.US, VisitOutcome.FAILED),
 }
 
 
@@ -74,4 +79,6 @@ SEGMENT_END: dict[EndReason, SegmentEnd] = {
     EndReason.CUSTOMER_LOST: SegmentEnd.CUSTOMER_LOST,
     EndReason.NO_MEDIA: SegmentEnd.CUSTOMER_LEFT,
     EndReason.SYSTEM_FAILED: SegmentEnd.SYSTEM_FAILED,
+    EndReason.WAITED_TOO_LONG: SegmentEnd.WITHDRAWN,  # nobody talks while these two can happen
+    EndReason.QUEUE_FULL: SegmentEnd.WITHDRAWN,
 }

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from server.domain.queue_routing import PRIORITY
+
 UNLOGGED = frozenset({"sdp", "archive"})
 
 
@@ -25,7 +27,8 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class QueueRules:
-    """The queue as it was when the session entered it; later edits count for later sessions."""
+    """The queue as it was when the session arrived; later edits count for later sessions. `max_wait_s` 0: no limit.
+    `overflow` is where the session goes then, or when the queue is full; None: it ends."""
 
     queue_id: str
     name: str
@@ -35,10 +38,14 @@ class QueueRules:
     record: bool
     wrap_up_extend_s: int = 0
     wrap_up_extensions: int = 0
+    max_wait_s: int = 0
+    overflow: QueueRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CallArrived:
+    """`priority` is the first queue's, 1 the most urgent. `sticky_agent_id`: whom the customer last talked to."""
+
     session_id: str
     tenant: str
     entry_point_id: str
@@ -47,6 +54,15 @@ class CallArrived:
     worker_id: str | None
     channel: str = "voice"
     incarnation: str | None = None  # the worker's life, as in Placed
+    priority: int = PRIORITY
+    sticky_agent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFull:
+    """The session entered a queue in which as many wait already as it takes."""
+
+    queue_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +260,7 @@ class DeadlinePassed:
 
 Event = (
     CallArrived
+    | QueueFull
     | LegOffered
     | LegAnswered
     | LegRefused

@@ -6,18 +6,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from server.domain.hours import Hours, hours_from_json, hours_to_json
+
 
 @dataclass(frozen=True, slots=True)
 class QueueLife:
-    """Nothing yet but waiting without an end."""
+    """Who waits longer than `max_wait_s`, or finds `max_length` waiting already, goes to the queue
+    `overflow_queue_id`, or is told so and the call ends where that is None. 0: no such limit. `hours` None: always
+    open."""
+
+    max_wait_s: int = 0
+    max_length: int = 0
+    overflow_queue_id: str | None = None
+    hours: Hours | None = None
 
 
 LIFE = QueueLife()
 
 
 def life_to_json(life: QueueLife) -> dict[str, object]:
-    return {}
+    """What differs from the defaults, so that an old row and a new one read alike."""
+    whole: dict[str, object] = {
+        "max_wait_s": life.max_wait_s,
+        "max_length": life.max_length,
+        "overflow_queue_id": life.overflow_queue_id,
+        "hours": None if life.hours is None else hours_to_json(life.hours),
+    }
+    defaults: dict[str, object] = {"max_wait_s": 0, "max_length": 0, "overflow_queue_id": None, "hours": None}
+    return {name: value for name, value in whole.items() if value != defaults[name]}
 
 
 def life_from_json(value: Mapping[str, Any]) -> QueueLife:
-    return LIFE
+    if not value:
+        return LIFE
+    hours = value.get("hours")
+    return QueueLife(
+        max_wait_s=value.get("max_wait_s", 0),
+        max_length=value.get("max_length", 0),
+        overflow_queue_id=value.get("overflow_queue_id"),
+        hours=None if hours is None else hours_from_json(hours),
+    )

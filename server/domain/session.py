@@ -26,6 +26,7 @@ from server.domain.endings import EndReason
 from server.domain.events import Customer, QueueRules
 from server.domain.leg import Leg
 from server.domain.media import Placement
+from server.domain.queue_routing import PRIORITY
 from server.domain.queue_visit import QueueVisit
 from server.domain.recording import Recording
 from server.domain.segment import Segment, SegmentState
@@ -50,7 +51,8 @@ class Rejection:
 class Session:
     """All times are UTC epoch milliseconds. `epoch` counts placements and never falls; `placed_at` is when the newest
     began; `worker_id` is None while no worker holds the session (since `unplaced_since`); `incarnation` is which life
-    of the worker holds it, where that is known. `former` is set while legs are on their way from another worker."""
+    of the worker holds it, where that is known. `former` is set while legs are on their way from another worker.
+    `queue` is the one in which the session waits, or last waited; `priority` stays that of the first."""
 
     id: str
     tenant: str
@@ -68,7 +70,8 @@ class Session:
     incarnation: str | None = None
     former: Placement | None = None
     unplaced_since: int | None = None
-    priority: int = 5
+    priority: int = PRIORITY
+    sticky_agent_id: str | None = None
     visits: tuple[QueueVisit, ...] = ()
     segments: tuple[Segment, ...] = ()
     recordings: tuple[Recording, ...] = ()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from server.domain import leg as legs
 from server.domain import recording as recordings
 from server.domain import segment as segments
-from server.domain.endings import SEGMENT_END, VERDICTS, EndReason, SegmentEnd
+from server.domain.endings import SEGMENT_END, VERDICTS, EndReason, SegmentEnd, VisitOutcome
 from server.domain.queue_visit import QueueVisit
 from server.domain.queue_visit import close as close_visit
 from server.domain.segment import Segment
@@ -45,6 +45,18 @@ def release_agent(s: Session, segment: Segment, why: SegmentEnd, now: int) -> Se
     s = _stop_recordings(s, now)
     visit = QueueVisit(derived_id(s.id, "vis", len(s.visits) + 1), s.queue.queue_id, now)
     return replace(s, state=SessionState.QUEUED, visits=(*s.visits, visit))
+
+
+def flow_out(s: Session, visit: QueueVisit, otherwise: EndReason, now: int) -> Session:
+    """The queue gives up: the session goes on in the queue that its rules name, or ends where they name none. It keeps
+    its first arrival, so it comes before those there who came later."""
+    next_queue = s.queue.overflow
+    if next_queue is None:
+        return end_session(s, otherwise, now)
+    closed = close_visit(visit, VisitOutcome.FLOWED_OUT, now)
+    begun = QueueVisit(derived_id(s.id, "vis", len(s.visits) + 1), next_queue.queue_id, now)
+    visits = tuple(closed if v.id == visit.id else v for v in s.visits)
+    return replace(s, queue=next_queue, visits=(*visits, begun))
 
 
 def _stop_recordings(s: Session, now: int) -> Session:

@@ -23,7 +23,7 @@ from server.domain.media import Placement
 from server.domain.recording import Recording
 from server.domain.segment import Segment, SegmentState
 from server.domain.session import Rejection, Session, SessionState, derived_id
-from server.domain.session_end import end_session, release_agent
+from server.domain.session_end import end_session, flow_out, release_agent
 from server.domain.session_legs import (
     arrive_in_new_place,
     carry_recordings,
@@ -57,7 +57,16 @@ def arrive(event: ev.CallArrived, now: int) -> Session:
         placed_at=now,
         incarnation=event.incarnation,
         unplaced_since=None if event.worker_id else now,
+        priority=event.priority,
+        sticky_agent_id=event.sticky_agent_id,
     )
+
+
+def queue_full(s: Session, e: ev.QueueFull, now: int) -> Session:
+    visit = s.visit
+    if visit is None or visit.queue_id != e.queue_id or s.owner is not None:
+        raise Stale("no_change")
+    return flow_out(s, visit, EndReason.QUEUE_FULL, now)
 
 
 # --- agents ------------------------------------------------------------------------------------------
@@ -271,6 +280,7 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
             ev.LegWentUp: leg_up,
             ev.LegWentDown: leg_down,
             ev.LegFellQuiet: leg_quiet,
+            ev.QueueFull: queue_full,
             ev.CustomerHungUp: customer_hang_up,
             ev.Placed: place,
             ev.SessionMoved: move,
@@ -286,6 +296,7 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
                 ev.LegWentUp,
                 ev.LegWentDown,
                 ev.LegFellQuiet,
+                ev.QueueFull,
                 ev.CustomerHungUp,
                 ev.Placed,
                 ev.SessionMoved,

@@ -40,6 +40,7 @@ CONDITIONS: dict[Counted, Condition] = {
     Counted.OFFERED: lambda v: sa.true(),
     Counted.ANSWERED: _outcome(VisitOutcome.ANSWERED),
     Counted.ABANDONED: _outcome(VisitOutcome.ABANDONED),
+    Counted.FLOWED_OUT: _outcome(VisitOutcome.FLOWED_OUT),
     Counted.FAILED: _outcome(VisitOutcome.FAILED),
     Counted.WAITING: lambda v: v.outcome.is_(None),
     Counted.ANSWERED_IN_TIME: lambda v: sa.and_(v.outcome == VisitOutcome.ANSWERED.value, _in_time(v)),

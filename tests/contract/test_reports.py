@@ -98,8 +98,10 @@ def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
     loop.close()
 
 
-def arrived(session_id: str, tenant: str, queue_id: str, wrap_up_s: int) -> ev.CallArrived:
-    rules = ev.QueueRules(queue_id, queue_id, 20, wrap_up_s, False, False)
+def arrived(session_id: str, tenant: str, queue_id: str, wrap_up_s: int, overflow: str) -> ev.CallArrived:
+    """Waits that are too long flow into `overflow`, and end there."""
+    last = ev.QueueRules(overflow, overflow, 20, 0, False, False, max_wait_s=20)
+    rules = ev.QueueRules(queue_id, queue_id, 20, wrap_up_s, False, False, max_wait_s=5, overflow=last)
     return ev.CallArrived(session_id, tenant, "ept_1", rules, ev.Customer("Li"), "media-1")
 
 
@@ -128,7 +130,8 @@ def test_the_database_adds_up_what_the_events_fold_to(books: Books, data: st.Dat
     queues = (f"que_{tenant}_0", f"que_{tenant}_1")
     histories = []
     for number in range(data.draw(st.integers(1, 5))):
-        call = arrived(f"ses_{tenant}{number}", tenant, data.draw(st.sampled_from(queues)), number % 2 * 30)
+        queue_id, other = data.draw(st.permutations(queues))
+        call = arrived(f"ses_{tenant}{number}", tenant, queue_id, number % 2 * 30, other)
         histories.append(history(data.draw, call, T0 + data.draw(st.sampled_from((-100_000, 0, 50_000)))))
         books.run(books.save(histories[-1]))
     now = max(one.log[-1][0] for one in histories) + data.draw(st.sampled_from((0, 1, 30_000)))
@@ -155,7 +158,7 @@ def test_the_database_adds_up_what_the_events_fold_to(books: Books, data: st.Dat
 def call(books: Books, tenant: str, number: int, wait_ms: int, *ending: ev.Event) -> None:
     """A session that enters the queue at T0 and whose last event, `wait_ms` later, ends the wait."""
     leg, at = f"leg_{tenant}{number}_0", T0 - 1
-    events = [arrived(f"ses_{tenant}{number}", tenant, "que_1", 0), ev.LegOffered(leg, 1, "v=0"), *ending]
+    events = [arrived(f"ses_{tenant}{number}", tenant, "que_1", 0, "que_2"), ev.LegOffered(leg, 1, "v=0"), *ending]
     times = [at, T0, *[T0] * (len(ending) - 1), T0 + wait_ms]
     session: Session | None = None
     for moment, event in zip(times, events, strict=True):
@@ -221,7 +224,7 @@ def test_random_histories_reach_every_number() -> None:
     @settings(max_examples=200, deadline=None, derandomize=True, database=None)
     @given(data=st.data())
     def walk(data: st.DataObject) -> None:
-        one = history(data.draw, arrived("ses_1", "default", "que_1", 30), T0)
+        one = history(data.draw, arrived("ses_1", "default", "que_1", 30, "que_2"), T0)
         visits = reports.visits([one.session], {"que_1": 20}, one.log[-1][0])
         for counted, number in reports.numbers(visits).counts.items():
             seen[counted] += number

@@ -34,6 +34,7 @@ def test_the_formulas() -> None:
         "offered": 8,
         "answered": 3,
         "abandoned": 2,
+        "flowed_out": 0,
         "failed": 1,
         "waiting": 2,
         "answered_in_time": 2,
@@ -50,6 +51,12 @@ def test_the_formulas() -> None:
     assert row.abandon_rate == 1 / 7
     assert (row.asa_ms, row.aht_ms) == (20_000, 150_000)
     assert row.longest == LongestWait(90_000, "vis_h", "ses_h")
+
+
+def test_who_flowed_out_counts_against_the_service_level_and_not_as_abandoned() -> None:
+    row = reports.numbers([*DAY[:1], visit("x", VisitOutcome.FLOWED_OUT, 3)])
+    assert (row.counts[Counted.OFFERED], row.counts[Counted.FLOWED_OUT], row.counts[Counted.ABANDONED]) == (2, 1, 0)
+    assert (row.service_level, row.abandon_rate, row.service_level_leaving) == (1 / 2, 0, 1)
 
 
 def test_nothing_to_divide_is_none_and_not_zero() -> None:

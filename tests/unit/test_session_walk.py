@@ -22,8 +22,10 @@ from server.domain.session_step import TRANSITIONS, step
 from server.storage import codec
 from tests.helpers.fuzz import examples
 
-RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True, 30, 2)
-ARRIVED = ev.CallArrived("ses_1", "default", "ept_1", RULES, ev.Customer("Li"), "media-1")
+LAST = ev.QueueRules("que_3", "Anybody", 20, 60, True, False, max_wait_s=40)
+NEXT_QUEUE = ev.QueueRules("que_2", "Help", 20, 0, False, True, max_wait_s=30, overflow=LAST)
+RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True, 30, 2, max_wait_s=50, overflow=NEXT_QUEUE)
+ARRIVED = ev.CallArrived("ses_1", "default", "ept_1", RULES, ev.Customer("Li"), "media-1", priority=3, sticky_agent_id="usr_a")
 AGENTS = ("usr_a", "usr_b")
 
 
@@ -53,6 +55,7 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         ev.WrapUpExtended(segment_id, agent_id, pick(st.sampled_from([d.at for d in due] or [0]))),
         ev.WrapUpDone(segment_id, agent_id, "", pick(st.sampled_from((None, "dsp_1")))),
         ev.CustomerHungUp(),
+        ev.QueueFull(pick(st.sampled_from(("que_1", "que_2", "que_3")))),
         ev.WorkerLost("media-1", pick(st.sampled_from((None, "media-2"))), epoch),
         ev.WorkerLost("media-2", "media-1", epoch),
         ev.WorkerLost("media-3", None),
@@ -89,6 +92,8 @@ def check(before: Session | None, after: Session) -> None:
         assert after.version == before.version + 1
         assert not before.ended or after.ended, "an end is final"
         assert before.order_key == after.order_key
+        assert before.queue == after.queue or before.queue.overflow == after.queue
+        assert [v.queue_id for v in after.visits if v.outcome is None] in ([], [after.queue.queue_id])
         for old, new in zip(before.segments, after.segments, strict=False):
             assert new.state is old.state or new.state in NEXT[old.state]
         for was, now_is in zip(before.visits, after.visits, strict=False):

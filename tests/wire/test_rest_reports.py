@@ -62,7 +62,7 @@ async def random_day(world: World, visits: int = 60) -> None:
     pick, queues = random.Random(7), await queue_ids(world)
     session_id = None
     for number in range(visits):
-        outcome = pick.choice(["answered", "answered", "answered", "abandoned", "failed", None])
+        outcome = pick.choice(["answered", "answered", "answered", "abandoned", "flowed_out", "failed", None])
         entered_at = MIDNIGHT + pick.choice([-1, 0, 1, 24 * HOUR - 1, 24 * HOUR]) if pick.random() < 0.3 else None
         more: dict[str, Any] = {"handle_ms": pick.choice([None, 60_000, 95_000])}
         if session_id is not None and outcome is not None and pick.random() < 0.3:
@@ -108,7 +108,7 @@ async def test_every_number_opens_exactly_its_sessions(world: World) -> None:
             assert len({session["session_id"] for session in sessions}) == len(sessions)
         live = await opened(api, queue_id=queue_id, counted_as="waiting")
         assert len(live) == row["now"]["waiting"]
-        assert row["offered"] == row["answered"] + row["abandoned"] + row["failed"] + row["waiting"]
+        assert row["offered"] == sum(row[part] for part in ("answered", "abandoned", "flowed_out", "failed", "waiting"))
     assert report["total"]["offered"] == sum(row["offered"] for row in report["queues"])
     assert all(report["total"][counted.value] for counted in Counted), "every kind is in the data set"
 

@@ -53,12 +53,13 @@ class LiveView(RestModel):
 
 
 class NumbersView(RestModel):
-    """Counts of queue visits that entered in these days. offered = answered + abandoned + failed + waiting.
-    docs/metrics.md defines each."""
+    """Counts of queue visits that entered in these days. offered = answered + abandoned +
+    flowed out + failed + waiting. docs/metrics.md defines each."""
 
     offered: int
     answered: int
     abandoned: int
+    flowed_out: int
     failed: int
     waiting: int
     answered_in_time: int
