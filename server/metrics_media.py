@@ -5,7 +5,7 @@ A worker tells each session's telemetry to one node, so legs, packets and jitter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -71,8 +71,13 @@ class MediaMetrics(Collector):
         legs = {w: len(self._seen.get(w, {})) if w in infos else 0 for w in self._workers}
         yield self._family("worker_legs", "Legs whose telemetry comes to this node", legs)
 
+        lags = {w: i.loop_lag_s for w, i in infos.items() if i.loop_lag_s is not None}
+        yield self._family("worker_loop_lag_recent_max_seconds", "Its event loop's greatest lag of the last 15 s", lags)
+        shares = {w: i.cpu_share for w, i in infos.items() if i.cpu_share is not None}
+        yield self._family("worker_cpu_share", "How much of one core it used in the last 15 s, 0 to 1", shares)
+
     @staticmethod
-    def _family(name: str, text: str, values: dict[str, int]) -> GaugeMetricFamily:
+    def _family(name: str, text: str, values: Mapping[str, float]) -> GaugeMetricFamily:
         family = GaugeMetricFamily(f"patchbay_{name}", text, labels=("worker",))
         for worker, value in values.items():
             family.add_metric((worker,), value)

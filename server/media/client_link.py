@@ -297,8 +297,7 @@ class WorkerLink:
             self._take(message)
         elif kind == "telemetry":
             if self.info is not None:
-                load, draining = wire.field(message, "load", int), wire.field(message, "draining", bool)
-                self.info = replace(self.info, load=load, draining=draining)
+                self.info = wire.with_news(self.info, message)
             try:
                 self._listener.on_telemetry(self.worker_id, wire.telemetry_from_json(message))
             except Exception:  # a boundary: telemetry may be lost

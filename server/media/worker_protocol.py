@@ -5,7 +5,7 @@ Every message has `v` (1) and `type`. Unknown fields are ignored, unknown types 
 
 | direction | type | fields |
 | --- | --- | --- |
-| worker → client | hello | worker_id, incarnation, load, capacity, draining; first message of a connection |
+| worker → client | hello | worker_id, capacity, incarnation, and its state; first message of a connection |
 | client → worker | order | id, stamp {tenant, session_id, epoch, version, index}, order {kind, …} |
 | worker → client | result | id, ok, sdp or null; or ok false, error {code, message} |
 | worker → client | report | seq, session_id, epoch, report {kind, …} |
@@ -14,12 +14,15 @@ Every message has `v` (1) and `type`. Unknown fields are ignored, unknown types 
 | worker → client | legs | id, legs [{session_id, leg_id, generation, epoch, age_s}] |
 | client → worker | close_leg | id, session_id, leg_id; the answer is `result` |
 | client → worker | drain | id; the answer is `result`; new sessions go elsewhere, live ones may be moved |
-| worker → client | telemetry | once a second, and as a drain begins: load, draining, legs [LegTelemetry], maybe none |
+| worker → client | telemetry | once a second, and as a drain begins: its state, legs [LegTelemetry], maybe none |
 
 Orders: open_leg {leg_id, generation, sdp}, apply_plan {routes [[leg_id, hears]], recording or null}, release {}.
 A recording is {recording_id, part, customer_leg, agent_leg, paused, at_ms}; at_ms, how far into the talk the order is
 sent, may be null, and is missing in the messages of nodes that do not know it yet. Reports: leg_up, leg_down,
 leg_quiet, part_closed, recording_failed with the fields of `server.domain.media`.
+
+A worker's state is load, draining, loop_lag_s and cpu_share; the last two may be null, or missing in the messages of
+older workers.
 
 Several control connections may be open, of several control nodes. Each report goes to one of them, and to another one
 when that is gone or acknowledges nothing for 3 s (relay/reports.py); the newest connection gets the legs' telemetry,
@@ -34,7 +37,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from server.domain.media import (
@@ -99,6 +102,10 @@ def number(message: Mapping[str, Any], name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ProtocolError(f"field {name!r} must be a number")
     return float(value)
+
+
+def _number_or_none(message: Mapping[str, Any], name: str) -> float | None:
+    return None if message.get(name) is None else number(message, name)
 
 
 def objects(message: Mapping[str, Any], name: str) -> list[Json]:
@@ -231,6 +238,24 @@ def info_from_json(message: Json) -> WorkerInfo:
         load=field(message, "load", int),
         capacity=field(message, "capacity", int),
         draining=field(message, "draining", bool),
+        loop_lag_s=_number_or_none(message, "loop_lag_s"),
+        cpu_share=_number_or_none(message, "cpu_share"),
+    )
+
+
+def news_to_json(info: WorkerInfo) -> Json:
+    """What changes while a worker lives."""
+    state = asdict(info)
+    return {name: state[name] for name in ("load", "draining", "loop_lag_s", "cpu_share")}
+
+
+def with_news(info: WorkerInfo, message: Json) -> WorkerInfo:
+    return replace(
+        info,
+        load=field(message, "load", int),
+        draining=field(message, "draining", bool),
+        loop_lag_s=_number_or_none(message, "loop_lag_s"),
+        cpu_share=_number_or_none(message, "cpu_share"),
     )
 
 

@@ -42,13 +42,16 @@ class OrderResult:
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """A connected worker. `load` counts open peer connections, at least one a leg; `incarnation` changes with each
-    start of the process."""
+    start of the process. Over the last 15 s: `loop_lag_s`, how late its event loop ran a timer at worst; `cpu_share`,
+    how much of one core it used. None: it does not say."""
 
     worker_id: str
     incarnation: str
     load: int
     capacity: int
     draining: bool = False
+    loop_lag_s: float | None = None
+    cpu_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from server.domain import media
 from server.media import worker_protocol as wire
-from server.services.ports import LegTelemetry, OrderStamp, WorkerLeg
+from server.services.ports import LegTelemetry, OrderStamp, WorkerInfo, WorkerLeg
 
 text = st.text(max_size=8)
 number = st.integers(0, 1 << 40)
@@ -77,6 +78,24 @@ def test_legs_and_telemetry() -> None:
     assert wire.legs_from_json(through_json({"legs": wire.legs_to_json(legs)})) == legs
     telemetry = (LegTelemetry("s", "l", 1, 2, 3, 4.5, -30),)
     assert wire.telemetry_from_json(through_json({"legs": wire.telemetry_to_json(telemetry)})) == telemetry
+
+
+infos = st.builds(
+    WorkerInfo, text, text, number, number, st.booleans(),
+    st.none() | st.floats(0, 100), st.none() | st.floats(0, 8),
+)  # fmt: skip
+
+
+@given(infos, infos)
+def test_a_worker_s_state(first: WorkerInfo, then: WorkerInfo) -> None:
+    assert wire.info_from_json(through_json(wire.info_to_json(first))) == first
+    news = through_json(wire.news_to_json(then))
+    same = replace(then, worker_id=first.worker_id, incarnation=first.incarnation, capacity=first.capacity)
+    assert wire.with_news(first, news) == same
+    older = {name: news[name] for name in ("load", "draining")}
+    assert wire.with_news(first, older) == replace(same, loop_lag_s=None, cpu_share=None)
+    with pytest.raises(wire.ProtocolError):
+        wire.with_news(first, news | {"cpu_share": "much"})
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,8 @@ def leg(number: int, packets_in: int, lost: int) -> LegTelemetry:
 
 def test_packets_are_counted_once_whoever_hears_of_them() -> None:
     registry = CollectorRegistry()
-    media = MediaMetrics(registry, ("media-1", "media-2"), lambda: [WorkerInfo("media-1", "a", 7, 150, True)])
+    infos = [WorkerInfo("media-1", "a", 7, 150, True, 0.04, 0.5), WorkerInfo("media-2", "a", 0, 150)]
+    media = MediaMetrics(registry, ("media-1", "media-2", "media-3"), lambda: infos)
     media.on_telemetry("media-1", [leg(1, 5000, 90)])  # another node counted these
     media.on_telemetry("media-1", [leg(1, 5050, 91), leg(2, 50, 0)])
     media.on_telemetry("media-1", [leg(1, 20, 91), leg(2, 100, 3)])  # leg 1 begins anew in a new generation
@@ -202,8 +203,10 @@ def test_packets_are_counted_once_whoever_hears_of_them() -> None:
     assert seen.value("patchbay_media_packets_received_total", worker="media-1") == 50 + 50
     assert seen.value("patchbay_media_packets_lost_total", worker="media-1") == 1 + 3
     assert seen.value("patchbay_media_jitter_seconds_count", worker="media-1") == 5
-    assert seen.by("patchbay_worker_connected", "worker") == {"media-1": 1}
-    assert seen.value("patchbay_worker_connected", worker="media-2") == 0, "in the settings, and away"
+    assert seen.by("patchbay_worker_connected", "worker") == {"media-1": 1, "media-2": 1}
+    assert seen.value("patchbay_worker_connected", worker="media-3") == 0, "in the settings, and away"
+    lag, share = "patchbay_worker_loop_lag_recent_max_seconds", "patchbay_worker_cpu_share"
+    assert (seen.samples[lag], seen.samples[share]) == ([({"worker": "media-1"}, 0.04)], [({"worker": "media-1"}, 0.5)])
     assert seen.value("patchbay_worker_load", worker="media-1") == 7
     assert seen.value("patchbay_worker_draining", worker="media-1") == 1
     assert seen.value("patchbay_worker_legs", worker="media-1") == 2

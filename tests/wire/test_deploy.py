@@ -49,10 +49,8 @@ def haproxy_for(folder: Path, port: int, control_ports: list[int], *, tls: bool,
         (r"127\.0\.0\.1:8404", f"127.0.0.1:{figures or free_port()}"),
         (r"(?m)^    server control-a .*$", f"    server control-a 127.0.0.1:{control_ports[0]}"),
         (r"(?m)^    server control-b .*$", f"    server control-b 127.0.0.1:{control_ports[1]}"),
-        (
-            r"(?m)^backend control\n",
-            "backend control\n    http-response set-header X-Server %s\n",
-        ),  # for the tests to see
+        # For the tests to see which one answered.
+        (r"(?m)^backend control\n", "backend control\n    http-response set-header X-Server %s\n"),
     ]
     for found, new in changes:
         text, count = re.subn(found, new, text)

@@ -131,6 +131,9 @@ def the_media_shows(scrapes: Sequence[Scrape]) -> None:
     for seen in scrapes:
         assert set(seen.by("patchbay_worker_connected", "worker")) == workers
         assert sum(seen.by("patchbay_worker_load", "worker").values()) == 2, "two legs"
+        assert set(seen.by("patchbay_worker_cpu_share", "worker")) == workers, "each says what it uses"
+        assert all(0 < share < 1.5 for share in seen.by("patchbay_worker_cpu_share", "worker").values())
+        assert len(seen.samples["patchbay_worker_loop_lag_recent_max_seconds"]) == len(workers)
     assert sum(seen.total("patchbay_sockets") for seen in scrapes) == 2
 
 

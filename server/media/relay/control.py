@@ -183,9 +183,7 @@ class ControlServer:
         info = self._worker.info()
         for connection in self._connections:
             told = legs if connection is self._connections[-1] else []
-            connection.send(
-                wire.encode("telemetry", load=info.load, draining=info.draining, legs=wire.telemetry_to_json(told))
-            )
+            connection.send(wire.encode("telemetry", **wire.news_to_json(info), legs=wire.telemetry_to_json(told)))
 
 
 def _report(report: Report) -> str:

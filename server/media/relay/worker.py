@@ -21,6 +21,7 @@ from server.media.relay.orders import Ledger
 from server.media.relay.reports import ReportDesk
 from server.media.relay.session import RelaySession, Studio
 from server.media.relay.udp_ports import PortRange
+from server.media.relay.vitals import Vitals
 from server.services.ports import LegTelemetry, MediaError, OrderResult, OrderStamp, WorkerInfo, WorkerLeg
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,7 @@ class Worker:
         self.draining = False
         self.on_telemetry: Callable[[list[LegTelemetry]], None] = lambda legs: None
         self.reports = ReportDesk()
+        self._vitals = Vitals()
         self._ledger = Ledger()
         self._sessions: dict[str, RelaySession] = {}
         self._tasks = tasks
@@ -59,6 +61,7 @@ class Worker:
     def start(self) -> None:
         self._tasks.create_task(self._watch())
         self._tasks.create_task(self._play())
+        self._tasks.create_task(self._vitals.watch())
 
     # --- orders ---
 
@@ -134,7 +137,8 @@ class Worker:
         # a leg counts by its sockets, and once without any: it may come back
         load = sum(max(1, len(leg.anchors)) for s in self._sessions.values() for leg in s.legs.values())
         settings = self.settings
-        return WorkerInfo(settings.worker_id, self.incarnation, load, settings.capacity, self.draining)
+        vitals = self._vitals.loop_lag_s, self._vitals.cpu_share
+        return WorkerInfo(settings.worker_id, self.incarnation, load, settings.capacity, self.draining, *vitals)
 
     def legs(self) -> list[WorkerLeg]:
         now = time.monotonic()
