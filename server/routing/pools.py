@@ -19,6 +19,7 @@ from server.domain.router_state import WaitingSession
 from server.routing.scoring import Rank, Ranking, midnight_in, ranking
 
 Place = tuple[int, int, str]  # in a queue; ends with the session's id
+Urgency = tuple[float, float, int, str]
 
 
 class PoolKey(NamedTuple):
@@ -70,7 +71,7 @@ def place_in(session: WaitingSession, queue: QueueConfig | None) -> Place:
     return session.order_key
 
 
-def urgency(session: WaitingSession, queue: QueueConfig, now: int) -> tuple[float, float, int, str]:
+def urgency(session: WaitingSession, queue: QueueConfig, now: int) -> Urgency:
     """Which queue's first session goes first for an agent who serves both: the smallest."""
     grow_ms = queue.routing.grow_s * 1000
     priority = session.priority - (now - session.arrived_at) / grow_ms if grow_ms else session.priority

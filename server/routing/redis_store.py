@@ -104,7 +104,7 @@ class RedisRouterStore:
 
 
 def _key(tenant: str, name: str) -> str:
-    """The hash tag: one tenant's keys lie in one slot of a Redis Cluster. FORMAT: nodes of two versions share nothing."""
+    """The hash tag keeps one tenant's keys in one slot of a Redis Cluster; FORMAT keeps nodes of two versions apart."""
     return f"patchbay:{{{tenant}}}:{FORMAT}:{name}"
 
 

@@ -22,7 +22,7 @@ from server.domain.queue_routing import Strategy
 from server.domain.requirements import AllOf, keys_of, meets, skills_of, to_json
 from server.domain.router_state import Gone, PresentAgent, QueueLook, WaitingSession, Word
 from server.routing.policy import MAX_CANDIDATES, Match, asked_again_at, verdict
-from server.routing.pools import Lane, LaneKey, Place, Pool, PoolKey, new_pool, place_in, step_of, urgency
+from server.routing.pools import Lane, LaneKey, Place, Pool, PoolKey, Urgency, new_pool, place_in, step_of, urgency
 from server.routing.scoring import Rank, midnight_in, score
 
 MAX_TRIED = 50  # sessions of a lane that are tried before the lane has to wait for something to change
@@ -65,6 +65,7 @@ class Snapshot:
         self._reserved: dict[str, str] = {}  # session id -> agent id
         self._reserved_agents: set[str] = set()
         self._benched: dict[str, int] = {}  # session id -> until when it is left alone
+        self._stuck: dict[str, set[str]] = {}  # agent id -> sessions that wait for them as long as they are on duty
         self._states: Counter[str] = Counter()
         self._day_look_at = 0
         self._served: dict[str, tuple[AgentProfile, tuple[str, ...]]] = {}
@@ -98,7 +99,7 @@ class Snapshot:
         for session_id in self._waits.keys() - sessions:
             self._drop_session(session_id)
         for agent_id in self._desks.keys() - agents:
-            self._drop_agent(agent_id)
+            self._drop_agent(agent_id, now)
         self.position = position
 
     def take(self, word: Word, now: int) -> None:
@@ -112,6 +113,7 @@ class Snapshot:
                 self._enter_lane(wait, now)
             case PresentAgent():
                 desk = self._desks.get(word.agent_id)
+                came = desk is None
                 if desk is None:
                     desk = self._desks[word.agent_id] = _Desk(word)
                 else:
@@ -120,12 +122,14 @@ class Snapshot:
                     desk.entry = word
                 self._states[word.state] += 1
                 self._enter_pools(desk)
+                if came:
+                    self._unstick(word.agent_id, now)
             case Gone(kind, gone_id):
                 if kind is WaitingSession:
                     self._drop_session(gone_id)
                     self._benched.pop(gone_id, None)
                 else:
-                    self._drop_agent(gone_id)
+                    self._drop_agent(gone_id, now)
 
     def bench(self, session_id: str, until: int) -> None:
         """Leave a session alone for a while."""
@@ -139,13 +143,8 @@ class Snapshot:
         until `settle`. A session goes before others by its queue's weight, its priority, its arrival."""
         self._advance(now)
         matches: list[Match] = []
-        while self._ripe and len(matches) < limit:
-            lane = self._most_urgent(now)
-            found = self._pick(lane, now)
-            if found is None:
-                del self._ripe[lane.key]
-                continue
-            wait, agent_id = found
+        while len(matches) < limit and (found := self._next(now)) is not None:
+            lane, wait, agent_id = found
             matches.append(self._match(wait, lane, agent_id, now))
             self._reserve(wait, agent_id)
         return matches
@@ -305,11 +304,18 @@ class Snapshot:
                 pool.agents.remove(rank)
         desk.ranks.clear()
 
-    def _drop_agent(self, agent_id: str) -> None:
+    def _drop_agent(self, agent_id: str, now: int) -> None:
         desk = self._desks.pop(agent_id, None)
         if desk is not None:
             self._leave_pools(desk)
             self._states[desk.entry.state] -= 1
+            self._unstick(agent_id, now)
+
+    def _unstick(self, agent_id: str, now: int) -> None:
+        """An agent came or went: who waits for them in particular may have to wait for somebody else now."""
+        for session_id in tuple(self._stuck.get(agent_id, ())):
+            self._leave_lane(self._waits[session_id])
+            self._enter_lane(self._waits[session_id], now)
 
     # --- lanes ---
 
@@ -322,16 +328,23 @@ class Snapshot:
         if benched > now:
             return  # its timer is set
         step, next_at = step_of(session, queue, now)
-        sticky_until = session.entered_at + queue.routing.sticky_s * 1000
-        sticky = session.sticky_agent if now < sticky_until and session.sticky_agent in self._desks else None
-        for at in (next_at, sticky_until if sticky is not None else None):
-            if at is not None:
-                heapq.heappush(self._timers, (at, session.session_id))
+        if next_at is not None:
+            heapq.heappush(self._timers, (next_at, session.session_id))
+        sticky = self._sticky(session, queue, now)
         lane = self._lane(session, queue, step, sticky, now)
         wait.lane = lane
         lane.waiting.add(wait.place)
         if lane.pool.agents:
             self._ripe[lane.key] = lane
+
+    def _sticky(self, session: WaitingSession, queue: QueueConfig, now: int) -> str | None:
+        """The agent whom a session waits for in particular."""
+        agent_id, until = session.sticky_agent, session.entered_at + queue.routing.sticky_s * 1000
+        if agent_id is None or now >= until:
+            return None
+        self._stuck.setdefault(agent_id, set()).add(session.session_id)
+        heapq.heappush(self._timers, (until, session.session_id))
+        return agent_id if agent_id in self._desks else None
 
     def _lane(self, session: WaitingSession, queue: QueueConfig, step: int, sticky: str | None, now: int) -> Lane:
         asked = queue.asks[step]
@@ -366,6 +379,10 @@ class Snapshot:
         if wait is not None:
             self._leave_lane(wait)
             self._in_queue[wait.entry.queue_id].remove(wait.place)
+            stuck = self._stuck.get(wait.entry.sticky_agent or "", set())
+            stuck.discard(session_id)
+            if not stuck:
+                self._stuck.pop(wait.entry.sticky_agent or "", None)
 
     def _advance(self, now: int) -> None:
         """What time alone changes: steps, sticky agents, pauses that end, a new day."""
@@ -395,12 +412,28 @@ class Snapshot:
 
     # --- one match ---
 
-    def _most_urgent(self, now: int) -> Lane:
-        if len(self._ripe) == 1:
-            return next(iter(self._ripe.values()))
-        return min(
-            self._ripe.values(), key=lambda lane: urgency(self._waits[lane.waiting[0][2]].entry, lane.queue, now)
-        )
+    def _next(self, now: int) -> tuple[Lane, _Wait, str] | None:
+        """The most urgent session that somebody can take, and that agent."""
+        ripe = [(self._urgency(lane, self._waits[lane.waiting[0][2]], now), lane) for lane in self._ripe.values()]
+        heapq.heapify(ripe)
+        tried: dict[LaneKey, tuple[_Wait, str]] = {}
+        while ripe:
+            urgent, lane = heapq.heappop(ripe)
+            if lane.key not in tried:
+                found = self._pick(lane, now)
+                if found is None:
+                    del self._ripe[lane.key]
+                    continue
+                tried[lane.key] = found
+            wait, agent_id = tried[lane.key]
+            own = self._urgency(lane, wait, now)
+            if own == urgent:
+                return lane, wait, agent_id
+            heapq.heappush(ripe, (own, lane))  # nobody can take the first one of that lane
+        return None
+
+    def _urgency(self, lane: Lane, wait: _Wait, now: int) -> Urgency:
+        return urgency(wait.entry, lane.queue, now)
 
     def _pick(self, lane: Lane, now: int) -> tuple[_Wait, str] | None:
         """The first session of a lane that somebody can take, and that agent."""
