@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from server.domain import agent as ag
-from server.domain.agent import Agent, Chosen
+from server.domain.agent import Agent, Chosen, ContactState, Fault
 from server.domain.directory import AuthedUser
+from server.domain.events import AgentVanished
 from server.domain.machine import Refused, Stale
 from server.domain.session import Session
 from server.services.admin_ports import Directory
@@ -30,6 +31,17 @@ class AgentService:
         return await self._stepper.apply_agent(
             user.tenant, user.user_id, ag.StateChosen(chosen, reason_id), create=True
         )
+
+    async def equip(self, user: AuthedUser, fault: str | None) -> Agent:
+        """What the agent's tab says of its microphone and media. What rings in a tab that can't answer is withdrawn at
+        once, without blame."""
+        said = ag.EquipmentChanged(Fault(fault) if fault is not None else None)
+        agent = await self._stepper.apply_agent(user.tenant, user.user_id, said, create=True)
+        for contact in agent.contacts if agent.fault else ():
+            if contact.state is ContactState.RINGING:
+                with suppress(Stale):
+                    await self._stepper.apply(contact.session_id, AgentVanished(contact.segment_id, user.user_id))
+        return agent
 
     async def take_capacity(self, tenant: str, user_id: str) -> None:
         """Make the agent's row say what the user's record says; somebody who was never an agent has no row yet."""

@@ -68,7 +68,7 @@ class Presence:
             return
         if agent.live != (here and self._is_live(agent.user_id)):
             await self.settle(agent.tenant, agent.user_id)
-        elif not agent.live and agent.contacts:
+        elif (not agent.live or agent.fault) and agent.contacts:
             await self._withdraw(agent)
 
     async def settle(self, tenant: str, user_id: str) -> None:
@@ -92,7 +92,9 @@ class Presence:
         return connection is not None and connection.node_id == self._nodes.node_id
 
     async def _withdraw(self, agent: Agent) -> None:
-        if agent.dead_since is None or self._clock.now_ms() - agent.dead_since < VANISH_MS:
+        """A tab that says itself that it can't answer has no grace."""
+        gone = agent.dead_since is not None and self._clock.now_ms() - agent.dead_since >= VANISH_MS
+        if not gone and agent.fault is None:
             return
         for contact in agent.contacts:
             if contact.state is ContactState.RINGING:

@@ -44,6 +44,7 @@ SegmentState = Literal["offered", "connecting", "talking", "held", "wrap_up", "d
 CallState = Literal["queued", "connecting", "talking", "held", "ended"]
 AgentState = Literal["offline", "ready", "break", "ringing", "on_contact", "wrap_up", "missed"]
 ChosenState = Literal["offline", "ready", "break"]
+EquipmentFault = Literal["no_microphone", "microphone_muted", "no_media"]
 RecordingState = Literal["off", "on", "paused", "failed"]
 
 
@@ -98,6 +99,7 @@ class ContactView(Wire):
     talk_started_at: Ms | None
     ended_at: Ms | None = Field(description="when the talk ended and wrap-up began")
     wrap_up_deadline_at: Ms | None
+    wrap_up_extend_s: int | None = Field(description="by which the wrap-up may be extended now; null: no more")
     end_reason: str | None = Field(
         description="customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, customer_lost, "
         "agent_lost, no_media, system_failed"
@@ -112,10 +114,12 @@ class ContactView(Wire):
 class NextState(Wire):
     state: ChosenState
     reason_id: str | None
+    forced_by: str | None
 
 
 class AgentView(Wire):
-    """`state` is what the wallboard shows; `chosen` is what the agent picked; `missed` needs a new choice."""
+    """`state` is what the wallboard shows; `chosen` is what the agent picked; `missed` needs a new choice. `forced_by`
+    is the name of the supervisor who picked it. With a `fault` of the tab nothing is offered."""
 
     user_id: str
     version: int
@@ -124,6 +128,8 @@ class AgentView(Wire):
     reason_id: str | None
     since: Ms
     next_state: NextState | None
+    forced_by: str | None
+    fault: EquipmentFault | None
 
 
 class IceServer(Wire):
@@ -190,6 +196,12 @@ class SetState(Wire):
     reason_id: Id | None = None
 
 
+class Equipment(Wire):
+    """What the tab's microphone and media are like now; null: they work. While there is a fault nothing is offered."""
+
+    fault: EquipmentFault | None
+
+
 class SegmentRef(Wire):
     session_id: Id
     segment_id: Id
@@ -210,6 +222,12 @@ class SaveNotes(SegmentRef):
 
     notes: Annotated[str, Field(max_length=MAX_NOTES_CHARS)]
     disposition_id: Id | None = None
+
+
+class ExtendWrapUp(SegmentRef):
+    """`deadline_at` is the deadline that is to move: the view's, so that a repeated wish moves it once."""
+
+    deadline_at: Annotated[int, Field(ge=0, le=MAX_SEQ)]
 
 
 class WrapUp(SaveNotes):
@@ -256,6 +274,11 @@ class SetStateMessage(_Message):
     body: SetState
 
 
+class EquipmentMessage(_Message):
+    type: Literal["agent.equipment"]
+    body: Equipment
+
+
 class OfferAckMessage(_Message):
     type: Literal["offer.ack"]
     body: SegmentRef
@@ -286,6 +309,11 @@ class ContactNotesMessage(_Message):
     body: SaveNotes
 
 
+class ContactExtendMessage(_Message):
+    type: Literal["contact.extend_wrap_up"]
+    body: ExtendWrapUp
+
+
 class ContactWrapUpMessage(_Message):
     type: Literal["contact.wrap_up"]
     body: WrapUp
@@ -297,6 +325,7 @@ CustomerMessage = Annotated[
 ]
 AgentMessage = Annotated[
     SetStateMessage
+    | EquipmentMessage
     | OfferAckMessage
     | OfferAcceptMessage
     | OfferRejectMessage
@@ -304,6 +333,7 @@ AgentMessage = Annotated[
     | ContactHoldMessage
     | ContactHangUpMessage
     | ContactNotesMessage
+    | ContactExtendMessage
     | ContactWrapUpMessage
     | IceServersMessage
     | StreamFetchMessage

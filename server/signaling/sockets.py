@@ -269,6 +269,8 @@ class AgentNamespace(_Namespace):
         match message:
             case wire.SetStateMessage():
                 return {"agent": agent_view(await deps.agents.choose(user, body.state, body.reason_id)).model_dump()}
+            case wire.EquipmentMessage():
+                await deps.agents.equip(user, body.fault)
             case wire.OfferAckMessage():
                 deps.hub.acked(user.user_id, body.segment_id)
             case wire.OfferAcceptMessage():
@@ -288,6 +290,11 @@ class AgentNamespace(_Namespace):
                 await _forgiving(sessions.agent_hang_up(user, body.session_id, body.segment_id), "contact_over")
             case wire.ContactNotesMessage():
                 await sessions.save_notes(user, body.session_id, body.segment_id, body.notes, body.disposition_id)
+            case wire.ContactExtendMessage():
+                session = await sessions.extend_wrap_up(user, body.session_id, body.segment_id, body.deadline_at)
+                segment = session.segment(body.segment_id)
+                assert segment is not None
+                return {"contact": contact_view(session, segment).model_dump(mode="json")}
             case wire.ContactWrapUpMessage():
                 finished = sessions.wrap_up(user, body.session_id, body.segment_id, body.notes, body.disposition_id)
                 await _forgiving(finished, "contact_over")

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from server.domain import segment as segments
 from server.domain.agent import Agent
 from server.domain.events import Event, LegAnswered, LegRefused
 from server.domain.leg import Leg
@@ -65,6 +66,7 @@ def contact_view(s: Session, segment: Segment) -> wire.ContactView:
         talk_started_at=segment.talk_started_at,
         ended_at=segment.talk_ended_at,
         wrap_up_deadline_at=segment.wrap_up_deadline_at,
+        wrap_up_extend_s=segment.wrap_up_extend_s if segments.may_extend(segment) else None,
         end_reason=segment.end_reason,
         customer_reconnecting=segment.in_talk and s.customer_leg.reconnecting,
         recording=_recording_state(s, segment),
@@ -83,9 +85,13 @@ def agent_view(a: Agent) -> wire.AgentView:
         chosen=a.chosen.value,
         reason_id=a.reason_id,
         since=a.since,
-        next_state=wire.NextState(state=next_state.chosen.value, reason_id=next_state.reason_id)
+        next_state=wire.NextState(
+            state=next_state.chosen.value, reason_id=next_state.reason_id, forced_by=next_state.forced_by
+        )
         if next_state
         else None,
+        forced_by=a.forced_by,
+        fault=a.fault.value if a.fault is not None else None,
     )
 
 

@@ -9,7 +9,7 @@ import type { BreakReason, Disposition, Page, Queue } from '../../core/src/rest_
 import { initialDesk, ringing, talking, wrappingUp, type DeskState } from '../../core/src/state/agent';
 import type { KeyValues } from '../../core/src/tab_storage';
 import type { ChosenState, ContactView } from '../../core/src/wire';
-import { allowed, farewell, mustStepDown, refusal, type Farewell } from '../state/console';
+import { allowed, farewell, forced, refusal, type Farewell, type Forced } from '../state/console';
 import { NO_DRAFT, parseDrafts, reduce, type Draft, type DraftEvent, type Drafts } from '../state/drafts';
 
 const DRAFTS_KEY = 'patchbay.drafts';
@@ -37,6 +37,7 @@ export class Console {
   output = $state<string | null>(null);
   ringOutput = $state<string | null>(null);
   readonly can = $derived(allowed(this.state));
+  #readForced = $state<string | null>(null);
   #ringTested = false;
   #newestOfferAt = 0;
 
@@ -140,6 +141,21 @@ export class Console {
     if (!this.dispositionMissing) quietly(this.desk.wrapUp(contact.segment_id, notes, dispositionId));
   }
 
+  extend(): void {
+    const contact = wrappingUp(this.state)[0];
+    if (contact !== undefined && this.can.extend) quietly(this.desk.extendWrapUp(contact.segment_id));
+  }
+
+  /** What a supervisor chose, until it was read. */
+  get forced(): Forced | null {
+    const now = forced(this.state);
+    return now?.key === this.#readForced ? null : now;
+  }
+
+  forcedRead(): void {
+    this.#readForced = forced(this.state)?.key ?? null;
+  }
+
   type(segmentId: string, notes: string): void {
     this.#drafted({ type: 'typed', segmentId, notes });
     this.#save(segmentId);
@@ -191,7 +207,6 @@ export class Console {
     this.refusal = refusal(state, this.#newestOfferAt);
     if (state.agent !== null && (first || state.contacts !== before.contacts)) this.#drafted({ type: 'contacts', contacts: state.contacts });
     if (first) this.#saveRestored();
-    if (mustStepDown(state) && !mustStepDown(before)) quietly(this.desk.setState('offline'));
   }
 
   /** What was typed just before a reload may not have reached the server. */

@@ -125,11 +125,14 @@ describe('intents', () => {
   });
 });
 
-it('takes a ready agent off when the microphone fails, once', () => {
+it('tells of a forced state until it was read, and of the next one again', () => {
   const console = open();
   console.start();
-  state.set(online);
-  state.set({ ...online, microphone: { state: 'failed', fault: 'none' } });
-  state.set({ ...online, microphone: { state: 'failed', fault: 'none' }, queues: [] });
-  expect(asked.filter(([name]) => name === 'setState')).toEqual([['setState', 'offline']]);
+  const set = (since: number) => ({ ...online, agent: agent({ state: 'break', chosen: 'break', reason_id: 'brk_1', forced_by: 'Sam', since }) });
+  state.set(set(1));
+  expect(console.forced?.by).toBe('Sam');
+  console.forcedRead();
+  expect(console.forced).toBeNull();
+  state.set(set(2));
+  expect(console.forced?.by).toBe('Sam');
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { initialDesk, reduce, type DeskState } from '../../core/src/state/agent';
 import type { ContactView } from '../../core/src/wire';
-import { allowed, busiestFirst, choiceWaits, current, farewell, mustStepDown, refusal, shownState } from './console';
+import { allowed, busiestFirst, choiceWaits, current, farewell, forced, refusal, shownState, waitsForEquipment } from './console';
 import { agent, AT, contact } from './fixtures';
 
 const online: DeskState = { ...initialDesk, connection: { name: 'online' }, tab: 'leader', agent: agent() };
@@ -52,11 +52,27 @@ it('shows the call before the wrap-up', () => {
   expect(current(ringing)).toBeNull();
 });
 
-it('steps down when the microphone of a ready agent fails, and not in a call', () => {
-  const failed: DeskState = { ...online, microphone: { state: 'failed', fault: 'none' } };
-  expect(mustStepDown(failed)).toBe(true);
-  expect(mustStepDown({ ...failed, contacts: [talk] })).toBe(false);
-  expect(mustStepDown({ ...failed, agent: agent({ state: 'offline', chosen: 'offline' }) })).toBe(false);
+it('tells a ready agent whose equipment fails that nothing comes in', () => {
+  expect(waitsForEquipment(online)).toBe(false);
+  expect(waitsForEquipment({ ...online, agent: agent({ fault: 'no_microphone' }) })).toBe(true);
+  expect(waitsForEquipment({ ...online, agent: agent({ fault: 'no_microphone', state: 'break', chosen: 'break' }) })).toBe(false);
+});
+
+it('tells who forced a state, now or after the contact', () => {
+  const set = agent({ state: 'break', chosen: 'break', reason_id: 'brk_1', forced_by: 'Sam' });
+  expect(forced(online)).toBeNull();
+  expect(forced({ ...online, agent: set })).toMatchObject({ by: 'Sam', state: 'break', reasonId: 'brk_1', later: false });
+  const next_state = { state: 'offline', reason_id: null, forced_by: 'Sam' } as const;
+  expect(forced({ ...online, agent: agent({ next_state }) })).toMatchObject({ by: 'Sam', state: 'offline', later: true });
+  const own = { state: 'offline', reason_id: null, forced_by: null } as const;
+  expect(forced({ ...online, agent: agent({ next_state: own }) })).toBeNull();
+});
+
+it('extends a wrap-up while the queue allows it', () => {
+  const wrapping = contact({ state: 'wrap_up', wrap_up_extend_s: 60 });
+  expect(allowed({ ...online, contacts: [wrapping] }).extend).toBe(true);
+  expect(allowed({ ...online, contacts: [contact({ state: 'wrap_up' })] }).extend).toBe(false);
+  expect(allowed({ ...online, contacts: [wrapping], pending: ['extend:seg_1'] }).extend).toBe(false);
 });
 
 describe('farewell', () => {

@@ -1,7 +1,7 @@
 // Questions that the console's views ask of the desk, answered in one place. Pure.
 
 import { ringing, talking, wrappingUp, type DeskState } from '../../core/src/state/agent';
-import type { AgentState, ContactView, QueueLine } from '../../core/src/wire';
+import type { AgentState, ChosenState, ContactView, QueueLine } from '../../core/src/wire';
 
 export interface Allowed {
   choose: boolean;
@@ -12,6 +12,7 @@ export interface Allowed {
   hold: boolean;
   hangUp: boolean;
   wrapUp: boolean;
+  extend: boolean;
 }
 
 /** Which intents make sense now. A line that is down keeps mute, which is local, and takes the rest. */
@@ -32,6 +33,7 @@ export function allowed(state: DeskState): Allowed {
     hold: online && (live?.state === 'talking' || live?.state === 'held') && free('hold', live),
     hangUp: online && free('hang_up', live),
     wrapUp: online && free('wrap_up', wrapping),
+    extend: online && wrapping !== undefined && wrapping.wrap_up_extend_s !== null && free('extend', wrapping) && free('wrap_up', wrapping),
   };
 }
 
@@ -50,9 +52,29 @@ export function current(state: DeskState): ContactView | null {
   return talking(state) ?? wrappingUp(state)[0] ?? null;
 }
 
-/** Nobody stays ready with a microphone that has failed: the next offer would ring where nobody can answer. */
-export function mustStepDown(state: DeskState): boolean {
-  return state.microphone.state === 'failed' && state.agent?.state === 'ready' && state.contacts.length === 0;
+/** Ready, and nothing is offered: what the banner above says stands in the way. */
+export function waitsForEquipment(state: DeskState): boolean {
+  return state.agent?.state === 'ready' && state.agent.fault !== null;
+}
+
+export interface Forced {
+  by: string;
+  state: ChosenState;
+  reasonId: string | null;
+  /** After the contacts that are held. */
+  later: boolean;
+  /** Tells one from the next. */
+  key: string;
+}
+
+/** The state that a supervisor has put the agent into, or will have. */
+export function forced(state: DeskState): Forced | null {
+  const { agent } = state;
+  if (agent === null) return null;
+  const next = agent.next_state;
+  if (next?.forced_by) return { by: next.forced_by, state: next.state, reasonId: next.reason_id, later: true, key: `next ${next.forced_by} ${next.state} ${next.reason_id}` };
+  if (!agent.forced_by || agent.state !== agent.chosen) return null;
+  return { by: agent.forced_by, state: agent.chosen, reasonId: agent.reason_id, later: false, key: `${agent.forced_by} ${agent.since} ${agent.reason_id}` };
 }
 
 /** Refusals of an accept that say why the offer is gone. */

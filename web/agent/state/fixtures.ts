@@ -20,6 +20,7 @@ export function contact(over: Partial<ContactView> = {}): ContactView {
     talk_started_at: null,
     ended_at: null,
     wrap_up_deadline_at: null,
+    wrap_up_extend_s: null,
     end_reason: null,
     customer_reconnecting: false,
     recording: 'off',
@@ -39,6 +40,8 @@ export function agent(over: Partial<AgentView> = {}): AgentView {
     reason_id: null,
     since: AT,
     next_state: null,
+    forced_by: null,
+    fault: null,
     ...over,
   };
 }

@@ -3,12 +3,12 @@
  * calls the methods; nothing else here is its business.
  *
  * Only the leading tab holds the line and the audio. The microphone opens with "go ready" or an accept, and after a
- * reload by itself when the agent was ready or in a call; without one no agent stays ready, since an offer would ring
- * where nobody can answer.
+ * reload by itself when the agent was ready or in a call. The server is told whether it works: without one nothing is
+ * offered, since it would ring where nobody can answer. One that is back is taken up by itself.
  */
-import { ServerClock, ticker } from './clock';
+import { every, ServerClock, ticker } from './clock';
 import { browserDesk, type DeskEnvironment } from './desk_environment';
-import { MicrophoneError, type DeviceList, type Microphone, type MicrophoneQuiet } from './devices';
+import { MicrophoneError, type DeviceList, type Microphone, type MicrophoneFault, type MicrophoneQuiet } from './devices';
 import { HeldMicrophone } from './held_microphone';
 import { IceAccess } from './ice_access';
 import { Leg, type LegStatus } from './leg';
@@ -18,7 +18,7 @@ import { WireFailure } from './requests';
 import type { Ring } from './ringer';
 import { Scope } from './scope';
 import { Signalling } from './signalling';
-import { initialDesk, reduce, ringing, talking, type DeskEvent, type DeskState } from './state/agent';
+import { equipmentFault, initialDesk, reduce, ringing, talking, type DeskEvent, type DeskState, type EquipmentFault } from './state/agent';
 import { derived, store, type Readable } from './store';
 import type { TabRole } from './tab_leader';
 import type { AgentPush, ChosenState, ContactView } from './wire';
@@ -32,6 +32,11 @@ export interface DeskOptions {
 }
 
 const MUTED_KEY = 'patchbay.muted'; // the segment that was muted: a reload must not open a microphone
+
+const TRY_MICROPHONE_MS = 5000; // no event tells that another program has let go of it
+const TRY_MEDIA_MS = 10_000;
+/** What no waiting mends, or what would ask the person again and again. */
+const NEEDS_A_GESTURE: ReadonlySet<MicrophoneFault | null> = new Set(['denied', 'host_blocked', 'insecure_context']);
 
 export class AgentDesk {
   readonly state: Readable<DeskState>;
@@ -57,6 +62,8 @@ export class AgentDesk {
   readonly #microphone: HeldMicrophone;
   #leg: { segmentId: string; leg: Leg; scope: Scope } | null = null;
   #rung: string | null = null;
+  /** What the server is being told of the equipment; undefined: nothing. */
+  #telling: EquipmentFault | null | undefined;
 
   constructor(options: DeskOptions) {
     this.#env = options.environment ?? browserDesk(options.ringIcon);
@@ -106,12 +113,17 @@ export class AgentDesk {
   start(): void {
     this.#scope.add(
       this.#line.state.subscribe((connection) => {
+        this.#telling = undefined;
         this.#did({ type: 'ConnectionChanged', connection });
         if (connection.name === 'online') this.#notes.flush();
         if (connection.name === 'superseded') this.#letGo();
       }),
     );
     this.#scope.add(this.#env.tab.role.subscribe((role) => this.#roleChanged(role)));
+    this.#scope.add(this.quiet.subscribe(() => this.#tellEquipment()));
+    this.#scope.add(this.devices.subscribe(() => this.#tryMicrophone()));
+    this.#scope.add(every(this.#env.clock, TRY_MICROPHONE_MS, () => this.#tryMicrophone()));
+    this.#scope.add(every(this.#env.clock, TRY_MEDIA_MS, () => void this.#checkMedia()));
   }
 
   /** From a gesture. Resolves once the server has the state. */
@@ -170,6 +182,14 @@ export class AgentDesk {
       const body = { ...refOf(this.#contact(segmentId)), notes, disposition_id: dispositionId };
       await this.#line.send('contact.wrap_up', body);
       this.#notes.forget(segmentId);
+    });
+  }
+
+  extendWrapUp(segmentId: string): Promise<void> {
+    return this.#command(`extend:${segmentId}`, async () => {
+      const contact = this.#contact(segmentId);
+      const deadline_at = contact.wrap_up_deadline_at;
+      if (deadline_at !== null) await this.#line.send('contact.extend_wrap_up', { ...refOf(contact), deadline_at });
     });
   }
 
@@ -250,6 +270,7 @@ export class AgentDesk {
   #pushed(batch: AgentPush[]): void {
     const at = this.clock.now();
     this.#state.set(batch.reduce((state, push) => reduce(state, { type: 'Pushed', push, at }), this.#state.get()));
+    this.#tellEquipment();
     for (const push of batch) {
       if (push.type === 'leg.answer') this.#leg?.leg.answer(push);
       else if (push.type === 'leg.refused') this.#leg?.leg.refused(push);
@@ -304,8 +325,37 @@ export class AgentDesk {
       await this.#needMicrophone();
       await this.#env.ringer.arm();
     } catch {
-      await this.setState('offline').catch(() => undefined);
+      // The server is told, and offers nothing until it works.
     }
+  }
+
+  /** One that failed may be back: plugged in again, or let go by another program. */
+  #tryMicrophone(): void {
+    const { agent, microphone, contacts } = this.#state.get();
+    const wanted = agent?.chosen === 'ready' || contacts.length > 0;
+    if (microphone.state === 'failed' && wanted && !NEEDS_A_GESTURE.has(microphone.fault)) void this.retryMicrophone();
+  }
+
+  /** With each microphone that opens, and again while it does not work. A call that is up has shown it already. */
+  async #checkMedia(): Promise<void> {
+    const { mediaWorks, leg } = this.#state.get();
+    const microphone = this.#microphone.current;
+    if (microphone === null || mediaWorks === true) return;
+    const works = leg === 'up' || (await this.#env.mediaWorks(this.#ice.configuration, microphone.stream));
+    if (this.#microphone.current === microphone) this.#did({ type: 'MediaChecked', works });
+  }
+
+  /** Brings what the server knows of this tab's equipment to what is so. */
+  #tellEquipment(): void {
+    const state = this.#state.get();
+    const fault = equipmentFault(state, this.quiet.get());
+    if (state.agent !== null && state.agent.fault === this.#telling) this.#telling = undefined;
+    const known = this.#telling === undefined ? state.agent?.fault : this.#telling;
+    if (fault === undefined || fault === known || state.connection.name !== 'online' || state.tab !== 'leader') return;
+    this.#telling = fault;
+    this.#line.send('agent.equipment', { fault }).catch(() => {
+      this.#telling = undefined; // the next change, or the line when it is back, tells again
+    });
   }
 
   /** Open, with the mute of before a reload, and the devices' names known. */
@@ -383,6 +433,8 @@ export class AgentDesk {
 
   #did(event: DeskEvent): void {
     this.#state.set(reduce(this.#state.get(), event));
+    this.#tellEquipment();
+    if (event.type === 'MicrophoneOpened') void this.#checkMedia();
   }
 }
 

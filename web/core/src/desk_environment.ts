@@ -1,6 +1,7 @@
 /** What the agent's desk needs of a browser; the tests bring their own. */
 import { browserClock, type Clock } from './clock';
 import { browserEnvironment, openMicrophone, watchDevices, type DeviceList, type Microphone } from './devices';
+import { mediaWorks } from './media_check';
 import type { RtcPeer } from './peer';
 import { Ringer } from './ringer';
 import { openSocket, type OpenSocket } from './socket';
@@ -14,6 +15,8 @@ export interface DeskEnvironment {
   openSocket: OpenSocket;
   openMicrophone: (deviceId: string | null) => Promise<Microphone>;
   createPeer: (configuration: RTCConfiguration) => RtcPeer;
+  /** Can calls be made with what the browser allows? */
+  mediaWorks: (configuration: RTCConfiguration, stream: MediaStream) => Promise<boolean>;
   speaker: Pick<Speaker, 'play' | 'resume' | 'output' | 'blocked' | 'stream'>;
   ringer: Pick<Ringer, 'arm' | 'start' | 'stop' | 'test' | 'setSecondOutput' | 'askNotifications' | 'armed' | 'end'>;
   tab: Pick<TabLeader, 'role' | 'takeOver' | 'end'>;
@@ -28,6 +31,7 @@ export function browserDesk(ringIcon: string | undefined): DeskEnvironment {
     openSocket,
     openMicrophone: (deviceId) => openMicrophone(browserEnvironment(), deviceId),
     createPeer: (configuration) => new RTCPeerConnection(configuration),
+    mediaWorks: (configuration, stream) => mediaWorks(() => new RTCPeerConnection(configuration), stream, browserClock),
     speaker: new Speaker(),
     ringer: new Ringer({ clock: browserClock, ringIcon: ringIcon ?? '' }),
     tab: new TabLeader('patchbay-desk'),

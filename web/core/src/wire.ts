@@ -9,6 +9,7 @@ export type RecordingState = 'off' | 'on' | 'paused' | 'failed';
 export type LegState = 'wanted' | 'opening' | 'up' | 'lost' | 'closed';
 export type AgentMessage =
   | SetStateMessage
+  | EquipmentMessage
   | OfferAckMessage
   | OfferAcceptMessage
   | OfferRejectMessage
@@ -16,6 +17,7 @@ export type AgentMessage =
   | ContactHoldMessage
   | ContactHangUpMessage
   | ContactNotesMessage
+  | ContactExtendMessage
   | ContactWrapUpMessage
   | IceServersMessage
   | StreamFetchMessage
@@ -35,7 +37,8 @@ export interface AgentChanged {
   agent: AgentView;
 }
 /**
- * `state` is what the wallboard shows; `chosen` is what the agent picked; `missed` needs a new choice.
+ * `state` is what the wallboard shows; `chosen` is what the agent picked; `missed` needs a new choice. `forced_by`
+ * is the name of the supervisor who picked it. With a `fault` of the tab nothing is offered.
  */
 export interface AgentView {
   user_id: string;
@@ -48,10 +51,13 @@ export interface AgentView {
    */
   since: number;
   next_state: NextState | null;
+  forced_by: string | null;
+  fault: ('no_microphone' | 'microphone_muted' | 'no_media') | null;
 }
 export interface NextState {
   state: ChosenState;
   reason_id: string | null;
+  forced_by: string | null;
 }
 export interface AgentEnvelope {
   v: 1;
@@ -96,6 +102,10 @@ export interface ContactView {
    */
   ended_at: number | null;
   wrap_up_deadline_at: number | null;
+  /**
+   * by which the wrap-up may be extended now; null: no more
+   */
+  wrap_up_extend_s: number | null;
   /**
    * customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, customer_lost, agent_lost, no_media, system_failed
    */
@@ -184,6 +194,18 @@ export interface SetState {
   state: ChosenState;
   reason_id?: string | null;
 }
+export interface EquipmentMessage {
+  v: 1;
+  id: string;
+  type: 'agent.equipment';
+  body: Equipment;
+}
+/**
+ * What the tab's microphone and media are like now; null: they work. While there is a fault nothing is offered.
+ */
+export interface Equipment {
+  fault: ('no_microphone' | 'microphone_muted' | 'no_media') | null;
+}
 export interface OfferAckMessage {
   v: 1;
   id: string;
@@ -260,6 +282,20 @@ export interface SaveNotes {
   segment_id: string;
   notes: string;
   disposition_id?: string | null;
+}
+export interface ContactExtendMessage {
+  v: 1;
+  id: string;
+  type: 'contact.extend_wrap_up';
+  body: ExtendWrapUp;
+}
+/**
+ * `deadline_at` is the deadline that is to move: the view's, so that a repeated wish moves it once.
+ */
+export interface ExtendWrapUp {
+  session_id: string;
+  segment_id: string;
+  deadline_at: number;
 }
 export interface ContactWrapUpMessage {
   v: 1;

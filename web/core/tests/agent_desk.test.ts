@@ -16,6 +16,8 @@ const agent: AgentView = {
   reason_id: null,
   since: 1,
   next_state: null,
+  forced_by: null,
+  fault: null,
 };
 const devices: DeviceList = { inputs: [], outputs: [] };
 
@@ -26,6 +28,7 @@ function setUp(storage = memoryStorage(), server = new FakeServer()) {
   const tracks: FakeTrack[] = [];
   const role = store<TabRole>('leader');
   const rings: string[] = [];
+  let mediaWorks = true;
   let microphone = (): Promise<Microphone> => {
     const held = fakeMicrophone(clock);
     tracks.push(held.track);
@@ -47,6 +50,7 @@ function setUp(storage = memoryStorage(), server = new FakeServer()) {
         peers.push(peer);
         return asPeer(peer);
       },
+      mediaWorks: () => Promise.resolve(mediaWorks),
       speaker: { play: nothing, resume: nothing, output: () => Promise.resolve(true), blocked: store(false), stream: null },
       ringer: {
         arm: () => Promise.resolve(true),
@@ -77,6 +81,7 @@ function setUp(storage = memoryStorage(), server = new FakeServer()) {
     },
     answer: (generation: number) =>
       server.push({ type: 'leg.answer', session_id: 'ses_1', leg_id: 'leg_a', generation, sdp: 'answer' } as { type: string }),
+    mediaIs: (works: boolean) => (mediaWorks = works),
     microphoneIs: (next: () => Promise<Microphone>) => (microphone = next),
     sent: (type: string) => server.sent.filter((message) => message.type === type).map(({ body }) => body),
   };
@@ -189,13 +194,102 @@ it('after a reload is back in the call, muted as it was', async () => {
   expect(desk.muted.get()).toBe(true);
 });
 
-it('after a reload is not ready without a microphone', async () => {
-  const { desk, clock, sent, is, microphoneIs } = setUp();
-  is({ chosen: 'ready', state: 'ready' });
-  microphoneIs(() => Promise.reject(new MicrophoneError('none')));
+describe('the equipment', () => {
+  async function readyDesk(world = setUp()) {
+    world.is({ chosen: 'ready', state: 'ready' });
+    world.desk.start();
+    await world.clock.pass(10);
+    return world;
+  }
+
+  it('that works is not worth a word', async () => {
+    const { sent, clock } = await readyDesk();
+    await clock.pass(60_000);
+    expect(sent('agent.equipment')).toEqual([]);
+  });
+
+  it('fails after a reload: the server is told once, and again when the microphone is back', async () => {
+    const world = setUp();
+    const held = fakeMicrophone(world.clock);
+    world.microphoneIs(() => Promise.reject(new MicrophoneError('none')));
+    const { clock, sent, is } = await readyDesk(world);
+    expect(sent('agent.equipment')).toEqual([{ fault: 'no_microphone' }]);
+    is({ fault: 'no_microphone' });
+    await clock.pass(12_000);
+    expect(sent('agent.equipment')).toHaveLength(1);
+    expect(sent('agent.set_state')).toEqual([]);
+    world.microphoneIs(() => Promise.resolve(held.microphone));
+    await clock.pass(5000);
+    expect(sent('agent.equipment').at(-1)).toEqual({ fault: null });
+  });
+
+  it('does not ask again and again for what the person has refused', async () => {
+    const world = setUp();
+    let asked = 0;
+    world.microphoneIs(() => {
+      asked += 1;
+      return Promise.reject(new MicrophoneError('denied'));
+    });
+    const { clock } = await readyDesk(world);
+    await clock.pass(60_000);
+    expect(asked).toBe(1);
+  });
+
+  it('is muted by the system, and not', async () => {
+    const { clock, sent, is, tracks } = await readyDesk();
+    const track = tracks[0];
+    track?.dispatchEvent(new Event('mute'));
+    await clock.pass(10);
+    expect(sent('agent.equipment')).toEqual([{ fault: 'microphone_muted' }]);
+    is({ fault: 'microphone_muted' });
+    track?.dispatchEvent(new Event('unmute'));
+    await clock.pass(10);
+    expect(sent('agent.equipment').at(-1)).toEqual({ fault: null });
+  });
+
+  it('can make no call until it can', async () => {
+    const world = setUp();
+    world.mediaIs(false);
+    const { clock, sent, is, mediaIs, desk } = await readyDesk(world);
+    expect(sent('agent.equipment')).toEqual([{ fault: 'no_media' }]);
+    is({ fault: 'no_media' });
+    mediaIs(true);
+    await clock.pass(10_000);
+    expect(sent('agent.equipment').at(-1)).toEqual({ fault: null });
+    expect(desk.state.get().mediaWorks).toBe(true);
+  });
+
+  it('of who is offline is nobody’s business', async () => {
+    const { desk, clock, sent, microphoneIs } = setUp();
+    desk.start();
+    await clock.pass(10);
+    microphoneIs(() => Promise.reject(new MicrophoneError('none')));
+    await expect(desk.goReady()).rejects.toMatchObject({ fault: 'none' });
+    await clock.pass(20_000);
+    expect(sent('agent.equipment')).toEqual([]);
+  });
+
+  it('is told anew after an outage', async () => {
+    const { clock, sent, server, tracks } = await readyDesk();
+    server.deaf = true;
+    tracks[0]?.dispatchEvent(new Event('mute'));
+    await clock.pass(10);
+    server.drop();
+    server.deaf = false;
+    await clock.pass(10_000);
+    expect(sent('agent.equipment').length).toBeGreaterThan(1);
+    expect(new Set(sent('agent.equipment').map((body) => JSON.stringify(body)))).toEqual(new Set(['{"fault":"microphone_muted"}']));
+  });
+});
+
+it('extends the wrap-up by the deadline that it sees', async () => {
+  const { desk, clock, contact, sent } = setUp();
   desk.start();
   await clock.pass(10);
-  expect(sent('agent.set_state')).toEqual([{ state: 'offline', reason_id: null }]);
+  contact({ state: 'wrap_up', version: 2, wrap_up_deadline_at: 5_060_000, wrap_up_extend_s: 60 });
+  await clock.pass(10);
+  await desk.extendWrapUp('seg_1');
+  expect(sent('contact.extend_wrap_up')).toEqual([{ session_id: 'ses_1', segment_id: 'seg_1', deadline_at: 5_060_000 }]);
 });
 
 it('the end of the talk frees the leg; offline frees the microphone', async () => {

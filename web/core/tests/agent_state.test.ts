@@ -11,6 +11,8 @@ const agent: AgentView = {
   reason_id: null,
   since: 1,
   next_state: null,
+  forced_by: null,
+  fault: null,
 };
 
 function after(...events: DeskEvent[]): DeskState {

@@ -299,6 +299,7 @@ export function contactView(change: Partial<ContactView> = {}): ContactView {
     talk_started_at: null,
     ended_at: null,
     wrap_up_deadline_at: null,
+    wrap_up_extend_s: null,
     end_reason: null,
     customer_reconnecting: false,
     recording: 'off',

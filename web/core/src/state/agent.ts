@@ -5,11 +5,13 @@
  * come back when a replayed message tells of its past.
  */
 import { assertNever } from '../assert_never';
-import type { MicrophoneFault } from '../devices';
+import type { MicrophoneFault, MicrophoneQuiet } from '../devices';
 import type { LegStatus } from '../leg';
 import type { ConnectionState } from '../signalling';
 import type { TabRole } from '../tab_leader';
 import type { AgentPush, AgentSync, AgentView, ContactView, QueueLine } from '../wire';
+
+export type EquipmentFault = NonNullable<AgentView['fault']>;
 
 export interface EndedContact {
   segment_id: string;
@@ -30,6 +32,8 @@ export interface DeskState {
   /** Nothing is routed now; calls in progress go on. */
   routingPaused: boolean;
   microphone: { state: 'off' | 'asking' | 'on' | 'failed'; fault: MicrophoneFault | null };
+  /** Whether the browser can make calls; null: not known yet. */
+  mediaWorks: boolean | null;
   leg: LegStatus;
   /** Commands on their way, as `accept:seg_…`; those that name no contact as `set_state`. */
   pending: readonly string[];
@@ -48,6 +52,7 @@ export const initialDesk: DeskState = {
   queues: [],
   routingPaused: false,
   microphone: { state: 'off', fault: null },
+  mediaWorks: null,
   leg: 'idle',
   pending: [],
   unsavedNotes: [],
@@ -64,6 +69,7 @@ export type DeskEvent =
   | { type: 'MicrophoneOpened' }
   | { type: 'MicrophoneFailed'; fault: MicrophoneFault }
   | { type: 'MicrophoneReleased' }
+  | { type: 'MediaChecked'; works: boolean }
   | { type: 'LegChanged'; leg: LegStatus }
   | { type: 'CommandSent'; command: string }
   | { type: 'CommandDone'; command: string }
@@ -85,13 +91,15 @@ export function reduce(state: DeskState, event: DeskEvent): DeskState {
     case 'Pushed':
       return pushed(state, event.push, event.at);
     case 'MicrophoneAsked':
-      return { ...state, microphone: { state: 'asking', fault: null } };
+      return { ...state, microphone: { state: 'asking', fault: state.microphone.fault } }; // until it is better known
     case 'MicrophoneOpened':
       return { ...state, microphone: { state: 'on', fault: null } };
     case 'MicrophoneFailed':
       return { ...state, microphone: { state: 'failed', fault: event.fault } };
     case 'MicrophoneReleased':
       return { ...state, microphone: { state: 'off', fault: null } };
+    case 'MediaChecked':
+      return { ...state, mediaWorks: event.works };
     case 'LegChanged':
       return { ...state, leg: event.leg };
     case 'CommandSent':
@@ -186,6 +194,20 @@ export function talking(state: DeskState): ContactView | null {
 
 export function wrappingUp(state: DeskState): ContactView[] {
   return state.contacts.filter((contact) => contact.state === 'wrap_up');
+}
+
+/**
+ * What the server is to know of this tab's equipment: null when it works, undefined while that is not known, or is
+ * nobody's business since the agent is offline.
+ */
+export function equipmentFault(state: DeskState, quiet: MicrophoneQuiet | null): EquipmentFault | null | undefined {
+  const { agent, microphone, mediaWorks } = state;
+  if (agent === null || (agent.chosen === 'offline' && state.contacts.length === 0)) return undefined;
+  if (microphone.state === 'failed') return 'no_microphone';
+  if (microphone.state !== 'on') return undefined;
+  if (quiet === 'muted') return 'microphone_muted';
+  if (mediaWorks === false) return 'no_media';
+  return mediaWorks === null && agent.fault === 'no_media' ? undefined : null;
 }
 
 /** What is being mended, the worst one: the line to the server, this side's sound, the customer's side. */
