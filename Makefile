@@ -69,6 +69,12 @@ bench-nodes: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## A thousand agent
 chaos: $(STAMPS)/packages $(STAMPS)/test ## Kill nodes, Redis and PostgreSQL under 50 calls and 200 waiting; restart everything under 20 -> bench/out/chaos.json
 	$(BIN)/python -m tests.chaos
 
+SEEDS ?= 10000
+
+.PHONY: simulate-soak
+simulate-soak: $(STAMPS)/test ## SEEDS=10000 universes of 100 sessions in virtual time, and the planted bugs -> bench/out/simulate.json
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
 .PHONY: fuzz
 fuzz: $(STAMPS)/test ## Throw random SDP, wire messages and event histories at the parsers for longer than the tests do
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/unit tests/contract tests/wire -m hypothesis --timeout 1800

@@ -43,19 +43,24 @@ from server.storage.postgres_steps import PostgresSteps
 from server.storage.sqlite_steps import SqliteSteps
 from tests.helpers.postgres import PostgresServer
 from tests.helpers.prometheus import read
+from tests.simulation.store import MemorySteps
 
 RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True)
 ARRIVED = ev.CallArrived("ses_1", "default", "ept_1", RULES, ev.Customer("李伟", context={"order": "42"}), "media-1")
 OFFERED = ev.LegOffered("leg_1_0", 1, "v=0 secret-sdp")
 
 
-Store = SqliteSteps | PostgresSteps
+Store = SqliteSteps | PostgresSteps | MemorySteps
+SQL = ["sqlite", "postgres"]
+sql = pytest.mark.parametrize("store", SQL, indirect=True)  # what is seen in tables alone
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=[*SQL, "memory"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     opened: Store
-    if request.param == "sqlite":
+    if request.param == "memory":
+        opened = MemorySteps()
+    elif request.param == "sqlite":
         await upgrade(f"sqlite+aiosqlite:///{tmp_path / 'test.db'}")
         opened = await SqliteSteps.open(tmp_path / "test.db")
     else:
@@ -66,6 +71,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 async def rows_of(store: Store, query: str) -> list[tuple[object, ...]]:
+    assert not isinstance(store, MemorySteps)
     found = await store._all(query, ()) if isinstance(store, SqliteSteps) else await store._all(query)
     return [tuple(row) for row in found]
 
@@ -93,6 +99,7 @@ async def test_what_was_saved_is_loaded(store: Store) -> None:
     assert list(await store.open_sessions(worker_id="media-9")) == []
 
 
+@sql
 async def test_an_sdp_is_not_in_the_event_log(store: Store) -> None:
     await advanced(store)
     rows = await rows_of(store, "SELECT type, body FROM session_event ORDER BY version")
@@ -184,6 +191,7 @@ async def test_several_messages_of_one_save_follow_one_another(store: Store) -> 
     assert (await store.stream("usr_b", 0, limit=3)).reset, "more than is fetched at once"
 
 
+@sql
 async def test_any_text_is_saved(store: Store) -> None:
     """PostgreSQL has no U+0000; what somebody typed that looks like an escape stays as it is."""
     typed = "\\u0000 \\ 'q\" {} $1 😀\u2028"
@@ -328,6 +336,7 @@ async def test_agents_are_seen_by_the_node_of_their_tab_or_by_all(store: Store) 
     assert await seen("nod_a", NODE_DEAD_MS + 1) == nobodys | orphan | {"usr_reading": SeenAgent(reading, at_a)}
 
 
+@sql
 async def test_a_row_that_can_t_be_read_takes_no_other_with_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that a newer version wrote, and one that a fault did."""
     monkeypatch.setattr(readable, "_told", {})
@@ -381,6 +390,7 @@ async def test_nodes_know_who_lives(store: Store) -> None:
     assert list(await store.nodes()) == []
 
 
+@sql
 async def test_a_new_life_ends_the_earlier_one(store: Store) -> None:
     await store.beat(NodeRow("nod_1", "a", 100, 100))
     assert await leased(store, "nod_1", 100) == []

@@ -1,0 +1,191 @@
+"""Planted bugs: each replaces one rule of the product, or of a store's twin, by a wrong one. The simulation has to
+notice every one of them (test_mutations.py).
+
+What the rows' versions or a later look make harmless would prove nothing, so each of these breaks an invariant or lets
+somebody wait for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from server.domain import agent as ag
+from server.domain import effects, session_legs, session_step
+from server.domain import events as ev
+from server.domain.agent import Agent
+from server.domain.capacity import Capacity
+from server.domain.deadlines import on_deadline
+from server.domain.router_state import Changes, Gone
+from server.domain.session import Session, SessionState
+from server.routing import memory_store, router, snapshot
+from server.routing.memory_store import MemoryRouterStore
+from server.routing.router import Router
+from server.services import stepper
+from server.services.deadline_sweep import DeadlineSweep
+from server.services.nodes import Nodes
+from server.services.presence import Presence
+from tests.simulation.store import MemorySteps
+
+Plant = Callable[[], AbstractContextManager[Any]]
+
+_claim = MemoryRouterStore._claim
+_changes = MemoryRouterStore.changes
+_hear = memory_store._hear
+_waiting_word = router.waiting_word
+_agent_events = effects.agent_events
+_due = MemorySteps.due
+
+# --- the router and its store ------------------------------------------------------------------------
+
+
+def _grant(self: MemoryRouterStore, of: Any, claim: Any, now: int) -> bool:
+    of.answers[claim.request_id] = (claim, True)
+    of.claims[claim.request_id] = claim
+    return True
+
+
+def _grant_for_ever(self: MemoryRouterStore, of: Any, claim: Any, now: int) -> bool:
+    return _claim(self, of, replace(claim, expires_at=2**60), now)
+
+
+async def _release_nothing(self: MemoryRouterStore, tenant: str, request_ids: Any) -> None:
+    """The claims stay until their end."""
+
+
+def _flush_unnoticed(self: MemoryRouterStore) -> None:
+    for of in self._tenants.values():
+        of.present.clear()
+        of.heard.clear()
+        of.claims.clear()
+
+
+def _hear_anything(of: Any, key: str, version: int) -> bool:
+    of.heard.pop(key, None)
+    return _hear(of, key, version)
+
+
+async def _lose_a_change(self: MemoryRouterStore, tenant: str, after: int) -> Changes:
+    found = await _changes(self, tenant, after)
+    return replace(found, words=found.words[:1])
+
+
+def _place_by_id(s: Session) -> Any:
+    word = _waiting_word(s)
+    return word if isinstance(word, Gone) else replace(word, arrived_at=0)
+
+
+def _place_by_last_wait(s: Session) -> Any:
+    word = _waiting_word(s)
+    back_at = max((segment.done_at or 0 for segment in s.segments), default=0)
+    return word if isinstance(word, Gone) or not back_at else replace(word, arrived_at=back_at)
+
+
+def _no_doubt(self: Router) -> None:
+    """What a node left half-said stays so."""
+
+
+# --- the machines ------------------------------------------------------------------------------------
+
+
+def _open_channels(*ignored: str) -> property:
+    """An agent's open channels, without a look at some of what closes them."""
+
+    def open_channels(a: Agent) -> tuple[str, ...]:
+        closed = {
+            "paused": a.chosen is not ag.Chosen.READY,
+            "dead": not a.live,
+            "missed": a.missed,
+        }
+        if any(shut for why, shut in closed.items() if why not in ignored):
+            return ()
+        return a.capacity.open_over(contact.channel for contact in a.contacts)
+
+    return property(open_channels)
+
+
+def _one_more(self: Capacity, held: Any) -> tuple[str, ...]:
+    loads = list(held)
+    return tuple(channel for channel, most in self.channels if loads.count(channel) <= most)
+
+
+def _any_deadline(s: Session, e: ev.DeadlinePassed, now: int) -> Session:
+    return on_deadline(s, e, now)
+
+
+def _any_leg(s: Session, leg_id: str, generation: int, epoch: int) -> Any:
+    return session_legs._known_leg(s, leg_id)
+
+
+def _keep_ringing(before: Session | None, after: Session) -> list[tuple[str, ag.AgentEvent]]:
+    found = _agent_events(before, after)
+    return [] if after.ended and before is not None and not before.ended else found
+
+
+def _rules(changed: Mapping[tuple[SessionState, type], Any]) -> Plant:
+    return lambda: patch.dict(session_step.TRANSITIONS, changed)
+
+
+# --- services ----------------------------------------------------------------------------------------
+
+
+async def _due_without_offers(self: MemorySteps, now: int, limit: int = 200) -> Any:
+    return [due for due in await _due(self, now, limit) if due.deadline.kind != "offer"]
+
+
+async def _sweep_nothing(self: DeadlineSweep) -> int:
+    return 0
+
+
+async def _look_away(self: Presence) -> None:
+    """A tab that was not heard to close stays."""
+
+
+def _nobodys(self: Nodes, key: str) -> bool:
+    return False
+
+
+def _save_blindly(self: MemorySteps, save: Any) -> None:
+    """Whoever saves last wins."""
+
+
+MUTATIONS: dict[str, Plant] = {
+    "a claim is granted without a look": lambda: patch.object(MemoryRouterStore, "_claim", _grant),
+    "a claim's end is ignored": lambda: patch.object(MemoryRouterStore, "_claim", _grant_for_ever),
+    "claims are not released": lambda: patch.object(MemoryRouterStore, "release", _release_nothing),
+    "a flush is not noticed": lambda: patch.object(MemoryRouterStore, "flush", _flush_unnoticed),
+    "older words count": lambda: patch.object(memory_store, "_hear", _hear_anything),
+    "changes get lost on the way": lambda: patch.object(MemoryRouterStore, "changes", _lose_a_change),
+    "order by id alone": lambda: patch.object(router, "waiting_word", _place_by_id),
+    "who is put back goes to the end": lambda: patch.object(router, "waiting_word", _place_by_last_wait),
+    "who declined is asked again": lambda: patch.object(snapshot, "verdict", lambda session, agent_id, now: "able"),
+    "skills are not looked at": lambda: patch.object(snapshot, "meets", lambda asked, level: True),
+    "nobody goes first, and ticks are rare": lambda: _both(
+        patch.object(Nodes, "mine", _nobodys), patch.object(router, "TICK_S", 4.0)
+    ),
+    "what a dead node left half-said stays": lambda: _both(
+        patch.object(Router, "doubt", _no_doubt), patch.object(router, "REBUILD_S", 1e9)
+    ),
+    "agents on a break get offers": lambda: patch.object(Agent, "open_channels", _open_channels("paused")),
+    "agents without a tab get offers": lambda: patch.object(Agent, "open_channels", _open_channels("dead")),
+    "agents who missed one get offers": lambda: patch.object(Agent, "open_channels", _open_channels("missed")),
+    "capacity is one too many": lambda: patch.object(Capacity, "open_over", _one_more),
+    "a deadline that is over counts": _rules({(state, ev.DeadlinePassed): _any_deadline for state in SessionState}),
+    "a session ends twice": _rules({(SessionState.ENDED, ev.CustomerHungUp): session_step.customer_hang_up}),
+    "words of an older placement count": lambda: patch.object(session_legs, "_reported", _any_leg),
+    "who rings when the customer leaves rings on": lambda: patch.object(stepper, "agent_events", _keep_ringing),
+    "offers have no end": lambda: patch.object(MemorySteps, "due", _due_without_offers),
+    "nobody sweeps": lambda: patch.object(DeadlineSweep, "sweep", _sweep_nothing),
+    "tabs that vanish are not missed": lambda: patch.object(Presence, "look", _look_away),
+    "the store has no guard": lambda: patch.object(MemorySteps, "guard", _save_blindly),
+}
+
+
+def _both(one: AbstractContextManager[Any], other: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
+    stack = ExitStack()
+    stack.enter_context(one)
+    stack.enter_context(other)
+    return stack
