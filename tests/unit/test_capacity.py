@@ -78,7 +78,8 @@ def walk(agent: Agent, *events: ag.AgentEvent) -> Agent:
 @settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_no_history_loads_an_agent_beyond_capacity(data: st.DataObject) -> None:
-    agent, log = step_agent(None, ag.AgentCreated("usr_a", "default"), 1), [ag.AgentCreated("usr_a", "default")]
+    log: list[ag.AgentEvent] = [ag.AgentCreated("usr_a", "default")]
+    agent = step_agent(None, log[0], 1)
     for number in range(data.draw(st.integers(0, 40))):
         held = [contact.segment_id for contact in agent.contacts] or ["seg_none"]
         event: ag.AgentEvent = data.draw(

@@ -1,5 +1,5 @@
 /** Shapes of /api/v1. Times are UTC epoch milliseconds. */
-import type { IceServers } from './wire';
+import type { AgentState, ChosenState, IceServers } from './wire';
 
 export type Role = 'admin' | 'supervisor' | 'agent';
 
@@ -47,6 +47,40 @@ export interface User {
   capacity: Capacity;
   created_at: number;
   version: number;
+}
+
+export interface FloorContact {
+  session_id: string;
+  segment_id: string;
+  channel: Channel;
+  state: 'ringing' | 'on_contact' | 'wrap_up';
+  queue_name: string;
+  customer_name: string;
+  since: number;
+}
+
+/** An agent as supervisors see them now. `since` is null for somebody who was never here. */
+export interface FloorAgent {
+  user_id: string;
+  name: string;
+  state: AgentState;
+  reason_id: string | null;
+  since: number | null;
+  live: boolean;
+  fault: 'no_microphone' | 'microphone_muted' | 'no_media' | null;
+  forced_by: string | null;
+  next_state: { state: ChosenState; reason_id: string | null; forced_by: string | null } | null;
+  contacts: FloorContact[];
+}
+
+export interface Floor extends Page<FloorAgent> {
+  at: number;
+}
+
+export interface ForcedState {
+  user_id: string;
+  state: AgentState;
+  next_state: FloorAgent['next_state'];
 }
 
 export interface Skill {
