@@ -252,6 +252,7 @@ def _web_deps(
         history=adapters.history,
         reports=ReportService(StoredReports(stores.database), adapters.directory, clock),
         availability=core.router,
+        explanations=core.router,
         recordings=core.recordings,
         readiness=readiness,
         clock=clock,

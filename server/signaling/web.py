@@ -13,6 +13,7 @@ from server.signaling.pages import Pages
 from server.signaling.rest import (
     account,
     agents,
+    decisions,
     entry_points,
     labels,
     queues,
@@ -45,6 +46,7 @@ def all_endpoints(deps: WebDeps) -> Endpoints:
         *labels.ENDPOINTS,
         *widget.endpoints(deps),
         *sessions.ENDPOINTS,
+        *decisions.ENDPOINTS,
         *recordings.ENDPOINTS,
         *reports.ENDPOINTS,
     )

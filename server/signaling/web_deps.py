@@ -9,7 +9,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from server.services.admin import AdminService
-from server.services.admin_ports import Availability, Directory, History, Readiness, RecordingFiles
+from server.services.admin_ports import Availability, Directory, Explanations, History, Readiness, RecordingFiles
 from server.services.auth import AuthService
 from server.services.floor import FloorService
 from server.services.ports import Clock
@@ -51,6 +51,7 @@ class WebDeps:
     history: History
     reports: ReportService
     availability: Availability
+    explanations: Explanations
     recordings: RecordingFiles
     readiness: Readiness
     clock: Clock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -73,9 +73,13 @@ class FakeFiles:
 @dataclass
 class FakeAvailability:
     ready: bool = True
+    reasons: dict[str, Mapping[str, object]] = field(default_factory=dict)  # by session id
 
     def agents_ready(self, tenant: str, queue_id: str) -> bool:
         return self.ready
+
+    def explain(self, tenant: str, session_id: str) -> Mapping[str, object] | None:
+        return self.reasons.get(session_id)
 
 
 @dataclass
@@ -213,6 +217,7 @@ async def open_world(folder: Path, **overrides: Any) -> AsyncIterator[World]:
             history=StoredHistory(engine),
             reports=ReportService(StoredReports(engine), directory, clock),
             availability=availability,
+            explanations=availability,
             recordings=files,
             readiness=readiness,
             clock=clock,

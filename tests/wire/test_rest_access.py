@@ -57,6 +57,7 @@ MATRIX = {
     "POST /sessions": ANYBODY,
     "GET /sessions": STAFF,
     "GET /sessions/{session_id}": STAFF,
+    "GET /sessions/{session_id}/routing": STAFF,
     "GET /recordings/{recording_id}": STAFF,
     "GET /recordings/{recording_id}/audio": STAFF,
     "GET /reports/queues": SUPERVISORS,

@@ -198,3 +198,77 @@ async def test_sound_that_is_not_there_yet(world: World) -> None:
     answer = await api.send("GET", "/api/v1/recordings/rec_1/audio")
     assert (answer.status, await answer.json()) == (202, {"state": "rendering"})
     assert answer.headers["Retry-After"] == "1"
+
+
+WHY = {
+    "strategy": "best_skill", "at": T0, "queue_id": "que_?", "asked": ["skill", "skl_gone", 5, 10], "step": 1,
+    "sticky": None, "waited_ms": 31_000, "priority": 4, "weight": 10, "channel": "voice", "session_version": 4,
+    "position": 77, "others": {"lacks_skill": 3, "break": 1},
+}  # fmt: skip
+
+
+async def test_why_this_agent(world: World) -> None:
+    ana, bo = await world.user("ana"), await world.user("bo")
+    session_id = await _session(world, 1, "ana")
+    candidates = [
+        {"agent_id": ana.id, "verdict": "chosen", "score": -9, "idle_ms": 5, "version": 3},
+        {"agent_id": bo.id, "verdict": "able", "score": -5, "idle_ms": 50, "version": 2},
+    ]
+    body = {"agent_id": ana.id, "agent_name": ana.name, "why": WHY | {"candidates": candidates}}
+    offered = {"session_id": session_id, "version": 2, "tenant": DEFAULT_TENANT, "at": T0, "type": "AgentOffered"}
+    await world.insert("session_event", **offered, body=body)
+    api = await world.logged_in(Role.SUPERVISOR)
+    answer = await api.get(f"/api/v1/sessions/{session_id}/routing")
+    (decision,) = answer["decisions"]
+    assert answer["waiting"] is None
+    assert decision["words"] == [
+        "Ana Duarte was chosen: of 2 who could take it, this agent has the highest levels in the skills that are asked"
+        " for.",
+        "Asked for after 31 s of waiting: skl_gone >= 5.",
+        "Not asked: 3 without the skills that are asked for, 1 on a break, 1 free for it, too.",
+    ]
+    assert [(c["agent_name"], c["verdict"], c["score"]) for c in decision["candidates"]] == [
+        ("Ana Duarte", "chosen", -9.0),
+        ("Bo Lindqvist", "able", -5.0),
+    ]
+    assert (decision["outcome"], decision["others"]) == ("answered", {"lacks_skill": 3, "break": 1})
+    mine = await (await world.logged_in(Role.AGENT)).get(f"/api/v1/sessions/{session_id}/routing")
+    assert [c["agent_name"] for c in mine["decisions"][0]["candidates"]] == ["Ana Duarte"], "and nobody else"
+    theirs = await _session(world, 2, "bo")
+    await (await world.logged_in(Role.AGENT)).get(f"/api/v1/sessions/{theirs}/routing", 404)
+
+
+async def test_decisions_of_older_versions_are_told_too(world: World) -> None:
+    session_id, ana = await _session(world, 1, "ana"), await world.user("ana")
+    body = {
+        "agent_id": ana.id, "agent_name": ana.name,
+        "why": {"strategy": "longest_idle", "at": T0, "candidates": [
+            {"agent_id": "usr_gone", "idle_ms": 9, "verdict": "lacks_skill"},
+            {"agent_id": ana.id, "idle_ms": 5, "verdict": "chosen"}]},
+    }  # fmt: skip
+    offered = {"session_id": session_id, "version": 2, "tenant": DEFAULT_TENANT, "at": T0, "type": "AgentOffered"}
+    await world.insert("session_event", **offered, body=body)
+    api = await world.logged_in(Role.SUPERVISOR)
+    (decision,) = (await api.get(f"/api/v1/sessions/{session_id}/routing"))["decisions"]
+    assert decision["words"] == [
+        "Ana Duarte was chosen: nobody else could take it.",
+        "Not asked: 1 without the skills that are asked for.",
+    ]
+
+
+async def test_why_nobody_yet(world: World) -> None:
+    session_id = await _session(world, 1, None)
+    waits = WHY | {"candidates": [], "place": 3, "held": False}
+    world.availability.reasons[session_id] = waits
+    api = await world.logged_in(Role.SUPERVISOR)
+    answer = await api.get(f"/api/v1/sessions/{session_id}/routing")
+    assert answer["decisions"] == []
+    assert answer["waiting"]["words"] == [
+        "It waits at place 3.",
+        "No agent who could take it is free.",
+        "Asked for after 31 s of waiting: skl_gone >= 5.",
+        "Not asked: 3 without the skills that are asked for, 1 on a break.",
+    ]
+    world.availability.reasons[session_id] = waits | {"held": True}
+    answer = await api.get(f"/api/v1/sessions/{session_id}/routing")
+    assert answer["waiting"]["words"][1].startswith("It is not offered now")

@@ -1,0 +1,232 @@
+"""/sessions/{session_id}/routing: why this agent, and why nobody yet; in words and as data.
+
+The reasons are those that the router kept with each offer (server/routing/policy.py) or gives at this moment for a
+session that waits. Agents see the decisions for sessions that they took, and of the candidates only themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from server.domain.directory import Role
+from server.domain.history import EventRow, SegmentRow
+from server.domain.queue_routing import Strategy
+from server.domain.requirements import from_json, write
+from server.services.refusals import not_found
+from server.signaling.access import STAFF
+from server.signaling.rest.endpoint import Call, Endpoint, Endpoints, Nothing
+from server.signaling.rest.models import RestModel
+from server.signaling.rest.queue_routing import skill_names
+
+RANKED_BY = {
+    Strategy.LONGEST_IDLE: "had been idle longest",
+    Strategy.LEAST_OCCUPIED: "had been least occupied since login",
+    Strategy.BEST_SKILL: "has the highest levels in the skills that are asked for",
+    Strategy.FEWEST_SESSIONS: "had answered the fewest sessions today",
+    Strategy.ROUND_ROBIN: "had waited longest for an offer",
+}
+NOT_ASKED = {
+    "able": "free for it, too",
+    "rejected_lately": "who declined it a moment ago",
+    "excluded": "excluded from it",
+    "lacks_skill": "without the skills that are asked for",
+    "being_offered": "being offered another session",
+    "unreachable": "without a live tab",
+    "inactive": "switched off",
+    "ringing": "with an offer ringing",
+    "on_contact": "on a contact",
+    "wrap_up": "in wrap-up",
+    "break": "on a break",
+    "missed": "who missed an offer",
+}
+
+
+class CandidateView(RestModel):
+    """`score`: what the strategy compares, less is better; null in decisions of before there were scores."""
+
+    agent_id: str
+    agent_name: str
+    verdict: str
+    score: float | None
+    idle_ms: int
+
+
+class DecisionView(RestModel):
+    """`candidates` in the order in which they would be asked, 20 at most; `others`: everybody else by the reason.
+    `session_version` and each candidate's `version` in the event's body say which rows were seen."""
+
+    at: int
+    queue_id: str
+    queue_name: str
+    strategy: str
+    requirement: str
+    step: int = Field(description="how many relaxing steps had passed")
+    waited_ms: int
+    priority: int
+    weight: int
+    agent_id: str | None
+    agent_name: str | None
+    outcome: str | None = Field(description="how the offer ended; null while it goes on, and for who waits")
+    candidates: list[CandidateView]
+    others: dict[str, int]
+    words: list[str]
+
+
+class RoutingView(RestModel):
+    """`waiting`: why a session that waits now is not offered, as this node sees it."""
+
+    session_id: str
+    decisions: list[DecisionView]
+    waiting: DecisionView | None
+
+
+async def read_routing(call: Call[Nothing, Nothing]) -> RoutingView:
+    session_id = call.part("session_id")
+    tenant = call.user.tenant
+    detail = await call.deps.history.session(tenant, session_id)
+    own_only = call.user.role is Role.AGENT
+    if detail is None or (own_only and call.user.user_id not in dict(detail.row.agents)):
+        raise not_found("session")
+    names = _Names(
+        await skill_names(call),
+        {p.user_id: p.name for p in await call.deps.directory.agents(tenant)},
+        {q.queue_id: q.name for q in await call.deps.directory.queues(tenant)},
+        call.user.user_id if own_only else None,
+    )
+    offers = [event for event in detail.events if event.type == "AgentOffered"]
+    decisions = [
+        _decision(event.body.get("why") or {}, names, event, _segment(detail.segments, number))
+        for number, event in enumerate(offers, 1)
+    ]
+    why = None if own_only else call.deps.explanations.explain(tenant, session_id)
+    waiting = None if why is None else _decision(why, names, None, None)
+    return RoutingView(session_id=session_id, decisions=decisions, waiting=waiting)
+
+
+class _Names:
+    """Ids to names; `only`: the one agent who may be named."""
+
+    def __init__(
+        self, skills: Mapping[str, str], agents: Mapping[str, str], queues: Mapping[str, str], only: str | None
+    ) -> None:
+        self.skills, self.agents, self.queues, self.only = skills, agents, queues, only
+
+
+def _segment(segments: Sequence[SegmentRow], number: int) -> SegmentRow | None:
+    return next((segment for segment in segments if segment.number == number), None)
+
+
+def _decision(
+    why: Mapping[str, Any], names: _Names, event: EventRow | None, segment: SegmentRow | None
+) -> DecisionView:
+    agent_id = str(event.body["agent_id"]) if event is not None else None
+    queue_id = str(why.get("queue_id") or (segment.queue_id if segment is not None else ""))
+    requirement = _requirement(why, names)
+    shown = [candidate for candidate in why.get("candidates", ()) if isinstance(candidate, Mapping)]
+    view = DecisionView(
+        at=int(why.get("at") or (event.at if event is not None else 0)),
+        queue_id=queue_id,
+        queue_name=names.queues.get(queue_id, ""),
+        strategy=str(why.get("strategy", Strategy.LONGEST_IDLE.value)),
+        requirement=requirement,
+        step=int(why.get("step", 0)),
+        waited_ms=int(why.get("waited_ms", 0)),
+        priority=int(why.get("priority", 0)),
+        weight=int(why.get("weight", 0)),
+        agent_id=agent_id,
+        agent_name=str(event.body["agent_name"]) if event is not None else None,
+        outcome=_outcome(segment),
+        candidates=[_candidate(c, names) for c in shown if names.only in (None, c.get("agent_id"))],
+        others={str(reason): int(count) for reason, count in dict(why.get("others", {})).items()},
+        words=[],
+    )
+    counts = _counts(shown, view.others)
+    words = _chosen_words(view, why, counts) if event is not None else _waiting_words(view, why, counts)
+    return view.model_copy(update={"words": words})
+
+
+def _requirement(why: Mapping[str, Any], names: _Names) -> str:
+    try:
+        return write(from_json(why["asked"]), names.skills)
+    except (KeyError, ValueError):  # of before requirements, or written by a newer version
+        return ""
+
+
+def _candidate(candidate: Mapping[str, Any], names: _Names) -> CandidateView:
+    agent_id = str(candidate.get("agent_id", ""))
+    score = candidate.get("score")
+    return CandidateView(
+        agent_id=agent_id,
+        agent_name=names.agents.get(agent_id, ""),
+        verdict=str(candidate.get("verdict", "")),
+        score=None if score is None else float(score),
+        idle_ms=int(candidate.get("idle_ms", 0)),
+    )
+
+
+def _outcome(segment: SegmentRow | None) -> str | None:
+    if segment is None:
+        return None
+    return "answered" if segment.talk_started_at is not None else segment.end_reason
+
+
+def _counts(shown: Sequence[Mapping[str, Any]], others: Mapping[str, int]) -> dict[str, int]:
+    counts = dict(others)
+    for candidate in shown:
+        verdict = str(candidate.get("verdict", ""))
+        if verdict != "chosen":
+            counts[verdict] = counts.get(verdict, 0) + 1
+    return counts
+
+
+def _chosen_words(view: DecisionView, why: Mapping[str, Any], counts: Mapping[str, int]) -> list[str]:
+    able = 1 + counts.get("able", 0)
+    ranked = RANKED_BY.get(Strategy(view.strategy), "") if view.strategy in set(Strategy) else ""
+    if why.get("sticky"):
+        first = f"{view.agent_name} was chosen: the agent whom this customer last had."
+    elif able == 1:
+        first = f"{view.agent_name} was chosen: nobody else could take it."
+    else:
+        first = f"{view.agent_name} was chosen: of {able} who could take it, this agent {ranked}."
+    return [first, *_asked_words(view), *_other_words(counts)]
+
+
+def _waiting_words(view: DecisionView, why: Mapping[str, Any], counts: Mapping[str, int]) -> list[str]:
+    place = f"It waits at place {why.get('place')}."
+    if why.get("held"):
+        return [place, "It is not offered now: it rings already, or its customer is reconnecting."]
+    if why.get("sticky"):
+        return [place, "It waits for the agent whom this customer last had.", *_asked_words(view)]
+    if counts.get("able"):
+        first = f"Agents who could take it: {counts['able']}. It is about to be offered, after those before it."
+    else:
+        first = "No agent who could take it is free."
+    return [place, first, *_asked_words(view), *_other_words({k: n for k, n in counts.items() if k != "able"})]
+
+
+def _asked_words(view: DecisionView) -> list[str]:
+    if not view.requirement:
+        return []
+    after = f" after {view.waited_ms // 1000} s of waiting" if view.step else ""
+    return [f"Asked for{after}: {view.requirement}."]
+
+
+def _other_words(counts: Mapping[str, int]) -> list[str]:
+    parts = [f"{count} {NOT_ASKED.get(reason, reason)}" for reason, count in counts.items() if count > 0]
+    return [f"Not asked: {', '.join(parts)}."] if parts else []
+
+
+ENDPOINTS: Endpoints = (
+    Endpoint(
+        "GET",
+        "/sessions/{session_id}/routing",
+        "Why this agent, and why nobody yet",
+        STAFF,
+        read_routing,
+        answer=RoutingView,
+        codes=("not_found",),
+    ),
+)
