@@ -1,7 +1,7 @@
 """The deadlines of a session are a function of its state: what is not due any more can't be forgotten.
 
-`kind`: arrival, max_wait, offer, connect, customer_grace, agent_grace, placement, move, wrap_up. `key` names the segment,
-leg, queue visit or session.
+`kind`: arrival, max_wait, offer, connect, customer_grace, agent_grace, placement, move, wrap_up. `key` names the
+segment, leg, queue visit or session.
 """
 
 from __future__ import annotations

@@ -26,8 +26,10 @@ from server.domain.administration import (
     SkillLevel,
 )
 from server.domain.directory import AuthedUser
+from server.domain.queue_life import QueueLife, life_to_json
 from server.ids import new_id
 from server.services.admin_ports import AdminListener, AdminRepository, AdminTransaction, Duplicate
+from server.services.overflow import check_overflow, overflowing_into
 from server.services.ports import Clock
 from server.services.refusals import Refused, invalid, not_found
 
@@ -160,16 +162,19 @@ class AdminService:
     async def change_queue(
         self, actor: AuthedUser, queue_id: str, version: int | None, settings: Mapping[str, Any]
     ) -> Queue:
-        """Deactivating (`active` False) is refused with in_use while entry points lead to the queue."""
+        """Deactivating (`active` False) is refused with in_use while entry points lead to the queue, or others overflow
+        into it. Raises Refused: also overflow_cycle."""
 
         async def edit(transaction: AdminTransaction, queue: Queue) -> Queue:
             edited = replace(queue, **settings)
             skills = await check_skills(transaction, actor.tenant, edited.skills)
-            if queue.active and not edited.active:
-                names = await transaction.entry_points_of(actor.tenant, queue_id)
-                if names:
-                    where = tuple(("entry_point", name) for name in names)
-                    raise Refused("in_use", "entry points lead to this queue", where=where)
+            if edited.active:
+                await check_overflow(transaction, edited)
+            elif queue.active:
+                where = [("entry_point", name) for name in await transaction.entry_points_of(actor.tenant, queue_id)]
+                where += [("queue", name) for name in await overflowing_into(transaction, queue)]
+                if where:
+                    raise Refused("in_use", "entry points or queues lead to this queue", where=tuple(where))
             return replace(edited, skills=skills)
 
         return await self._changes.change(actor, Queue, queue_id, version, edit)
@@ -231,6 +236,7 @@ class AdminService:
         async with self._repository.writing() as transaction:
             if isinstance(record, Queue):
                 await check_skills(transaction, actor.tenant, record.skills)
+                await check_overflow(transaction, record)
             if isinstance(record, EntryPointRecord):
                 await _check_queue(transaction, actor.tenant, record.queue_id)
             await self._changes.add(actor, transaction, record)
@@ -274,6 +280,8 @@ def _taken(duplicate: Duplicate) -> Refused:
 def _plain(value: object) -> object:
     if isinstance(value, SkillLevel):
         return [value.skill_id, value.level]
+    if isinstance(value, QueueLife):
+        return life_to_json(value)
     return [_plain(part) for part in value] if isinstance(value, tuple) else value
 
 

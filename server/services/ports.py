@@ -311,6 +311,10 @@ class StepStore(Protocol):
         """Sessions that are not done, oldest first; those placed on one worker when it is named."""
         ...
 
+    async def waiting(self, tenant: str, queue_id: str) -> int:
+        """How many sessions wait in a queue."""
+        ...
+
     async def agents(self) -> Sequence[Agent]: ...
 
     async def outbox(self, session_id: str, limit: int = 16) -> Sequence[OutboxRow]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from server.domain import events as ev
-from server.domain.directory import AuthedUser, QueueConfig
+from server.domain.directory import AuthedUser
 from server.domain.machine import Refused, Stale
-from server.domain.session import Session, derived_id
+from server.domain.session import Session, SessionState, derived_id
 from server.services.admin_ports import Directory
+from server.services.arrivals import Arrivals
 from server.services.media_link import MediaLink
 from server.services.ports import Clock, StepStore
 from server.services.rate_limits import Rate, RateLimit
@@ -22,6 +23,7 @@ class SessionService:
         self._stepper = stepper
         self._directory = directory
         self._link = link
+        self._arrivals = Arrivals(store, directory, clock)
         self._leg_offers = RateLimit(LEG_OFFERS, clock)
 
     # --- customers ---
@@ -29,24 +31,29 @@ class SessionService:
     async def call(self, grant: CustomerToken, customer: ev.Customer, sdp: str | None) -> Session:
         """Begin the session that the token names; a repeated call returns it as it is.
 
-        Raises Refused (unknown_key, queue_closed)."""
+        Raises Refused (unknown_key, queue_closed, outside_hours)."""
         session = await self._store.session(grant.session_id)
         first = ev.LegOffered(derived_id(grant.session_id, "leg", 0), 1, sdp) if sdp else None
         if session is None:
+            queue = await self._arrivals.queue(grant)
+            rules = await self._arrivals.rules(queue)
             worker = self._link.place()
             arrived = ev.CallArrived(
                 session_id=grant.session_id,
                 tenant=grant.tenant,
                 entry_point_id=grant.entry_point_id,
-                queue=await self._queue(grant),
+                queue=rules,
                 customer=customer,
                 worker_id=worker.worker_id if worker is not None else None,
                 incarnation=worker.incarnation if worker is not None else None,
+                priority=queue.routing.priority,
             )
-            events: tuple[ev.Event, ...] = (arrived, first) if first else (arrived,)
+            events: tuple[ev.Event, ...] = (arrived,)
+            if first is not None:
+                events = (arrived, first, *await self._arrivals.full(grant.tenant, rules))
             return await self._stepper.apply(grant.session_id, *events, skip_stale=True)
         if first is not None and not session.ended:
-            return await self._stepper.apply(grant.session_id, first, skip_stale=True)
+            return await self._stepper.apply(grant.session_id, *await self._entering(session, first), skip_stale=True)
         return session
 
     async def customer_session(self, grant: CustomerToken) -> Session | None:
@@ -58,9 +65,10 @@ class SessionService:
 
     async def customer_leg(self, grant: CustomerToken, leg_id: str, generation: int, sdp: str) -> None:
         """Raises Refused(unknown_leg) for a leg that is not the customer's own."""
-        if leg_id != derived_id(grant.session_id, "leg", 0) or await self._store.session(grant.session_id) is None:
+        session = await self._store.session(grant.session_id)
+        if session is None or leg_id != derived_id(grant.session_id, "leg", 0):
             raise Refused("unknown_leg")
-        await self._offer_leg(grant.session_id, ev.LegOffered(leg_id, generation, sdp))
+        await self._offer_leg(session, ev.LegOffered(leg_id, generation, sdp))
 
     # --- agents ---
 
@@ -91,7 +99,7 @@ class SessionService:
             raise Refused("not_your_contact")
         if not any(s.leg.id == leg_id and s.agent_id == user.user_id for s in session.segments):
             raise Refused("not_your_contact")
-        await self._offer_leg(session_id, ev.LegOffered(leg_id, generation, sdp))
+        await self._offer_leg(session, ev.LegOffered(leg_id, generation, sdp))
 
     async def save_notes(
         self, user: AuthedUser, session_id: str, segment_id: str, notes: str, disposition_id: str | None
@@ -122,10 +130,16 @@ class SessionService:
 
     # --- shared ---
 
-    async def _offer_leg(self, session_id: str, offer: ev.LegOffered) -> None:
+    async def _offer_leg(self, session: Session, offer: ev.LegOffered) -> None:
         if self._leg_offers.take(offer.leg_id):
             raise Refused("rate_limited")
-        await self._stepper.apply(session_id, offer)
+        await self._stepper.apply(session.id, *await self._entering(session, offer))
+
+    async def _entering(self, session: Session, offer: ev.LegOffered) -> tuple[ev.Event, ...]:
+        """The customer's first offer takes the session into its queue, which may be full."""
+        if session.state is not SessionState.ARRIVING:
+            return (offer,)
+        return (offer, *await self._arrivals.full(session.tenant, session.queue))
 
     async def _own(self, user: AuthedUser, session_id: str, segment_id: str) -> Session:
         session = await self._store.session(session_id)
@@ -137,25 +151,3 @@ class SessionService:
     async def _check_disposition(self, tenant: str, disposition_id: str | None) -> None:
         if disposition_id is not None and disposition_id not in await self._directory.disposition_ids(tenant):
             raise Refused("unknown_disposition")
-
-    async def _queue(self, grant: CustomerToken) -> ev.QueueRules:
-        entry = await self._directory.entry_point(grant.tenant, grant.entry_point_id)
-        if entry is None or not entry.active:
-            raise Refused("unknown_key")
-        queue = await self._directory.queue(grant.tenant, entry.queue_id)
-        if queue is None or not queue.active:
-            raise Refused("queue_closed")
-        return _rules(queue)
-
-
-def _rules(queue: QueueConfig) -> ev.QueueRules:
-    return ev.QueueRules(
-        queue.queue_id,
-        queue.name,
-        queue.ring_timeout_s,
-        queue.wrap_up_s,
-        queue.disposition_required,
-        queue.record,
-        queue.routing.wrap_up_extend_s,
-        queue.routing.wrap_up_extensions,
-    )

@@ -28,6 +28,7 @@ STATUS = {
     "in_use": 409,
     "agent_away": 409,
     "last_admin": 409,
+    "overflow_cycle": 409,
     "recording_not_ready": 409,
     "too_large": 413,
     "unsupported_media_type": 415,

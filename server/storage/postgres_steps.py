@@ -97,6 +97,10 @@ class PostgresSteps:
     async def open_sessions(self, *, worker_id: str | None = None) -> Sequence[Session]:
         return readable.sessions((row[0], row[1]) for row in await self._all(sql.OPEN_SESSIONS, worker_id))
 
+    async def waiting(self, tenant: str, queue_id: str) -> int:
+        count: int = (await self._all(sql.WAITING, tenant, queue_id))[0][0]
+        return count
+
     async def outbox(self, session_id: str, limit: int = 16) -> Sequence[OutboxRow]:
         return [load_outbox_row(*row) for row in await self._all(sql.ORDERS, session_id, limit)]
 

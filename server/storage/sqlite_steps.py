@@ -182,6 +182,11 @@ class SqliteSteps:
             rows = await self._all(f"{query} AND worker_id = ? ORDER BY created_at, id", (worker_id,))
         return readable.sessions((row[0], row[1]) for row in rows)
 
+    async def waiting(self, tenant: str, queue_id: str) -> int:
+        query = "SELECT COUNT(*) FROM session WHERE tenant = ? AND done = 0 AND state = 'queued' AND queue_id = ?"
+        count: int = (await self._all(query, (tenant, queue_id)))[0][0]
+        return count
+
     async def outbox(self, session_id: str, limit: int = 16) -> Sequence[OutboxRow]:
         return [load_outbox_row(*row) for row in await self._all(SELECT_ORDERS, (session_id, limit))]
 

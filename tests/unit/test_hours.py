@@ -56,7 +56,8 @@ def test_who_is_never_open_has_no_next_opening() -> None:
 
 def test_always() -> None:
     always = Hours("UTC", ((Span(0, 1440),),) * 7)
-    assert is_open(always, 86_400_000 - 1) and is_open(always, 86_400_000)
+    assert is_open(always, 86_400_000 - 1)
+    assert is_open(always, 86_400_000)
     assert next_opening(always, 5) == 5
 
 
@@ -85,9 +86,9 @@ def _spans() -> st.SearchStrategy[tuple[Span, ...]]:
     return st.lists(span, max_size=3).map(tuple)
 
 
-# Lord Howe moves by half an hour, Santiago skips a midnight, Apia left out a day.
+# Lord Howe moves by half an hour, Santiago skips a midnight.
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago", "Asia/Kathmandu")
-CHANGES = ("2026-03-29", "2026-10-25", "2026-03-08", "2026-11-01", "2026-04-05", "2026-10-04", "2026-09-06", "2026-06-10")
+CHANGES = ("2026-03-29", "2026-10-25", "2026-03-08", "2026-11-01", "2026-04-05", "2026-10-04", "2026-09-06")
 
 
 @settings(max_examples=examples(60), deadline=None)
@@ -133,5 +134,6 @@ def _plain(at: int, zone: str) -> bool:
 
 
 def test_zones_are_known_by_name() -> None:
-    assert known_zone("UTC") and known_zone("Europe/Berlin")
+    assert known_zone("UTC")
+    assert known_zone("Europe/Berlin")
     assert not any(known_zone(name) for name in ("", "Berlin", "America", "../etc/passwd", "Europe/Nowhere"))

@@ -37,9 +37,29 @@ async def test_the_widget_tells_whether_agents_are_ready(world: World) -> None:
         "queue_name": "Sales",
         "agents_ready": True,
         "recording_notice": True,
+        "open": True,
+        "opens_at": None,
     }
     world.availability.ready = False
     assert not (await api.get(f"/api/v1/widget/{KEY}"))["agents_ready"]
+
+
+async def test_a_closed_queue_says_when_it_opens(world: World) -> None:
+    admin = await world.logged_in(Role.ADMIN)
+    sales = next(q for q in (await admin.get("/api/v1/queues"))["items"] if q["name"] == "Sales")
+    now = world.clock.now_ms()
+    soon = (now // 60_000 + 90) % 1440
+    opens, closes = (f"{minute // 60:02}:{minute % 60:02}" for minute in (soon, (soon + 60) % 1440 or 1440))
+    week = [[{"opens": opens, "closes": closes}]] * 7
+    life = {"hours": {"time_zone": "UTC", "week": week}}
+    path = f"/api/v1/queues/{sales['queue_id']}"
+    changed = await admin.patch(path, {"version": sales["version"], "life": life})
+    shown = await (await world.browser()).get(f"/api/v1/widget/{KEY}")
+    assert (shown["open"], shown["opens_at"]) == (False, (now // 60_000 + 90) * 60_000)
+    never = {"hours": {"time_zone": "UTC", "week": [[]] * 7}}
+    await admin.patch(path, {"version": changed["version"], "life": never})
+    shown = await (await world.browser()).get(f"/api/v1/widget/{KEY}")
+    assert (shown["open"], shown["opens_at"]) == (False, None)
 
 
 async def test_a_session_begins_with_a_token(world: World) -> None:

@@ -18,6 +18,7 @@ from server.signaling.rest.models import (
     Version,
     given,
 )
+from server.signaling.rest.queue_life import QueueLifeModel, life_of, life_view
 from server.signaling.rest.record_page import record_page
 from server.signaling.rest.users import MAX_SKILLS, Level
 
@@ -43,6 +44,7 @@ class QueueView(RestModel):
     disposition_required: bool
     record: bool
     service_level_s: int
+    life: QueueLifeModel
     active: bool
     version: int
 
@@ -55,6 +57,7 @@ class QueueCreate(RestModel):
     disposition_required: bool = True
     record: bool = True
     service_level_s: ServiceLevel = 20
+    life: QueueLifeModel = Field(default_factory=QueueLifeModel)
 
 
 class QueueChange(RestModel):
@@ -66,6 +69,7 @@ class QueueChange(RestModel):
     disposition_required: bool | None = None
     record: bool | None = None
     service_level_s: ServiceLevel | None = None
+    life: QueueLifeModel | None = None
     active: bool | None = None
 
 
@@ -79,6 +83,7 @@ def view(queue: Queue) -> QueueView:
         disposition_required=queue.disposition_required,
         record=queue.record,
         service_level_s=queue.service_level_s,
+        life=life_view(queue.life),
         active=queue.active,
         version=queue.version,
     )
@@ -95,6 +100,7 @@ async def list_queues(call: Call[Nothing, PageQuery]) -> Page[QueueView]:
 async def create_queue(call: Call[QueueCreate, Nothing]) -> QueueView:
     settings = {name: getattr(call.body, name) for name in QueueCreate.model_fields}
     settings["skills"] = _levels(call.body.skills)
+    settings["life"] = life_of(call.body.life)
     return view(await call.deps.admin.create_queue(call.user, settings))
 
 
@@ -106,6 +112,8 @@ async def change_queue(call: Call[QueueChange, Nothing]) -> QueueView:
     changes = given(call.body)
     if call.body.skills is not None:
         changes["skills"] = _levels(call.body.skills)
+    if call.body.life is not None:
+        changes["life"] = life_of(call.body.life)
     queue_id = call.part("queue_id")
     return view(await call.deps.admin.change_queue(call.user, queue_id, call.body.version, changes))
 
@@ -125,7 +133,7 @@ ENDPOINTS: Endpoints = (
         body=QueueCreate,
         answer=QueueView,
         status=201,
-        codes=("name_taken",),
+        codes=("name_taken", "overflow_cycle"),
     ),
     Endpoint(
         "GET",
@@ -144,12 +152,12 @@ ENDPOINTS: Endpoints = (
         change_queue,
         body=QueueChange,
         answer=QueueView,
-        codes=("not_found", "changed_meanwhile", "name_taken", "in_use"),
+        codes=("not_found", "changed_meanwhile", "name_taken", "in_use", "overflow_cycle"),
     ),
     Endpoint(
         "DELETE",
         "/queues/{queue_id}",
-        "Deactivate a queue that no active entry point leads to",
+        "Deactivate a queue that no active entry point or queue leads to",
         ADMINS,
         deactivate_queue,
         status=204,

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from server.domain.directory import EntryPoint, QueueConfig
+from server.domain.hours import next_opening
 from server.ids import new_id
 from server.services.rate_limits import RateLimit, address_key
 from server.services.refusals import Refused
@@ -29,6 +30,8 @@ class WidgetView(RestModel):
     queue_name: str
     agents_ready: bool
     recording_notice: bool
+    open: bool = Field(description="within the queue's hours; else a call is refused with outside_hours")
+    opens_at: Ms | None = Field(description="when it opens next; null while it is open, or when that is not known")
 
 
 class SessionCreate(RestModel):
@@ -71,6 +74,8 @@ def endpoints(deps: WebDeps) -> Endpoints:
     async def read_widget(call: Call[Nothing, Nothing]) -> WidgetView:
         _take(views, address_key(call.client.address))
         entry_point, queue = await open_entry(call.deps, call.part("key"))
+        hours, now = queue.life.hours, call.deps.clock.now_ms()
+        opens_at = now if hours is None else next_opening(hours, now)
         return WidgetView(
             key=entry_point.key,
             name=entry_point.name,
@@ -78,6 +83,8 @@ def endpoints(deps: WebDeps) -> Endpoints:
             queue_name=queue.name,
             agents_ready=call.deps.availability.agents_ready(queue.tenant, queue.queue_id),
             recording_notice=queue.record,
+            open=opens_at == now,
+            opens_at=None if opens_at == now else opens_at,
         )
 
     async def create_session(call: Call[SessionCreate, Nothing]) -> SessionCreated:

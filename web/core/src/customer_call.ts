@@ -6,7 +6,7 @@
  * offer goes out with `call.request`. The token is kept in this tab's sessionStorage, so that a reload of the frame or
  * of the page around it finds the call again: line, snapshot, microphone, and a leg of the next generation.
  */
-import { browserClock, ServerClock, ticker, type Clock } from './clock';
+import { browserClock, ServerClock, ticker, type Clock, type TimerId } from './clock';
 import { MicrophoneError, openMicrophone, type Microphone, type MicrophoneQuiet } from './devices';
 import { HeldMicrophone } from './held_microphone';
 import { IceAccess } from './ice_access';
@@ -53,6 +53,9 @@ function browserCall(): CustomerEnvironment {
   };
 }
 
+const OPENING_LATE_MS = 5_000; // and up to as much again: clocks differ, and not everybody asks at once
+const LOOK_AGAIN_MS = 3_600_000; // hours are changed, and computers sleep
+
 type Kept = Pick<SessionCreated, 'token' | 'expires_at'>;
 
 /** What one call holds, from the click to its end. */
@@ -81,6 +84,7 @@ export class CustomerCall {
   readonly #quality = store<Quality | null>(null);
   readonly #microphone: HeldMicrophone;
   #attempt: Attempt | null = null;
+  #opening: TimerId;
 
   constructor(options: CustomerCallOptions) {
     this.#options = options;
@@ -110,6 +114,16 @@ export class CustomerCall {
     } catch (error) {
       this.#did({ type: 'InfoFailed', code: codeOf(error) });
     }
+    this.#loadAtOpening();
+  }
+
+  /** A page that waits for the morning shows the form by itself, a moment after the others so that not all ask at once. */
+  #loadAtOpening(): void {
+    this.#env.clock.cancel(this.#opening);
+    const opensAt = this.#state.get().info?.opens_at ?? null;
+    if (opensAt === null) return;
+    const wait = Math.max(0, opensAt - this.#serverClock.now()) + OPENING_LATE_MS * (1 + Math.random());
+    this.#opening = this.#env.clock.after(Math.min(wait, LOOK_AGAIN_MS), () => void this.load());
   }
 
   async start(request: Omit<CallRequest, 'sdp'>): Promise<void> {
@@ -124,6 +138,7 @@ export class CustomerCall {
       if (attempt.scope.ended || error instanceof MicrophoneError) return;
       this.#part(attempt); // a request without an answer may have begun a session all the same
       this.#did({ type: 'Failed', code: codeOf(error) });
+      if (codeOf(error) === 'outside_hours') void this.load(); // it closed meanwhile: now it says when it opens
     }
   }
 
@@ -165,6 +180,7 @@ export class CustomerCall {
 
   end(): void {
     if (this.#attempt !== null) this.#release(this.#attempt);
+    this.#env.clock.cancel(this.#opening);
     this.#scope.end();
   }
 

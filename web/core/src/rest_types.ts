@@ -98,8 +98,30 @@ export interface Queue {
   disposition_required: boolean;
   record: boolean;
   service_level_s: number;
+  life: QueueLife;
   active: boolean;
   version: number;
+}
+
+/** `hh:mm`, 24:00 too; a span whose end is not after its beginning ends on the next day. */
+export interface OpenSpan {
+  opens: string;
+  closes: string;
+}
+
+/** `week`: seven days, Monday first. A holiday's spans take the place of the weekday's. */
+export interface OpeningHours {
+  time_zone: string;
+  week: OpenSpan[][];
+  holidays: { day: string; spans: OpenSpan[] }[];
+}
+
+/** 0: no limit. Without a queue to overflow to the call ends. `hours` null: always open. */
+export interface QueueLife {
+  max_wait_s: number;
+  max_length: number;
+  overflow_queue_id: string | null;
+  hours: OpeningHours | null;
 }
 
 export interface EntryPoint {
@@ -151,7 +173,7 @@ export interface SessionRow {
 
 /** What the queue report counts a visit as; the sessions' list takes it as `counted_as`. */
 export const COUNTED_AS = [
-  'offered', 'answered', 'abandoned', 'failed', 'waiting', 'answered_in_time', 'left_in_time', 'service_level_base',
+  'offered', 'answered', 'abandoned', 'flowed_out', 'failed', 'waiting', 'answered_in_time', 'left_in_time', 'service_level_base',
   'short_abandons', 'long_abandons', 'abandon_rate_base', 'handled',
 ] as const;
 export type CountedAs = (typeof COUNTED_AS)[number];
@@ -222,6 +244,10 @@ export interface WidgetInfo {
   queue_name: string;
   agents_ready: boolean;
   recording_notice: boolean;
+  /** Within the queue's hours. */
+  open: boolean;
+  /** When it opens next; null while it is open, or when that is not known. */
+  opens_at: number | null;
 }
 
 export interface SessionCreated extends IceServers {

@@ -7,7 +7,7 @@ import { memoryStorage, type KeyValues } from '../src/tab_storage';
 import type { CallView } from '../src/wire';
 import { asPeer, callView, FakeClock, fakeMicrophone, FakePeer, FakeServer, NO_ICE, turnServer, type FakeTrack } from './fakes';
 
-const info = { key: 'wk_1', name: 'Shop', locale_default: 'en', queue_name: 'Sales', agents_ready: true, recording_notice: true };
+const info = { key: 'wk_1', name: 'Shop', locale_default: 'en', queue_name: 'Sales', agents_ready: true, recording_notice: true, open: true, opens_at: null };
 
 function setUp(storage: KeyValues = memoryStorage(), clock = new FakeClock(), server = new FakeServer()) {
   const peers: FakePeer[] = [];
@@ -21,7 +21,8 @@ function setUp(storage: KeyValues = memoryStorage(), clock = new FakeClock(), se
   };
   let session: () => Promise<unknown> = () =>
     Promise.resolve({ session_id: 'ses_1', token: 'tok', expires_at: 1e15, ...NO_ICE, recording_notice: true, queue_name: 'Sales' });
-  const rest = { get: () => Promise.resolve(info), post: () => session() } as unknown as Rest;
+  let told: unknown = info;
+  const rest = { get: () => Promise.resolve(told), post: () => session() } as unknown as Rest;
   const call = new CustomerCall({
     key: 'wk_1',
     rest,
@@ -48,6 +49,7 @@ function setUp(storage: KeyValues = memoryStorage(), clock = new FakeClock(), se
     screen: () => screenOf(call.state.get()),
     microphoneIs: (next: () => Promise<Microphone>) => (microphone = next),
     sessionIs: (next: () => Promise<unknown>) => (session = next),
+    infoIs: (next: unknown) => (told = next),
   };
 }
 
@@ -122,6 +124,22 @@ describe('a click', () => {
     void call.retryMicrophone(request);
     await clock.pass(10);
     expect(server.types()).toContain('call.request');
+  });
+});
+
+describe('a closed queue', () => {
+  it('shows the form by itself soon after it opens', async () => {
+    const { call, clock, screen, infoIs } = setUp();
+    infoIs({ ...info, open: false, opens_at: clock.wall() + 60_000 });
+    await call.load();
+    expect(screen()).toBe('closed');
+    await clock.pass(59_000);
+    infoIs(info);
+    await clock.pass(900);
+    expect(screen()).toBe('closed');
+    await clock.pass(11_000);
+    expect(screen()).toBe('form');
+    call.end();
   });
 });
 

@@ -9,6 +9,8 @@ const info = {
   queue_name: 'Sales',
   agents_ready: true,
   recording_notice: true,
+  open: true,
+  opens_at: null,
 };
 
 function after(...events: CustomerEvent[]): CustomerState {
@@ -31,6 +33,7 @@ describe('the screens of a call, in order', () => {
     ['loading', []],
     ['unavailable', [{ type: 'InfoFailed', code: 'unknown_key' }]],
     ['form', [{ type: 'InfoLoaded', info }]],
+    ['closed', [{ type: 'InfoLoaded', info: { ...info, open: false, opens_at: 9 } }]],
     ['microphone', [{ type: 'InfoLoaded', info }, { type: 'Started' }, { type: 'MicrophoneAsked' }]],
     ['microphone', [{ type: 'Started' }, { type: 'MicrophoneFailed', fault: 'denied' }]],
     ['connecting', live],

@@ -12,6 +12,11 @@ export const en = {
   'widget.unavailable': 'Calls are not possible right now',
   'widget.retry': 'Try again',
 
+  'closed.title': 'We are closed right now',
+  'closed.opens': 'We open again on {when}, your time.',
+  'closed.unknown': 'Please come back later.',
+  'closed.again': 'Check again',
+
   'form.lead': 'Talk to us here, from your browser. You need a microphone.',
   'form.ready': 'Agents are ready to answer.',
   'form.busy': 'No agent is free right now: you may have to wait.',
@@ -31,6 +36,7 @@ export const en = {
   'queue.place': 'Number {n} in line',
   'queue.next': 'You are next in line',
   'queue.waiting': 'Waiting for {time}',
+  'queue.moved': 'You are now waiting for {queue}. You kept your turn.',
   'queue.keep': 'Keep this page open. You can close this panel: your place is kept.',
 
   'connecting.title': 'Connecting…',
@@ -68,6 +74,8 @@ export const en = {
   'end.abandoned': 'You left before an agent answered.',
   'end.customer_lost': 'Your connection was lost.',
   'end.agent_lost': 'We lost the connection to the agent. We are sorry.',
+  'end.waited_too_long': 'We are sorry: nobody became free in time. Please try again later.',
+  'end.queue_full': 'We are sorry: too many people are waiting right now. Please try again later.',
   'end.system_failed': 'The call ended because of a fault on our side. We are sorry.',
 } as const;
 
@@ -79,6 +87,11 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'widget.log': '通话记录',
   'widget.unavailable': '目前无法通话',
   'widget.retry': '重试',
+
+  'closed.title': '现在不是营业时间',
+  'closed.opens': '我们将于 {when}（您的当地时间）开始营业。',
+  'closed.unknown': '请稍后再来。',
+  'closed.again': '重新查看',
 
   'form.lead': '直接在浏览器中与我们通话，您需要一个麦克风。',
   'form.ready': '客服在线，可以接听。',
@@ -99,6 +112,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'queue.place': '您排在第 {n} 位',
   'queue.next': '下一位就是您',
   'queue.waiting': '已等待 {time}',
+  'queue.moved': '您现在在“{queue}”排队，先来后到不变。',
   'queue.keep': '请保持此页面打开。您可以关闭此面板，排队位置会保留。',
 
   'connecting.title': '正在接通…',
@@ -136,5 +150,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'end.abandoned': '您在接通前离开了。',
   'end.customer_lost': '您的连接已断开。',
   'end.agent_lost': '我们与客服的连接已断开，非常抱歉。',
+  'end.waited_too_long': '非常抱歉，暂时没有空闲的客服，请稍后再试。',
+  'end.queue_full': '非常抱歉，目前排队人数过多，请稍后再试。',
   'end.system_failed': '由于我们的故障，通话已结束，非常抱歉。',
 };

@@ -143,6 +143,7 @@ function hungUp(state: CustomerState, at: number): CustomerState {
 export type CustomerScreen =
   | 'loading'
   | 'unavailable'
+  | 'closed'
   | 'form'
   | 'microphone'
   | 'queue'
@@ -154,7 +155,7 @@ export type CustomerScreen =
 export function screenOf(state: CustomerState): CustomerScreen {
   switch (state.phase) {
     case 'idle':
-      if (state.info !== null) return 'form';
+      if (state.info !== null) return state.info.open ? 'form' : 'closed';
       return state.infoError === null ? 'loading' : 'unavailable';
     case 'ended':
       return 'ended';

@@ -1,0 +1,67 @@
+"""What a session finds when it arrives: its queue, whether that is open, and which queues take nobody more."""
+
+from __future__ import annotations
+
+from server.domain import events as ev
+from server.domain.directory import QueueConfig
+from server.domain.hours import is_open
+from server.domain.machine import Refused
+from server.services.admin_ports import Directory
+from server.services.ports import Clock, StepStore
+from server.services.tokens import CustomerToken
+
+MAX_CHAIN = 20  # of queues that overflow into each other; longer ones are refused when they are saved
+
+
+class Arrivals:
+    def __init__(self, store: StepStore, directory: Directory, clock: Clock) -> None:
+        self._store = store
+        self._directory = directory
+        self._clock = clock
+
+    async def queue(self, grant: CustomerToken) -> QueueConfig:
+        """The entry point's queue. Raises Refused: unknown_key, queue_closed, outside_hours."""
+        entry = await self._directory.entry_point(grant.tenant, grant.entry_point_id)
+        if entry is None or not entry.active:
+            raise Refused("unknown_key")
+        queue = await self._directory.queue(grant.tenant, entry.queue_id)
+        if queue is None or not queue.active:
+            raise Refused("queue_closed")
+        hours = queue.life.hours
+        if hours is not None and not is_open(hours, self._clock.now_ms()):
+            raise Refused("outside_hours")
+        return queue
+
+    async def rules(self, queue: QueueConfig, left: int = MAX_CHAIN) -> ev.QueueRules:
+        """With those of the queues that it overflows into. One that was switched off meanwhile takes nobody."""
+        life, overflow = queue.life, None
+        if life.overflow_queue_id is not None and left > 0:
+            target = await self._directory.queue(queue.tenant, life.overflow_queue_id)
+            if target is not None and target.active:
+                overflow = await self.rules(target, left - 1)
+        return ev.QueueRules(
+            queue.queue_id,
+            queue.name,
+            queue.ring_timeout_s,
+            queue.wrap_up_s,
+            queue.disposition_required,
+            queue.record,
+            queue.routing.wrap_up_extend_s,
+            queue.routing.wrap_up_extensions,
+            max_wait_s=life.max_wait_s,
+            overflow=overflow,
+        )
+
+    async def full(self, tenant: str, rules: ev.QueueRules) -> tuple[ev.QueueFull, ...]:
+        """From the first queue on, those that as many wait in as they take. Sessions that arrive at the same moment
+        don't see each other, so a queue may get a few more; nobody is turned away who had a place."""
+        found: list[ev.QueueFull] = []
+        at: ev.QueueRules | None = rules
+        while at is not None:
+            queue = await self._directory.queue(tenant, at.queue_id)
+            most = queue.life.max_length if queue is not None else 0
+            if not most or await self._store.waiting(tenant, at.queue_id) < most:
+                break
+            found.append(ev.QueueFull(at.queue_id))
+            at = at.overflow
+        return tuple(found)

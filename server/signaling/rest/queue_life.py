@@ -1,0 +1,132 @@
+"""What a queue does with who waits too long or comes outside its hours: the `life` of a queue in the API."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
+
+from server.domain.hours import DAY_MINUTES, MAX_HOLIDAYS, MAX_SPANS, Holiday, Hours, Span, known_zone
+from server.domain.queue_life import QueueLife
+from server.signaling.rest.models import Id, RestModel
+from server.signaling.rest.reports import Day
+
+MAX_WAIT_S, MAX_LENGTH = 86_400, 100_000
+SHORTEST_WAIT_S = 5  # less is no wait: an offer takes as long
+
+
+def _known(name: str) -> str:
+    if not known_zone(name):
+        raise ValueError("this time zone is not known here")
+    return name
+
+
+def _wait(seconds: int) -> int:
+    if 0 < seconds < SHORTEST_WAIT_S:
+        raise ValueError(f"0, or at least {SHORTEST_WAIT_S} seconds")
+    return seconds
+
+
+Clock = Annotated[str, Field(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$", description="as in 09:30")]
+Zone = Annotated[str, Field(max_length=64, description="an IANA name"), AfterValidator(_known)]
+
+
+class SpanModel(RestModel):
+    """Open from `opens` to `closes`, which lies on the next day where it is not after `opens`."""
+
+    opens: Clock
+    closes: Clock
+
+    @model_validator(mode="after")
+    def some_time(self) -> SpanModel:
+        if self.opens == self.closes or self.opens == "24:00" or self.closes == "00:00":
+            raise ValueError("opens and closes must differ; a day ends at 24:00, and begins at 00:00")
+        return self
+
+
+Spans = Annotated[list[SpanModel], Field(max_length=MAX_SPANS)]
+
+
+class HolidayModel(RestModel):
+    """`spans` take the place of the weekday's; none: closed."""
+
+    day: Day
+    spans: Spans = Field(default_factory=list)
+
+
+class HoursModel(RestModel):
+    """`week`: seven days, Monday first."""
+
+    time_zone: Zone
+    week: Annotated[list[Spans], Field(min_length=7, max_length=7)]
+    holidays: Annotated[list[HolidayModel], Field(max_length=MAX_HOLIDAYS)] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def one_a_day(self) -> HoursModel:
+        if len({holiday.day for holiday in self.holidays}) != len(self.holidays):
+            raise ValueError("a day is named twice")
+        return self
+
+
+class QueueLifeModel(RestModel):
+    """Who waits longer than `max_wait_s`, or finds `max_length` waiting, goes to `overflow_queue_id`; without one the
+    call ends and tells why. 0: no limit. `hours` null: always open."""
+
+    max_wait_s: Annotated[int, Field(ge=0, le=MAX_WAIT_S), AfterValidator(_wait)] = 0
+    max_length: Annotated[int, Field(ge=0, le=MAX_LENGTH)] = 0
+    overflow_queue_id: Id | None = None
+    hours: HoursModel | None = None
+
+
+def life_view(life: QueueLife) -> QueueLifeModel:
+    return QueueLifeModel(
+        max_wait_s=life.max_wait_s,
+        max_length=life.max_length,
+        overflow_queue_id=life.overflow_queue_id,
+        hours=None if life.hours is None else _hours_view(life.hours),
+    )
+
+
+def life_of(model: QueueLifeModel) -> QueueLife:
+    return QueueLife(
+        max_wait_s=model.max_wait_s,
+        max_length=model.max_length,
+        overflow_queue_id=model.overflow_queue_id,
+        hours=None if model.hours is None else _hours_of(model.hours),
+    )
+
+
+def _hours_view(hours: Hours) -> HoursModel:
+    # Built without checks: a zone that this machine has lost must not hide the queue. `day` goes out as a date.
+    return HoursModel.model_construct(
+        time_zone=hours.time_zone,
+        week=[_span_views(spans) for spans in hours.week],
+        holidays=[HolidayModel.model_construct(day=h.day, spans=_span_views(h.spans)) for h in hours.holidays],
+    )
+
+
+def _hours_of(model: HoursModel) -> Hours:
+    return Hours(
+        time_zone=model.time_zone,
+        week=tuple(_spans_of(spans) for spans in model.week),
+        holidays=tuple(
+            sorted((Holiday(h.day, _spans_of(h.spans)) for h in model.holidays), key=lambda holiday: holiday.day)
+        ),
+    )
+
+
+def _span_views(spans: tuple[Span, ...]) -> list[SpanModel]:
+    return [SpanModel.model_construct(opens=_text(span.opens), closes=_text(span.closes)) for span in spans]
+
+
+def _spans_of(spans: list[SpanModel]) -> tuple[Span, ...]:
+    found = (Span(_minute(span.opens) % DAY_MINUTES, _minute(span.closes)) for span in spans)
+    return tuple(sorted(found, key=lambda span: (span.opens, span.closes)))
+
+
+def _minute(text: str) -> int:
+    return int(text[:2]) * 60 + int(text[3:])
+
+
+def _text(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"

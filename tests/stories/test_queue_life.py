@@ -1,0 +1,143 @@
+"""Who is not answered: limits of a queue, where they lead, and what the books say of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from server.domain.hours import Hours, Span
+from server.domain.machine import Refused
+from server.domain.queue_life import QueueLife
+from server.domain.queue_routing import QueueRouting
+from tests.helpers.deployments import Deployment
+from tests.helpers.world import World, world
+
+VISITS = "SELECT queue_id, outcome FROM queue_visit ORDER BY entered_at, id"
+
+
+@pytest.fixture
+async def w(tmp_path: Path, own_or_shared: Deployment) -> AsyncIterator[World]:
+    async with world(tmp_path) as made:
+        yield made
+
+
+def live(w: World, queue_id: str, life: QueueLife) -> None:
+    found = w.directory.queue_list
+    w.directory.queue_list = [replace(q, life=life) if q.queue_id == queue_id else q for q in found]
+
+
+async def test_who_waits_too_long_goes_to_the_other_queue_and_comes_before_later_ones_there(w: World) -> None:
+    live(w, "que_sales", QueueLife(max_wait_s=30, overflow_queue_id="que_support"))
+    first = await w.call()
+    await w.after(10)
+    later = await w.call(entry="ept_support")
+    await w.after(19.9)
+    assert (await w.session(first)).queue.queue_id == "que_sales"
+    await w.after(0.1)
+    moved = await w.session(first)
+    assert (moved.state, moved.queue.queue_id, moved.queue.wrap_up_s) == ("queued", "que_support", 0)
+    assert [(v.queue_id, v.outcome) for v in moved.visits] == [("que_sales", "flowed_out"), ("que_support", None)]
+    told = [p["call"]["queue_name"] for p in await w.pushes(first.session_id) if p["type"] == "call.changed"]
+    assert told[-1] == "Support"
+
+    await w.ready("chen")
+    assert await w.offered_to(first) == "chen", "the first arrival comes first, wherever it waited"
+    assert await w.offered_to(later) is None
+    await w.accept(first, "chen")
+    assert await w.rows(VISITS) == [("que_sales", "flowed_out"), ("que_support", None), ("que_support", "answered")]
+
+
+async def test_without_another_queue_the_call_ends_and_says_why(w: World) -> None:
+    live(w, "que_sales", QueueLife(max_wait_s=30))
+    call = await w.call()
+    await w.after(30)
+    ended = await w.session(call)
+    assert (ended.state, ended.end_reason) == ("ended", "waited_too_long")
+    assert await w.rows(VISITS) == [("que_sales", "failed")], "our limit, so it counts against us"
+    assert await w.rows("SELECT COUNT(*) FROM deadline") == [(0,)]
+    assert (await w.pushes(call.session_id))[-1]["call"]["end_reason"] == "waited_too_long"
+
+
+async def test_an_offer_that_rings_is_seen_through(w: World) -> None:
+    live(w, "que_sales", QueueLife(max_wait_s=30))
+    call = await w.call()
+    await w.after(25)
+    await w.ready("ana")
+    await w.after(10)
+    assert await w.offered_to(call) == "ana", "it rings for 20 s, five of them after the limit"
+    await w.accept(call, "ana")
+    await w.after(100)
+    assert (await w.session(call)).state == "connected"
+
+
+async def test_a_missed_offer_after_the_limit_ends_the_wait(w: World) -> None:
+    live(w, "que_sales", QueueLife(max_wait_s=30))
+    call = await w.call()
+    await w.after(25)
+    await w.ready("ana")
+    await w.after(20)
+    assert (await w.session(call)).end_reason == "waited_too_long"
+
+
+async def test_a_full_queue_sends_on_and_the_last_one_turns_away(w: World) -> None:
+    live(w, "que_sales", QueueLife(max_length=2, overflow_queue_id="que_support"))
+    live(w, "que_support", QueueLife(max_length=1))
+    calls = [await w.call() for _ in range(3)]
+    assert [(await w.session(call)).queue.queue_id for call in calls] == ["que_sales", "que_sales", "que_support"]
+    turned_away = await w.call(up=False)
+    session = await w.session(turned_away)
+    assert (session.state, session.end_reason) == ("ended", "queue_full")
+    assert [(v.queue_id, v.outcome) for v in session.visits] == [("que_sales", "flowed_out"), ("que_support", "failed")]
+    await w.core.sessions.customer_hang_up(calls[0])
+    await w.settle()
+    assert (await w.session(await w.call())).queue.queue_id == "que_sales", "somebody left: there is room"
+
+
+async def test_the_rules_are_those_of_the_arrival(w: World) -> None:
+    live(w, "que_sales", QueueLife(max_wait_s=30, overflow_queue_id="que_support"))
+    call = await w.call()
+    live(w, "que_sales", QueueLife())
+    await w.after(30)
+    assert (await w.session(call)).queue.queue_id == "que_support"
+    assert (await w.session(await w.call())).queue.max_wait_s == 0
+
+
+async def test_the_books_balance_whatever_ends_the_waits(w: World) -> None:
+    live(w, "que_sales", QueueLife(max_wait_s=30, max_length=3, overflow_queue_id="que_support"))
+    live(w, "que_support", QueueLife(max_wait_s=40, max_length=3))
+    calls = [await w.call(up=number < 6) for number in range(8)]  # the last two are turned away
+    await w.core.sessions.customer_hang_up(calls[1])
+    await w.after(31)
+    await w.ready("chen")
+    await w.after(5)
+    offered = [call for call in calls if await w.offered_to(call) is not None]
+    await w.accept(offered[0], "chen")
+    await w.after(60)
+    await w.call()
+    counted = dict(await w.rows("SELECT COALESCE(outcome, 'waiting'), COUNT(*) FROM queue_visit GROUP BY 1"))
+    assert set(counted) == {"answered", "abandoned", "flowed_out", "failed", "waiting"}
+    assert sum(counted.values()) == (await w.rows("SELECT COUNT(*) FROM queue_visit"))[0][0]
+    began_again = [v for call in calls for v in (await w.session(call)).visits[1:]]
+    assert counted["flowed_out"] == len(began_again), "each one that flowed out began another wait"
+
+
+async def test_outside_its_hours_a_queue_takes_nobody_and_keeps_who_waits(w: World) -> None:
+    waiting = await w.call()
+    always_closed = Hours("UTC", ((),) * 7)
+    live(w, "que_sales", QueueLife(hours=always_closed))
+    with pytest.raises(Refused, match="outside_hours"):
+        await w.call()
+    assert await w.rows("SELECT COUNT(*) FROM session") == [(1,)]
+    await w.ready("ana")
+    assert await w.offered_to(waiting) == "ana"
+    live(w, "que_sales", QueueLife(hours=Hours("UTC", ((Span(0, 1440),),) * 7)))
+    assert (await w.session(await w.call())).state == "queued"
+
+
+async def test_a_session_enters_with_its_queues_priority(w: World) -> None:
+    urgent = replace(w.directory.queue_list[0], routing=QueueRouting(priority=2))
+    w.directory.queue_list[0] = urgent
+    assert (await w.session(await w.call())).priority == 2
