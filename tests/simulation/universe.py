@@ -34,16 +34,18 @@ from tests.simulation.virtual_loop import Owner, VirtualLoop
 from tests.simulation.watch import LEVEL, RELAX_AFTER_S, RELAXED_LEVEL, SAMPLE_S, Violation, Watch
 
 SESSIONS = 100
-NODES = 3
-AGENTS = 12
+NODES = 2, 3, 4
+AGENTS = 8, 14
 FAULTS_S = 60.0
+FAREWELL_S = 3.0  # in the end a node dies right after it has freed an agent
+LAST_FATE_S = FAULTS_S - 8  # a line is out of order for 6 s
 HEAL_S = 10.0  # a dead node is noticed after 5 s, its claims last as long
 REBUILD_S = 31.0  # what a store lost without a trace comes back with the next rebuild
 CALM_S = 40.0
 HOME_S = 400  # by then everybody has to be gone
 SKEW_MS = 250
 BACK_AFTER_S = (0.3, 2.0, 7.0)
-FAREWELL_S = 25.0  # how long the last node that dies stays away, so that others have to notice
+LONG_S = 25.0  # how long the last node that dies stays away, so that others have to notice
 CHAOS_EVERY_S = 4.0
 
 
@@ -74,7 +76,7 @@ class Universe:
         self._ether = Ether(loop, random)
         self._directory = _directory(random)
         self._silent_losses = random.random() < 0.3
-        self._skews = [random.randint(-SKEW_MS, SKEW_MS) for _ in range(NODES)]
+        self._skews = [random.randint(-SKEW_MS, SKEW_MS) for _ in range(random.choice(NODES))]
         self._nodes: list[Node] = []
         self._long_away = False
         self._armed: str | None = None  # the next call that kills the node which made it
@@ -100,7 +102,7 @@ class Universe:
             self._over.set_exception(error)
 
     async def live(self) -> None:
-        for number in range(NODES):
+        for number in range(len(self._skews)):
             self._start_node(number)
         self.people.begin_shift()
         for work in (self._arrivals(), self._fates(), self._samples(), self._story()):
@@ -123,10 +125,12 @@ class Universe:
     # --- the course of things ---
 
     async def _story(self) -> None:
-        await asyncio.sleep(FAULTS_S)
-        self._make_peace()
-        await asyncio.sleep(3)  # the last crash is armed
+        await asyncio.sleep(FAULTS_S - FAREWELL_S)
+        self._long_away = True
+        await self._strike("crash_when_freed")
+        await asyncio.sleep(FAREWELL_S)
         self._armed = None
+        self._make_peace()
         await asyncio.sleep(REBUILD_S + HEAL_S if self._silent_losses else HEAL_S)
         self.watch.settled, self.watch.slack_s = True, 1.0
         await asyncio.sleep(12)
@@ -144,8 +148,8 @@ class Universe:
     @property
     def gone_home(self) -> bool:
         """Every session is over, its wrap-up, too."""
-        watch = self.watch
-        return len(self.people.confirmed) >= SESSIONS and all(s.done for s in watch.sessions.values())
+        sessions = self.watch.sessions.values()
+        return len(self.people.confirmed) >= SESSIONS and all(s.done for s in sessions)
 
     async def _arrivals(self) -> None:
         numbers = list(range(SESSIONS))
@@ -163,16 +167,13 @@ class Universe:
     # --- chaos ---
 
     async def _fates(self) -> None:
-        while self._loop.time() < FAULTS_S - 8:
+        while self._loop.time() < LAST_FATE_S:
             await self._strike(self.random.choice(_FATES))
             await asyncio.sleep(self.random.expovariate(1 / CHAOS_EVERY_S))
-        await asyncio.sleep(max(0.0, FAULTS_S - 1 - self._loop.time()))
-        self._long_away = True
-        await self._strike("crash_when_freed")
 
     async def _strike(self, fate: str) -> None:
         random = self.random
-        number = random.randrange(NODES)
+        number = random.randrange(len(self._nodes))
         node = self._nodes[number]
         if fate == "crash":
             self._kill(node)
@@ -225,7 +226,7 @@ class Universe:
         self._chaos.spawn(self._guarded(self._bring_back(self._nodes.index(node))))
 
     async def _bring_back(self, number: int) -> None:
-        away_s = FAREWELL_S if self._long_away else self.random.choice(BACK_AFTER_S)
+        away_s = LONG_S if self._long_away else self.random.choice(BACK_AFTER_S)
         await asyncio.sleep(away_s * (0.5 + self.random.random()))
         self._start_node(number)
 
@@ -310,7 +311,7 @@ def _directory(random: Random) -> FixedDirectory:
         for skill in skills
     ]  # fmt: skip
     profiles = []
-    for number in range(AGENTS):
+    for number in range(random.randint(*AGENTS)):
         own = {skills[number % 3]: 5} | {skill: random.randint(1, 9) for skill in skills if random.random() < 0.4}
         own[skills[number % 3]] = max(LEVEL, own[skills[number % 3]])
         name = f"usr_{number:02}"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
+from itertools import count
 from random import Random
 from typing import Any, TypeVar
 
@@ -49,17 +50,25 @@ class VirtualLoop(asyncio.BaseEventLoop):
     """Seconds of loop time pass only when nothing is ready. Raises RuntimeError when nothing can ever happen again."""
 
     _ready: Any  # a deque; typeshed keeps silent about what a subclass needs
-    _scheduled: Any
 
     def __init__(self, random: Random) -> None:
         super().__init__()
         self._random = random
         self._now = 0.0
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []  # tuples compare faster than handles do
+        self._timer_numbers = count()
         self.steps = 0
         self.set_task_factory(_make_task)
 
     def time(self) -> float:
         return self._now
+
+    def call_at(  # type: ignore[override]  # typeshed's type variables add nothing here
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._timer_numbers), timer))
+        return timer
 
     def _process_events(self, event_list: Any) -> None:
         """There are none."""
@@ -68,26 +77,22 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """No other thread wakes this loop."""
 
     def _run_once(self) -> None:
-        scheduled, ready = self._scheduled, self._ready
-        while scheduled and scheduled[0]._cancelled:
-            heapq.heappop(scheduled)._scheduled = False
+        timers, ready = self._timers, self._ready
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
         if not ready:
-            if not scheduled:
+            if not timers:
                 raise RuntimeError("nothing is left to happen")
-            self._now = max(self._now, scheduled[0]._when)
-        while scheduled and scheduled[0]._when <= self._now:
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False
-            if not handle._cancelled:
-                ready.append(handle)
+            self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= self._now:
+            ready.append(heapq.heappop(timers)[2])
         if len(ready) > 1:
             ready.rotate(-int(self._random.random() * len(ready)))
-        if ready:
-            handle = ready.popleft()
-            if not handle._cancelled:
-                self.steps += 1
-                self._now += STEP_S
-                handle._run()
+        handle = ready.popleft()
+        if not handle._cancelled:
+            self.steps += 1
+            self._now += STEP_S
+            handle._run()
 
 
 def _make_task(loop: asyncio.AbstractEventLoop, coro: Any, *, context: Context | None = None) -> asyncio.Task[Any]:
