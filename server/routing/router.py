@@ -310,6 +310,7 @@ def waiting_word(s: Session) -> WaitingSession | Gone:
         channel=s.channel,
         held=not routable(s),
         rejected_by=tuple((r.agent_id, r.at) for r in s.rejections),
+        sticky_agent=s.sticky_agent_id,
         version=s.version,
     )
 

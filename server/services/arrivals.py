@@ -32,6 +32,14 @@ class Arrivals:
             raise Refused("outside_hours")
         return queue
 
+    async def last_agent(self, tenant: str, session_id: str) -> str | None:
+        """Whom the customer of an earlier session talked to last."""
+        session = await self._store.session(session_id)
+        if session is None or session.tenant != tenant:
+            return None
+        talked = [segment.agent_id for segment in session.segments if segment.talk_started_at is not None]
+        return talked[-1] if talked else None
+
     async def rules(self, queue: QueueConfig, left: int = MAX_CHAIN) -> ev.QueueRules:
         """With those of the queues that it overflows into. One that was switched off meanwhile takes nobody."""
         life, overflow = queue.life, None

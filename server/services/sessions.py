@@ -28,8 +28,11 @@ class SessionService:
 
     # --- customers ---
 
-    async def call(self, grant: CustomerToken, customer: ev.Customer, sdp: str | None) -> Session:
-        """Begin the session that the token names; a repeated call returns it as it is.
+    async def call(
+        self, grant: CustomerToken, customer: ev.Customer, sdp: str | None, earlier_id: str | None = None
+    ) -> Session:
+        """Begin the session that the token names; a repeated call returns it as it is. `earlier_id`: the
+        session that this browser had before.
 
         Raises Refused (unknown_key, queue_closed, outside_hours)."""
         session = await self._store.session(grant.session_id)
@@ -47,6 +50,7 @@ class SessionService:
                 worker_id=worker.worker_id if worker is not None else None,
                 incarnation=worker.incarnation if worker is not None else None,
                 priority=queue.routing.priority,
+                sticky_agent_id=await self._arrivals.last_agent(grant.tenant, earlier_id) if earlier_id else None,
             )
             events: tuple[ev.Event, ...] = (arrived,)
             if first is not None:

@@ -166,13 +166,14 @@ class Empty(Wire):
 
 class CallRequest(Wire):
     """Start the session that the socket's token names. Sending it again returns the same session.
-    `sdp` (an offer, generation 1) saves one round trip."""
+    `sdp` (an offer, generation 1) saves one round trip. `return_token`: that of this browser's last session."""
 
     name: Text = ""
     locale: Annotated[str, Field(max_length=35)] = "en"
     page_url: Annotated[str, Field(max_length=2000)] = ""
     context: Annotated[dict[Name, Text], Field(max_length=20)] = {}
     consent_version: Annotated[str, Field(max_length=40)] = ""
+    return_token: Annotated[str, Field(max_length=2000)] | None = None
     sdp: Sdp | None = None
 
 

@@ -203,7 +203,9 @@ class CustomerNamespace(_Namespace):
         match message:
             case wire.CallRequestMessage(body=body):
                 who = Customer(body.name, body.locale, body.page_url, body.context, body.consent_version)
-                return {"call": call_view(await deps.sessions.call(grant, who, body.sdp)).model_dump(mode="json")}
+                earlier_id = deps.tokens.read_return(body.return_token, grant.tenant)
+                call = await deps.sessions.call(grant, who, body.sdp, earlier_id)
+                return {"call": call_view(call).model_dump(mode="json")}
             case wire.CallHangUpMessage():
                 await _forgiving(deps.sessions.customer_hang_up(grant), "session_ended")
             case wire.LegOfferMessage(body=body):

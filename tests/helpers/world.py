@@ -181,9 +181,12 @@ class World:
                     await self.store.disconnect(user_id, before)
         await self.core.presence.settle(TENANT, f"usr_{name}")
 
-    async def call(self, *, up: bool = True, entry: str = "ept_sales") -> CustomerToken:
+    async def call(
+        self, *, up: bool = True, entry: str = "ept_sales", earlier: CustomerToken | None = None
+    ) -> CustomerToken:
         token = CustomerToken(TENANT, new_id("ses"), entry, self.clock.now_ms() + 10**9)
-        await self.core.sessions.call(token, Customer("Li"), "v=0 offer")
+        earlier_id = None if earlier is None else earlier.session_id
+        await self.core.sessions.call(token, Customer("Li"), "v=0 offer", earlier_id)
         await self.settle()
         if up:
             await self.leg_up(token, "customer")

@@ -141,3 +141,30 @@ async def test_a_session_enters_with_its_queues_priority(w: World) -> None:
     urgent = replace(w.directory.queue_list[0], routing=QueueRouting(priority=2))
     w.directory.queue_list[0] = urgent
     assert (await w.session(await w.call())).priority == 2
+
+
+async def test_who_comes_back_is_kept_for_the_agent_they_had_for_a_while(w: World) -> None:
+    w.directory.queue_list[0] = replace(w.directory.queue_list[0], routing=QueueRouting(sticky_s=30), wrap_up_s=0)
+    await w.ready("ana", "bo")
+    first = await w.call()
+    await w.accept(first, "ana")
+    stranger = await w.call()
+    assert await w.offered_to(stranger) == "bo"
+    await w.accept(stranger, "bo")
+    second = await w.call(earlier=first)
+    assert (await w.session(second)).sticky_agent_id == "usr_ana"
+    await w.core.sessions.customer_hang_up(stranger)
+    await w.settle()
+    assert await w.agent_state("bo") == "ready"
+    assert await w.offered_to(second) is None, "kept for ana, who talks"
+    await w.after(30)
+    assert await w.offered_to(second) == "bo", "then anyone"
+
+
+async def test_an_earlier_session_without_a_talk_or_one_that_is_not_there_names_nobody(w: World) -> None:
+    await w.ready("ana")
+    never_answered = await w.call()
+    await w.core.sessions.customer_hang_up(never_answered)
+    assert (await w.session(await w.call(earlier=never_answered))).sticky_agent_id is None
+    other = replace(never_answered, session_id="ses_nowhere")
+    assert (await w.session(await w.call(earlier=other))).sticky_agent_id is None

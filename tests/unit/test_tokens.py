@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.clock import ManualClock
-from server.services.tokens import TOKEN_HOURS, CustomerTokens, TokenError, load_or_create_key
+from server.services.tokens import RETURN_DAYS, TOKEN_HOURS, CustomerTokens, TokenError, load_or_create_key
 
 KEY = b"k" * 32
 
@@ -32,6 +32,23 @@ def test_a_token_expires() -> None:
     clock.advance(1)
     with pytest.raises(TokenError, match="token_expired"):
         tokens.read(text)
+
+
+def test_a_returning_browser_is_known_for_a_week_and_let_into_nothing() -> None:
+    clock = ManualClock()
+    tokens = CustomerTokens(KEY, clock)
+    text = tokens.issue_return("default", "ses_1")
+    with pytest.raises(TokenError, match="token_invalid"):
+        tokens.read(text)
+    assert tokens.read_return(tokens.issue("default", "ses_1", "ept_1")[0], "default") is None
+    assert tokens.read_return(text, "other") is None
+    assert CustomerTokens(b"x" * 32, clock).read_return(text, "default") is None
+    for nothing in (None, "", "r1", "r1.x.y", text[:-2], text.replace("r1.", "c1.")):
+        assert tokens.read_return(nothing, "default") is None
+    clock.advance(RETURN_DAYS * 86_400 - 1)
+    assert tokens.read_return(text, "default") == "ses_1"
+    clock.advance(1)
+    assert tokens.read_return(text, "default") is None
 
 
 def test_another_key_does_not_open() -> None:

@@ -70,6 +70,7 @@ async def test_a_session_begins_with_a_token(world: World) -> None:
     assert begun["expires_at"] == grant.expires_at == world.clock.now_ms() + TOKEN_HOURS * 3_600_000
     assert (begun["ice_servers"], begun["queue_name"], begun["recording_notice"]) == ([], "Sales", True)
     assert (await api.post("/api/v1/sessions", {"key": KEY}))["session_id"] != begun["session_id"]
+    assert begun["return_token"] is None, "nothing is kept in a browser that no queue asks for"
 
 
 @pytest.mark.parametrize("key", ["wk_none", "wk_"])

@@ -43,7 +43,8 @@ class SessionCreated(RestModel):
     """`token` opens the socket of this one session. Nothing is stored until `call.request`.
 
     `ice_servers` carry credentials until `ice_expires_at` (null: they do not expire); newer ones come by that socket.
-    `relay_only`: no path but through a TURN server."""
+    `relay_only`: no path but through a TURN server. `return_token` goes with this browser's next call, so that it may
+    get the same agent; null where the queue does not care."""
 
     session_id: str
     token: str
@@ -53,6 +54,7 @@ class SessionCreated(RestModel):
     ice_expires_at: Ms | None
     recording_notice: bool
     queue_name: str
+    return_token: str | None
 
 
 async def open_entry(deps: WebDeps, key: str) -> tuple[EntryPoint, QueueConfig]:
@@ -103,6 +105,9 @@ def endpoints(deps: WebDeps) -> Endpoints:
             ice_expires_at=ice.ice_expires_at,
             recording_notice=queue.record,
             queue_name=queue.name,
+            return_token=call.deps.tokens.issue_return(entry_point.tenant, session_id)
+            if queue.routing.sticky_s
+            else None,
         )
 
     return (

@@ -17,7 +17,7 @@ import { WireFailure } from './requests';
 import { RestError, type Rest } from './rest';
 import type { SessionCreated, WidgetInfo } from './rest_types';
 import { Scope } from './scope';
-import { tabStorage, type KeyValues } from './tab_storage';
+import { browserStorage, tabStorage, type KeyValues } from './tab_storage';
 import { Signalling } from './signalling';
 import { openSocket, type OpenSocket } from './socket';
 import { initialCustomer, reduce, type CustomerEvent, type CustomerState } from './state/customer';
@@ -33,7 +33,10 @@ export interface CustomerCallOptions {
 
 /** What the call needs of a browser; the tests bring their own. */
 export interface CustomerEnvironment {
+  /** Of this tab. */
   storage: KeyValues;
+  /** Of this browser, over visits. */
+  lasting: KeyValues;
   openSocket: OpenSocket;
   openMicrophone: () => Promise<Microphone>;
   createPeer: (configuration: RTCConfiguration) => RtcPeer;
@@ -45,6 +48,7 @@ export interface CustomerEnvironment {
 function browserCall(): CustomerEnvironment {
   return {
     storage: tabStorage(),
+    lasting: browserStorage(),
     openSocket,
     openMicrophone: () => openMicrophone(),
     createPeer: (configuration) => new RTCPeerConnection(configuration),
@@ -57,6 +61,10 @@ const OPENING_LATE_MS = 5_000; // and up to as much again: clocks differ, and no
 const LOOK_AGAIN_MS = 3_600_000; // hours are changed, and computers sleep
 
 type Kept = Pick<SessionCreated, 'token' | 'expires_at'>;
+type Returning = Pick<SessionCreated, 'return_token'>;
+
+/** What the form says; the call adds the rest. */
+export type Asked = Omit<CallRequest, 'sdp' | 'return_token'>;
 
 /** What one call holds, from the click to its end. */
 interface Attempt {
@@ -126,7 +134,7 @@ export class CustomerCall {
     this.#opening = this.#env.clock.after(Math.min(wait, LOOK_AGAIN_MS), () => void this.load());
   }
 
-  async start(request: Omit<CallRequest, 'sdp'>): Promise<void> {
+  async start(request: Asked): Promise<void> {
     if (this.#attempt !== null) return;
     const attempt = this.#begin();
     this.#did({ type: 'Started' });
@@ -143,7 +151,7 @@ export class CustomerCall {
   }
 
   /** After a microphone fault: the call that was asked for goes on from there. */
-  async retryMicrophone(request: Omit<CallRequest, 'sdp'>): Promise<void> {
+  async retryMicrophone(request: Asked): Promise<void> {
     const attempt = this.#attempt;
     if (attempt === null || this.#microphone.opening) return;
     if (attempt.asked) {
@@ -220,7 +228,7 @@ export class CustomerCall {
     return attempt;
   }
 
-  async #createSession(attempt: Attempt, locale: string | undefined): Promise<Kept> {
+  async #createSession(attempt: Attempt, locale: string | undefined): Promise<Kept & Returning> {
     const session = await this.#options.rest.post<SessionCreated>('/sessions', {
       key: this.#options.key,
       ...(locale === undefined ? {} : { locale }),
@@ -229,7 +237,7 @@ export class CustomerCall {
       attempt.ice.take(session);
       this.#openLine(attempt, session);
     }
-    return { token: session.token, expires_at: session.expires_at };
+    return { token: session.token, expires_at: session.expires_at, return_token: session.return_token };
   }
 
   #resume(kept: Kept): void {
@@ -279,13 +287,17 @@ export class CustomerCall {
     );
   }
 
-  async #request(attempt: Attempt, session: Kept, request: Omit<CallRequest, 'sdp'>): Promise<void> {
+  async #request(attempt: Attempt, session: Kept & Returning, request: Asked): Promise<void> {
     const leg = this.#makeLeg(attempt);
     const sdp = await leg.firstOffer();
     if (attempt.scope.ended || attempt.line === null) return;
-    this.#env.storage.setItem(this.#storageKey, JSON.stringify(session));
+    const { return_token, ...kept } = session;
+    this.#env.storage.setItem(this.#storageKey, JSON.stringify(kept));
     attempt.asked = true;
-    await attempt.line.send('call.request', { ...request, sdp });
+    const earlier = this.#env.lasting.getItem(this.#returnKey);
+    if (return_token === null) this.#env.lasting.removeItem(this.#returnKey);
+    else this.#env.lasting.setItem(this.#returnKey, return_token);
+    await attempt.line.send('call.request', { ...request, sdp, ...(earlier === null ? {} : { return_token: earlier }) });
   }
 
   #makeLeg(attempt: Attempt): Leg {
@@ -364,6 +376,10 @@ export class CustomerCall {
     if (text === null) return null;
     const kept = JSON.parse(text) as Kept;
     return kept.expires_at > this.#serverClock.now() ? kept : null;
+  }
+
+  get #returnKey(): string {
+    return `patchbay.last.${this.#options.key}`;
   }
 
   get #storageKey(): string {

@@ -256,4 +256,6 @@ export interface SessionCreated extends IceServers {
   expires_at: number;
   recording_notice: boolean;
   queue_name: string;
+  /** For this browser's next call; null where the queue does not ask for it. */
+  return_token: string | null;
 }

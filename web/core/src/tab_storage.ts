@@ -2,8 +2,17 @@
 export type KeyValues = Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>;
 
 export function tabStorage(): KeyValues {
+  return allowed(() => window.sessionStorage);
+}
+
+/** What the next visit may know of this one: localStorage, or its like in memory. */
+export function browserStorage(): KeyValues {
+  return allowed(() => window.localStorage);
+}
+
+function allowed(open: () => Storage): KeyValues {
   try {
-    const storage = window.sessionStorage;
+    const storage = open();
     storage.getItem('patchbay');
     return storage;
   } catch {

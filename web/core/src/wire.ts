@@ -409,7 +409,7 @@ export interface CallHangUpMessage {
 }
 /**
  * Start the session that the socket's token names. Sending it again returns the same session.
- * `sdp` (an offer, generation 1) saves one round trip.
+ * `sdp` (an offer, generation 1) saves one round trip. `return_token`: that of this browser's last session.
  */
 export interface CallRequest {
   name?: string;
@@ -419,6 +419,7 @@ export interface CallRequest {
     [k: string]: string;
   };
   consent_version?: string;
+  return_token?: string | null;
   sdp?: string | null;
 }
 export interface CallRequestMessage {

@@ -20,8 +20,9 @@ function setUp(storage: KeyValues = memoryStorage(), clock = new FakeClock(), se
     return Promise.resolve(held.microphone);
   };
   let session: () => Promise<unknown> = () =>
-    Promise.resolve({ session_id: 'ses_1', token: 'tok', expires_at: 1e15, ...NO_ICE, recording_notice: true, queue_name: 'Sales' });
+    Promise.resolve({ session_id: 'ses_1', token: 'tok', expires_at: 1e15, ...NO_ICE, recording_notice: true, queue_name: 'Sales', return_token: null });
   let told: unknown = info;
+  const lasting = memoryStorage();
   const rest = { get: () => Promise.resolve(told), post: () => session() } as unknown as Rest;
   const call = new CustomerCall({
     key: 'wk_1',
@@ -29,6 +30,7 @@ function setUp(storage: KeyValues = memoryStorage(), clock = new FakeClock(), se
     play: (stream) => played.push(stream),
     environment: {
       storage,
+      lasting,
       openSocket: server.open,
       openMicrophone: () => microphone(),
       createPeer: (configuration) => {
@@ -45,13 +47,15 @@ function setUp(storage: KeyValues = memoryStorage(), clock = new FakeClock(), se
   const answer = (generation: number) =>
     server.push({ type: 'leg.answer', session_id: 'ses_1', leg_id: 'leg_1', generation, sdp: 'answer' } as { type: string });
   return {
-    call, clock, server, storage, peers, configurations, tracks, played, changed, answer,
+    call, clock, server, storage, lasting, peers, configurations, tracks, played, changed, answer,
     screen: () => screenOf(call.state.get()),
     microphoneIs: (next: () => Promise<Microphone>) => (microphone = next),
     sessionIs: (next: () => Promise<unknown>) => (session = next),
     infoIs: (next: unknown) => (told = next),
   };
 }
+
+type Asking = { return_token?: string };
 
 const request = { name: 'Ana', locale: 'en', page_url: '', context: {}, consent_version: 'v1' };
 
@@ -124,6 +128,26 @@ describe('a click', () => {
     void call.retryMicrophone(request);
     await clock.pass(10);
     expect(server.types()).toContain('call.request');
+  });
+});
+
+describe('a browser that comes back', () => {
+  it('shows the token of its last session, where the queue gave one, and keeps the newest', async () => {
+    const { call, clock, server, lasting, sessionIs, changed } = setUp();
+    const tokens = ['r1.first', 'r1.second', null];
+    const sent: unknown[] = [];
+    for (const [number, return_token] of tokens.entries()) {
+      sessionIs(() => Promise.resolve({ session_id: 'ses_1', token: 'tok', expires_at: 1e15, ...NO_ICE, return_token }));
+      void call.start(request);
+      await clock.pass(10);
+      sent.push((server.sent.findLast(({ type }) => type === 'call.request')?.body as Asking | undefined)?.return_token);
+      changed(callView({ version: number + 1 }));
+      call.hangUp();
+      call.again();
+      await clock.pass(10);
+    }
+    expect(sent).toEqual([undefined, 'r1.first', 'r1.second']);
+    expect(lasting.getItem('patchbay.last.wk_1')).toBeNull();
   });
 });
 
