@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,12 +38,15 @@ from server.domain.router_state import (
 )
 from server.routing.memory_store import AGENT, WAITING, key_of
 from server.routing.redis_connection import answer, ping
+from server.services.ports import RouterStoreUnavailable
 
 log = structlog.get_logger()
 SCRIPTS = Path(__file__).parent / "scripts"
 FORMAT = 2  # of entries and keys; another one is another index
 KEYS = ("meta", "entries", "heard", "dropped", "log", "claims", "holders", "answers", "ends")
 V = TypeVar("V")
+PORTION = 1_000  # entries of a rebuild at once: some milliseconds of Redis
+REBUILD_TRIES = 5
 DECODED_KEPT = 20_000  # entries that change little are read many times
 
 
@@ -87,7 +90,22 @@ class RedisRouterStore:
         return int(await self._run("mark", tenant))
 
     async def replace_all(self, tenant: str, mark: int, entries: Sequence[Entry]) -> None:
-        await self._run("replace_all", tenant, mark, *self._kept, *_encoded(entries))
+        """In portions, so that nobody else waits for long; a flush in between begins it anew."""
+        for _ in range(REBUILD_TRIES):
+            if await self._replace_all(tenant, mark, entries):
+                return
+        raise RouterStoreUnavailable(f"Redis was flushed {REBUILD_TRIES} times while the index was made")
+
+    async def _replace_all(self, tenant: str, mark: int, entries: Sequence[Entry]) -> bool:
+        start, present = await self._run("rebuild_begin", tenant)
+        surplus = sorted(set(json.loads(present) or ()) - {key_of(entry) for entry in entries})
+        whole = True
+        for keys in _portions(surplus):
+            whole = whole and bool(await self._run("rebuild_drop", tenant, start, mark, *self._kept, *keys))
+        for some in _portions(entries):
+            words = _encoded(some)
+            whole = whole and bool(await self._run("rebuild_put", tenant, start, mark, self._kept[1], *words))
+        return whole and bool(await self._run("rebuild_end", tenant, start))
 
     async def ping(self) -> None:
         """Raises RouterStoreUnavailable."""
@@ -106,6 +124,11 @@ class RedisRouterStore:
 def _key(tenant: str, name: str) -> str:
     """The hash tag keeps one tenant's keys in one slot of a Redis Cluster; FORMAT keeps nodes of two versions apart."""
     return f"patchbay:{{{tenant}}}:{FORMAT}:{name}"
+
+
+def _portions(whole: Sequence[V]) -> Iterator[Sequence[V]]:
+    for at in range(0, len(whole), PORTION):
+        yield whole[at : at + PORTION]
 
 
 def _pairs(encoded: str) -> Iterable[tuple[str, str]]:

@@ -143,10 +143,23 @@ class Snapshot:
         until `settle`. A session goes before others by its queue's weight, its priority, its arrival."""
         self._advance(now)
         matches: list[Match] = []
-        while len(matches) < limit and (found := self._next(now)) is not None:
-            lane, wait, agent_id = found
-            matches.append(self._match(wait, lane, agent_id, now))
-            self._reserve(wait, agent_id)
+        ripe = [(self._first_urgency(lane, now), lane) for lane in self._ripe.values()]
+        heapq.heapify(ripe)
+        while ripe and len(matches) < limit:
+            urgent, lane = heapq.heappop(ripe)
+            found = self._pick(lane, now)
+            if found is None:
+                self._ripe.pop(lane.key, None)
+                continue
+            wait, agent_id = found
+            own = urgency(wait.entry, lane.queue, now)
+            if own == urgent:
+                matches.append(self._match(wait, lane, agent_id, now))
+                self._reserve(wait, agent_id)
+                if lane.waiting:
+                    heapq.heappush(ripe, (self._first_urgency(lane, now), lane))
+            else:  # nobody can take those before it in the lane
+                heapq.heappush(ripe, (own, lane))
         return matches
 
     def settle(self, match: Match, now: int) -> None:
@@ -412,28 +425,8 @@ class Snapshot:
 
     # --- one match ---
 
-    def _next(self, now: int) -> tuple[Lane, _Wait, str] | None:
-        """The most urgent session that somebody can take, and that agent."""
-        ripe = [(self._urgency(lane, self._waits[lane.waiting[0][2]], now), lane) for lane in self._ripe.values()]
-        heapq.heapify(ripe)
-        tried: dict[LaneKey, tuple[_Wait, str]] = {}
-        while ripe:
-            urgent, lane = heapq.heappop(ripe)
-            if lane.key not in tried:
-                found = self._pick(lane, now)
-                if found is None:
-                    del self._ripe[lane.key]
-                    continue
-                tried[lane.key] = found
-            wait, agent_id = tried[lane.key]
-            own = self._urgency(lane, wait, now)
-            if own == urgent:
-                return lane, wait, agent_id
-            heapq.heappush(ripe, (own, lane))  # nobody can take the first one of that lane
-        return None
-
-    def _urgency(self, lane: Lane, wait: _Wait, now: int) -> Urgency:
-        return urgency(wait.entry, lane.queue, now)
+    def _first_urgency(self, lane: Lane, now: int) -> Urgency:
+        return urgency(self._waits[lane.waiting[0][2]].entry, lane.queue, now)
 
     def _pick(self, lane: Lane, now: int) -> tuple[_Wait, str] | None:
         """The first session of a lane that somebody can take, and that agent."""

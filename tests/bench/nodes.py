@@ -23,7 +23,7 @@ import asyncpg
 import uvloop
 
 from server.ids import new_id
-from tests.bench.report import Figure, at_most, report
+from tests.bench.report import Figure, at_least, at_most, report
 from tests.bench.steps import measure_postgres, measure_sqlite
 from tests.helpers.cluster import Cluster, cluster
 from tests.helpers.database import PostgresDatabase
@@ -37,10 +37,6 @@ HOLD_S = 30.0
 STORMS = 3
 STORM_LIMIT_S = 60.0
 STEP_RUNS = 3
-
-
-def at_least(name: str, value: float, unit: str, limit: float) -> Figure:
-    return Figure(name, round(value, 4), unit, f">= {limit:g}", value >= limit)
 
 
 class DeskProcess:

@@ -24,6 +24,10 @@ class Figure:
     holds: bool | None
 
 
+def at_least(name: str, value: float, unit: str, limit: float) -> Figure:
+    return Figure(name, round(value, 4), unit, f">= {limit:g}", value >= limit)
+
+
 def at_most(name: str, value: float, unit: str, limit: float) -> Figure:
     return Figure(name, round(value, 4), unit, f"<= {limit:g}", value <= limit)
 

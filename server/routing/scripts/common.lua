@@ -1,5 +1,6 @@
 -- Stands before every script. One tenant's index lies in nine keys with one hash tag, all passed in this order:
---   META     hash  number: of the last word; position: of the last change; built: '1' after the first rebuild
+--   META     hash  start: what number and position began with; number: of the last word; position: of the last change;
+--                  built: '1' after the first rebuild
 --   ENTRIES  hash  entry's key -> its body as JSON, written by redis_store.py; keys begin with w: (waiting), a: (agent)
 --   HEARD    hash  entry's key -> "version number" of the newest word about it, dropped entries too
 --   DROPPED  zset  keys of dropped entries by number
@@ -20,7 +21,7 @@ local function begin()
   if redis.call('HEXISTS', META, 'number') == 0 then
     local time = redis.call('TIME')
     local start = text(time[1] * 1000000 + time[2])
-    redis.call('HSET', META, 'number', start, 'position', start)
+    redis.call('HSET', META, 'start', start, 'number', start, 'position', start)
   end
 end
 
@@ -99,5 +100,18 @@ local function release(request)
       end
     end
   end
+end
+
+-- A rebuild goes on in the index that it began with, and nothing was lost in between.
+local function same(start)
+  return redis.call('HGET', META, 'start') == start
+end
+
+-- What a mark is worth here.
+local function worth(mark)
+  if tonumber(mark) > current() then
+    return 0 -- from before a flush, or of words that a failover lost
+  end
+  return tonumber(mark)
 end
 

@@ -1,0 +1,376 @@
+"""What routing costs as the center grows -> bench/out/router.json; `make bench-router`.
+
+Centers of 1,000, 10,000 and 50,000 agents who are all free, each with 5 of the skills, in 10, 100 and 500 queues that
+ask for one skill each at level 3. Redis and PostgreSQL are processes of the benchmark's own, on the same cores.
+
+- A claim is: choose in the snapshot, reserve in Redis, release, and take in that both changed.
+- An assignment is all that the product does for an offer: the router with its reasons, the claim, the session's step
+  with the agent's, the event, the messages and the deadlines in PostgreSQL, and the new words in Redis.
+- Enqueue to offer: sessions begin to wait at half the rate of the assignments, by a step in the same process; from that
+  step's commit to the offer's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import uvloop
+
+from server.clock import MonotonicClock
+from server.domain import agent as ag
+from server.domain import events as ev
+from server.domain.directory import AgentProfile, QueueConfig, Role
+from server.domain.router_state import Claim, PresentAgent, WaitingSession
+from server.domain.session import Session
+from server.domain.session_step import step
+from server.ids import new_id
+from server.routing.memory_bus import MemoryExchange
+from server.routing.redis_connection import connect_redis
+from server.routing.redis_store import RedisRouterStore
+from server.routing.router import BATCH, Router
+from server.routing.snapshot import Snapshot
+from server.services.ports import AgentSave, Commit, Save, SessionSave
+from server.services.stepper import Stepper
+from server.signaling.views import WirePresenter
+from server.storage.postgres_steps import PostgresSteps
+from tests.bench.report import Figure, at_least, at_most, percentile, report
+from tests.helpers.postgres import postgres_server
+from tests.helpers.redis_server import RedisServer, redis_server
+
+TENANT = "default"
+CENTERS = {1_000: 10, 10_000: 100, 50_000: 500}  # agents -> queues
+LARGEST, SMALLEST = max(CENTERS), min(CENTERS)
+SKILLS_EACH = 5
+WAITING = 2_000  # at once, while claims are counted
+CLAIM_S = 2.0
+ROUNDS = 5  # of each center, in turn: the machine is noisy
+ASSIGNED = 6_000
+HALF_RATE_S = 15.0
+REBUILT_WAITING = 5_000
+SAVED_AT_ONCE = 250
+
+
+class Center:
+    """Queues and people; the same for the same size."""
+
+    def __init__(self, agents: int) -> None:
+        queues = CENTERS[agents]
+        self.random = random.Random(agents)
+        skills = [f"skl_{number}" for number in range(queues)]
+        self.queue_list = tuple(
+            QueueConfig(f"que_{n}", TENANT, f"Queue {n}", ((skill, 3),), 20, 30, True, True, 20, True)
+            for n, skill in enumerate(skills)
+        )
+        self.people = tuple(
+            AgentProfile(f"usr_{n}", TENANT, f"Agent {n}", True, Role.AGENT, tuple(self._levels(skills)))
+            for n in range(agents)
+        )
+        self.now = time.time_ns() // 1_000_000
+
+    def _levels(self, skills: Sequence[str]) -> list[tuple[str, int]]:
+        return [(skill, self.random.randint(1, 10)) for skill in self.random.sample(skills, SKILLS_EACH)]
+
+    def present(self) -> list[PresentAgent]:
+        return [
+            PresentAgent(p.user_id, "ready", ("voice",), self.now - n, version=3) for n, p in enumerate(self.people)
+        ]
+
+    def waiting(self, number: int) -> WaitingSession:
+        queue = self.random.choice(self.queue_list)
+        return WaitingSession(f"ses_{number}", queue.queue_id, self.now + number, self.now + number, version=2)
+
+    # --- as a Directory ---
+
+    def forget(self, tenant: str) -> None:
+        """Nothing changes."""
+
+    async def queues(self, tenant: str) -> tuple[QueueConfig, ...]:
+        return self.queue_list
+
+    async def agents(self, tenant: str) -> tuple[AgentProfile, ...]:
+        return self.people
+
+
+@asynccontextmanager
+async def store_of(server: RedisServer) -> AsyncIterator[RedisRouterStore]:
+    server.flush()
+    redis = connect_redis(server.url)
+    try:
+        yield RedisRouterStore(redis)
+    finally:
+        await redis.aclose()
+
+
+def used_mb(server: RedisServer) -> float:
+    line = next(line for line in server.command("INFO", "memory").splitlines() if line.startswith("used_memory:"))
+    return int(line.removeprefix("used_memory:")) / 2**20
+
+
+# --- claims ------------------------------------------------------------------------------------------
+
+
+class Claims:
+    """One center under claims."""
+
+    def __init__(self, center: Center, store: RedisRouterStore) -> None:
+        self.center, self.store = center, store
+        self.snapshot = Snapshot(TENANT)
+        self.next_number = 0
+
+    async def prepare(self) -> None:
+        self.snapshot.set_up(self.center.queue_list, self.center.people, self.center.now)
+        sessions = [self.center.waiting(number) for number in range(WAITING)]
+        self.next_number = WAITING
+        await self.store.replace_all(TENANT, await self.store.mark(TENANT), [*self.center.present(), *sessions])
+        state = await self.store.state(TENANT, self.center.now)
+        self.snapshot.replace((*state.waiting, *state.agents), state.position, self.center.now)
+
+    async def per_second(self, seconds: float) -> float:
+        """Claims granted in a second. Whoever was matched goes to the end: the session begins anew, the agent is idle
+        from now on."""
+        granted = 0
+        began = time.perf_counter()
+        while (took := time.perf_counter() - began) < seconds:
+            now = self.center.now + self.next_number + round(took * 1000)
+            matches = self.snapshot.choose(now, BATCH)
+            claims = [Claim(m.session_id, m.agent_id, new_id("clm"), now + 5_000) for m in matches]
+            answers = await self.store.claim(TENANT, claims, now)
+            assert all(answers), "nobody else claims here"
+            await self.store.release(TENANT, [claim.request_id for claim in claims])
+            for match in matches:
+                session, agent = (
+                    self.snapshot._waits[match.session_id].entry,
+                    self.snapshot._desks[match.agent_id].entry,
+                )
+                self.next_number += 1
+                self.snapshot.take(replace(session, entered_at=now, arrived_at=now + self.next_number), now)
+                self.snapshot.take(replace(agent, idle_since=now + self.next_number), now)
+                self.snapshot.settle(match, now)
+            granted += len(matches)
+            assert matches, "somebody waits and everybody is free"
+        return granted / took
+
+
+async def measure_claims(server: RedisServer) -> tuple[dict[int, list[float]], float]:
+    """Claims a second of each center, in turns; and what the largest one's index takes in Redis, MB."""
+    rates: dict[int, list[float]] = {agents: [] for agents in CENTERS}
+    memory = 0.0
+    for _ in range(ROUNDS):
+        for agents in CENTERS:
+            async with store_of(server) as store:
+                empty = used_mb(server)
+                claims = Claims(Center(agents), store)
+                await claims.prepare()
+                if agents == LARGEST:
+                    memory = used_mb(server) - empty
+                gc.collect()
+                gc.freeze()  # as a server does once it is up; a full collection would count as routing
+                await claims.per_second(0.3)
+                rates[agents].append(await claims.per_second(CLAIM_S))
+                gc.unfreeze()
+                print(f"{agents:6} agents: {rates[agents][-1]:7.0f} claims/s")
+    return rates, memory
+
+
+# --- assignments -------------------------------------------------------------------------------------
+
+
+def waiting_session(center: Center, now: int) -> tuple[Session, tuple[tuple[int, ev.Event], ...]]:
+    """A session that is about to wait: its customer's leg is being opened."""
+    session_id = new_id("ses")
+    queue = center.random.choice(center.queue_list)
+    rules = ev.QueueRules(queue.queue_id, queue.name, 20, 30, True, True)
+    leg_id = f"leg_{session_id.removeprefix('ses_')}_0"
+    told: list[ev.Event] = [
+        ev.CallArrived(session_id, TENANT, "ept_1", rules, ev.Customer("Li Wei"), "media-1"),
+        ev.LegOffered(leg_id, 1),
+        ev.LegAnswered(leg_id, 1, 1),
+    ]
+    session: Session | None = None
+    for event in told:
+        session = step(session, event, now)
+    assert session is not None
+    return session, tuple(enumerate(told, 1))
+
+
+async def fill(store: PostgresSteps, center: Center, sessions: int) -> list[Session]:
+    """Rows of all agents, ready and live, and of sessions that are about to wait."""
+    now = center.now
+    saves: list[AgentSave] = []
+    for profile in center.people:
+        created = ag.AgentCreated(profile.user_id, TENANT)
+        told: list[ag.AgentEvent] = [created, ag.WentLive(), ag.StateChosen(ag.Chosen.READY)]
+        agent: ag.Agent | None = None
+        for event in told:
+            agent = ag.step_agent(agent, event, now)
+        assert agent is not None
+        saves.append(AgentSave(None, agent, tuple(enumerate(told, 1))))
+    made = [waiting_session(center, now) for _ in range(sessions)]
+    for at in range(0, len(saves), SAVED_AT_ONCE):
+        await store.save(Save(TENANT, now, agents=tuple(saves[at : at + SAVED_AT_ONCE])))
+    for at in range(0, len(made), SAVED_AT_ONCE):
+        rows = tuple(SessionSave(None, session, told, ()) for session, told in made[at : at + SAVED_AT_ONCE])
+        await store.save(Save(TENANT, now, sessions=rows))
+    return [session for session, _ in made]
+
+
+class Offers:
+    """`CommitListener`: when sessions began to wait, and when they were offered."""
+
+    def __init__(self) -> None:
+        self.queued: dict[str, float] = {}
+        self.latency_ms: list[float] = []
+        self.count = 0
+
+    def on_commit(self, commit: Commit) -> None:
+        at = time.perf_counter()
+        for save in commit.sessions:
+            if any(isinstance(event, ev.LegWentUp) for _, event in save.events):
+                self.queued[save.after.id] = at
+            if any(isinstance(event, ev.AgentOffered) for _, event in save.events):
+                self.count += 1
+                self.latency_ms.append((at - self.queued[save.after.id]) * 1000)
+
+
+class Alone:
+    """`Membership` of a node that is alone."""
+
+    node_id = "nod_bench"
+
+    def mine(self, key: str) -> bool:
+        return True
+
+
+def leg_up(session: Session) -> ev.LegWentUp:
+    return ev.LegWentUp(session.customer_leg.id, 1, 1)
+
+
+async def measure_assignments(server: RedisServer, url: str, agents: int) -> tuple[float, list[float], float]:
+    """Assignments a second; ms from waiting to offered at half that rate; and how long a rebuild takes, s."""
+    center = Center(agents)
+    store = await PostgresSteps.open(url)
+    try:
+        sessions = await fill(store, center, ASSIGNED + round(HALF_RATE_S * 1_500))
+        async with store_of(server) as index:
+            clock = MonotonicClock()
+            stepper = Stepper(store, WirePresenter(), clock)
+            offers = Offers()
+            stepper.listen(offers)
+            router = Router(index, store, center, clock, Alone(), MemoryExchange().bus(), stepper.apply)  # type: ignore[arg-type]  # as far as it reads
+            stepper.listen(router)
+            await router.look()
+            first, rest = sessions[:ASSIGNED], sessions[ASSIGNED:]
+            for at in range(0, ASSIGNED, 32):
+                await asyncio.gather(*(stepper.apply(s.id, leg_up(s)) for s in first[at : at + 32]))
+            gc.collect()
+            gc.freeze()
+            began = time.perf_counter()
+            while offers.count < ASSIGNED:
+                before = offers.count
+                await router.look()
+                assert offers.count > before, "somebody waits and somebody is free"
+            per_second = ASSIGNED / (time.perf_counter() - began)
+            offers.latency_ms.clear()
+            await _arrive(router, stepper, offers, rest, per_second / 2, center.random)
+            gc.unfreeze()
+            latency = list(offers.latency_ms)
+            return per_second, latency, await _rebuild(server, router, stepper, rest)
+    finally:
+        await store.close()
+
+
+async def _arrive(
+    router: Router, stepper: Stepper, offers: Offers, sessions: list[Session], rate: float, dice: random.Random
+) -> None:
+    """Sessions begin to wait at a Poisson rate; returns when all that did are offered."""
+    routing = asyncio.create_task(router.run())
+    loop = asyncio.get_running_loop()
+    wanted = offers.count
+    arriving: set[asyncio.Task[Session]] = set()
+    at = end = loop.time()
+    end += HALF_RATE_S
+    while (at := at + dice.expovariate(rate)) < end and sessions:
+        await asyncio.sleep(max(0.0, at - loop.time()))
+        session = sessions.pop()
+        arriving.add(asyncio.create_task(stepper.apply(session.id, leg_up(session))))
+        wanted += 1
+    await asyncio.gather(*arriving)
+    async with asyncio.timeout(30):
+        while offers.count < wanted:  # noqa: ASYNC110  # a benchmark looks
+            await asyncio.sleep(0.05)
+    routing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await routing
+
+
+async def _rebuild(server: RedisServer, router: Router, stepper: Stepper, sessions: list[Session]) -> float:
+    """Seconds from a flush of Redis until the index is whole again, with everybody waiting in the old order."""
+    router._nodes = Nobody()  # waits, and routes nothing
+    waiting = sessions[:REBUILT_WAITING]
+    for at in range(0, len(waiting), 32):
+        await asyncio.gather(*(stepper.apply(s.id, leg_up(s)) for s in waiting[at : at + 32]))
+    await router._write()
+    before = (await router._store.state(TENANT, 0)).waiting
+    assert len(before) >= REBUILT_WAITING
+    server.flush()
+    began = time.perf_counter()
+    snapshot = await router._snapshot(TENANT)
+    took = time.perf_counter() - began
+    after = (await router._store.state(TENANT, 0)).waiting
+    assert after == before, "the same sessions in the same order"
+    assert sum(len(look.waiting) for look in snapshot.queues().values()) == len(before)
+    return took
+
+
+class Nobody(Alone):
+    def mine(self, key: str) -> bool:
+        return False
+
+
+def main() -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        redis_server(Path(folder)) as redis,
+        postgres_server() as postgres,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        rates, memory = runner.run(measure_claims(redis))
+        assigned: dict[int, float] = {}
+        latency: dict[int, list[float]] = {}
+        rebuilt: dict[int, float] = {}
+        for agents in CENTERS:
+            url = runner.run(postgres.database())
+            assigned[agents], latency[agents], rebuilt[agents] = runner.run(measure_assignments(redis, url, agents))
+            print(f"{agents:6} agents: {assigned[agents]:5.0f} assignments/s, rebuilt in {rebuilt[agents]:.2f} s")
+    ratio = statistics.median(small / large for small, large in zip(rates[SMALLEST], rates[LARGEST], strict=True))
+    figures = [
+        *(
+            Figure(f"claims_per_second_{n}_agents", round(statistics.median(rates[n])), "/s", None, None)
+            for n in CENTERS
+        ),
+        at_least("claims_per_second_50000_agents", statistics.median(rates[LARGEST]), "/s", 3_000),
+        at_most("claim_cost_ratio_50000_to_1000", ratio, "", 1.5),
+        *(Figure(f"assignments_per_second_{n}_agents", round(assigned[n]), "/s", None, None) for n in CENTERS),
+        at_least("assignments_per_second_50000_agents", assigned[LARGEST], "/s", 400),
+        Figure("enqueue_to_offer_p50_ms_at_half_rate", round(percentile(latency[LARGEST], 0.5), 1), "ms", None, None),
+        at_most("enqueue_to_offer_p99_ms_at_half_rate", percentile(latency[LARGEST], 0.99), "ms", 50),
+        Figure("store_memory_mb_50000_agents", round(memory, 1), "MB", None, None),
+        *(Figure(f"rebuild_s_5000_waiting_{n}_agents", round(rebuilt[n], 2), "s", None, None) for n in CENTERS),
+        at_most("rebuild_s_5000_waiting", rebuilt[SMALLEST], "s", 3.0),
+    ]
+    named = {figure.name: figure for figure in figures}  # the largest center's figures have a target
+    report("router", list(named.values()), {f"claims {n}": rates[n] for n in CENTERS})
+
+
+if __name__ == "__main__":
+    main()
