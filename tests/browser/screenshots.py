@@ -83,7 +83,7 @@ async def one_call(patchbay: System, customers: Browser, agents: Browser, theme:
 async def admin_screens(patchbay: System, browser: Browser, theme: Theme) -> None:
     page = await window(browser, theme)
     await log_in(page, patchbay.url, "admin", PASSWORD, "/admin")
-    for path in ("users", "skills", "queues", "entry-points", "reports", "sessions"):
+    for path in ("users", "skills", "queues", "entry-points", "agents", "reports", "sessions"):
         await page.goto(f"{patchbay.url}/admin/{path}")
         await page.get_by_role("heading", level=1).first.wait_for()
         await page.wait_for_load_state("networkidle")
