@@ -44,7 +44,8 @@ class QueueRules:
 
 @dataclass(frozen=True, slots=True)
 class CallArrived:
-    """`priority` is the first queue's, 1 the most urgent. `sticky_agent_id`: whom the customer last talked to."""
+    """`priority` is the first queue's, 1 the most urgent. `sticky_agent_id`: whom the customer last talked to.
+    `place_at`: the first arrival of a session the customer dropped out of a moment ago; its place is this one's."""
 
     session_id: str
     tenant: str
@@ -56,6 +57,7 @@ class CallArrived:
     incarnation: str | None = None  # the worker's life, as in Placed
     priority: int = PRIORITY
     sticky_agent_id: str | None = None
+    place_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

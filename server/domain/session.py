@@ -72,6 +72,7 @@ class Session:
     unplaced_since: int | None = None
     priority: int = PRIORITY
     sticky_agent_id: str | None = None
+    place_at: int | None = None  # the arrival that the place goes by, where it is an earlier session's
     visits: tuple[QueueVisit, ...] = ()
     segments: tuple[Segment, ...] = ()
     recordings: tuple[Recording, ...] = ()
@@ -109,9 +110,14 @@ class Session:
         return next((visit for visit in self.visits if visit.outcome is None), None)
 
     @property
+    def first_arrival(self) -> int:
+        """When the customer came for the first time, before dropping out for a moment."""
+        return self.created_at if self.place_at is None else self.place_at
+
+    @property
     def order_key(self) -> tuple[int, int, str]:
         """The place in a queue: priority, first arrival, id. A requeued session keeps it, so it comes first."""
-        return (self.priority, self.created_at, self.id)
+        return (self.priority, self.first_arrival, self.id)
 
     def has_left(self, worker_id: str, epoch: int) -> bool:
         """Something of placements up to `epoch` is still on a worker: legs on their way from it, or an open part."""

@@ -59,6 +59,7 @@ def arrive(event: ev.CallArrived, now: int) -> Session:
         unplaced_since=None if event.worker_id else now,
         priority=event.priority,
         sticky_agent_id=event.sticky_agent_id,
+        place_at=event.place_at,
     )
 
 

@@ -304,7 +304,7 @@ def waiting_word(s: Session) -> WaitingSession | Gone:
     return WaitingSession(
         session_id=s.id,
         queue_id=s.queue.queue_id,
-        arrived_at=s.created_at,
+        arrived_at=s.first_arrival,
         entered_at=visit.entered_at,
         priority=s.priority,
         channel=s.channel,

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from server.domain import events as ev
 from server.domain.directory import QueueConfig
+from server.domain.endings import EndReason
 from server.domain.hours import is_open
 from server.domain.machine import Refused
+from server.domain.session import Session, SessionState
 from server.services.admin_ports import Directory
 from server.services.ports import Clock, StepStore
 from server.services.tokens import CustomerToken
 
+DROPPED = frozenset({EndReason.ABANDONED, EndReason.CUSTOMER_LOST})
 MAX_CHAIN = 20  # of queues that overflow into each other; longer ones are refused when they are saved
+
+
+def last_agent(earlier: Session) -> str | None:
+    """Whom the customer of an earlier session talked to last."""
+    talked = [segment.agent_id for segment in earlier.segments if segment.talk_started_at is not None]
+    return talked[-1] if talked else None
+
+
+def left_behind(earlier: Session) -> bool:
+    """It waits still, and its customer is not to be heard any more: a browser that was closed or crashed."""
+    return earlier.state is SessionState.QUEUED and earlier.owner is None and not earlier.customer_leg.is_up
 
 
 class Arrivals:
@@ -32,13 +46,19 @@ class Arrivals:
             raise Refused("outside_hours")
         return queue
 
-    async def last_agent(self, tenant: str, session_id: str) -> str | None:
-        """Whom the customer of an earlier session talked to last."""
-        session = await self._store.session(session_id)
-        if session is None or session.tenant != tenant:
+    async def earlier(self, tenant: str, session_id: str | None) -> Session | None:
+        """The session that this browser had before, while it is known."""
+        session = None if session_id is None else await self._store.session(session_id)
+        return session if session is not None and session.tenant == tenant else None
+
+    def place_at(self, queue: QueueConfig, earlier: Session) -> int | None:
+        """The first arrival of a session that its customer dropped out of while waiting for this queue, if that was
+        not too long ago."""
+        dropped = earlier.end_reason in DROPPED and earlier.talk_started_at is None and bool(earlier.visits)
+        if not dropped or earlier.ended_at is None or earlier.visits[0].queue_id != queue.queue_id:
             return None
-        talked = [segment.agent_id for segment in session.segments if segment.talk_started_at is not None]
-        return talked[-1] if talked else None
+        late = self._clock.now_ms() - earlier.ended_at > queue.life.return_s * 1000
+        return None if late else earlier.first_arrival
 
     async def rules(self, queue: QueueConfig, left: int = MAX_CHAIN) -> ev.QueueRules:
         """With those of the queues that it overflows into. One that was switched off meanwhile takes nobody."""

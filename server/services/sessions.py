@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from server.domain import events as ev
-from server.domain.directory import AuthedUser
+from server.domain.directory import AuthedUser, QueueConfig
 from server.domain.machine import Refused, Stale
 from server.domain.session import Session, SessionState, derived_id
 from server.services.admin_ports import Directory
-from server.services.arrivals import Arrivals
+from server.services.arrivals import Arrivals, last_agent, left_behind
 from server.services.media_link import MediaLink
 from server.services.ports import Clock, StepStore
 from server.services.rate_limits import Rate, RateLimit
@@ -40,6 +40,7 @@ class SessionService:
         if session is None:
             queue = await self._arrivals.queue(grant)
             rules = await self._arrivals.rules(queue)
+            earlier = await self._left(queue, await self._arrivals.earlier(grant.tenant, earlier_id))
             worker = self._link.place()
             arrived = ev.CallArrived(
                 session_id=grant.session_id,
@@ -50,7 +51,8 @@ class SessionService:
                 worker_id=worker.worker_id if worker is not None else None,
                 incarnation=worker.incarnation if worker is not None else None,
                 priority=queue.routing.priority,
-                sticky_agent_id=await self._arrivals.last_agent(grant.tenant, earlier_id) if earlier_id else None,
+                sticky_agent_id=last_agent(earlier) if earlier is not None else None,
+                place_at=self._arrivals.place_at(queue, earlier) if earlier is not None else None,
             )
             events: tuple[ev.Event, ...] = (arrived,)
             if first is not None:
@@ -138,6 +140,16 @@ class SessionService:
         if self._leg_offers.take(offer.leg_id):
             raise Refused("rate_limited")
         await self._stepper.apply(session.id, *await self._entering(session, offer))
+
+    async def _left(self, queue: QueueConfig, earlier: Session | None) -> Session | None:
+        """What a browser that was closed left waiting ends, now that its customer is here with another one: nobody
+        stands in a queue twice."""
+        if earlier is None or not queue.life.return_s or not left_behind(earlier):
+            return earlier
+        try:
+            return await self._stepper.apply(earlier.id, ev.CustomerHungUp())
+        except Stale:
+            return await self._store.session(earlier.id)
 
     async def _entering(self, session: Session, offer: ev.LegOffered) -> tuple[ev.Event, ...]:
         """The customer's first offer takes the session into its queue, which may be full."""

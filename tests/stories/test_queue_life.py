@@ -168,3 +168,51 @@ async def test_an_earlier_session_without_a_talk_or_one_that_is_not_there_names_
     assert (await w.session(await w.call(earlier=never_answered))).sticky_agent_id is None
     other = replace(never_answered, session_id="ses_nowhere")
     assert (await w.session(await w.call(earlier=other))).sticky_agent_id is None
+
+
+async def test_who_drops_out_and_is_back_in_time_has_the_old_place(w: World) -> None:
+    live(w, "que_sales", QueueLife(return_s=60))
+    first = await w.call()
+    await w.after(10)
+    second = await w.call()
+    await w.core.sessions.customer_hang_up(first)
+    await w.after(60)
+    back = await w.call(earlier=first)
+    assert (await w.session(back)).order_key < (await w.session(second)).order_key
+    await w.ready("ana")
+    assert await w.offered_to(back) == "ana", "before who came meanwhile"
+    outcomes = await w.rows("SELECT outcome FROM queue_visit ORDER BY entered_at, id")
+    assert outcomes == [("abandoned",), (None,), (None,)], "the drop counts as one, whatever follows"
+
+    await w.core.sessions.customer_hang_up(back)
+    await w.after(30)
+    again = await w.call(earlier=back)
+    assert (await w.session(again)).first_arrival == (await w.session(first)).created_at, "twice is as good as once"
+
+
+async def test_who_is_back_too_late_or_talked_or_comes_for_another_queue_is_new(w: World) -> None:
+    live(w, "que_sales", QueueLife(return_s=60))
+    live(w, "que_support", QueueLife(return_s=60))
+    await w.ready("ana")
+    talked = await w.call()
+    await w.accept(talked, "ana")
+    await w.core.sessions.customer_hang_up(talked)
+    late = await w.call(earlier=talked)
+    assert (await w.session(late)).place_at is None
+    await w.core.sessions.customer_hang_up(late)
+    assert (await w.session(await w.call(earlier=late, entry="ept_support"))).place_at is None
+    await w.after(60.1)
+    assert (await w.session(await w.call(earlier=late))).place_at is None
+
+
+async def test_a_browser_that_was_closed_leaves_nobody_behind_in_the_queue(w: World) -> None:
+    live(w, "que_sales", QueueLife(return_s=60))
+    closed = await w.call()
+    await w.leg_down(closed, "customer")
+    await w.after(5)
+    back = await w.call(earlier=closed)
+    assert (await w.session(closed)).end_reason == "abandoned"
+    assert (await w.session(back)).first_arrival == (await w.session(closed)).created_at
+    beside = await w.call(earlier=back)
+    assert (await w.session(back)).state == "queued", "another tab of a customer who is still there takes no place"
+    assert (await w.session(beside)).place_at is None

@@ -26,7 +26,7 @@ LAST = ev.QueueRules("que_3", "Anybody", 20, 60, True, False, max_wait_s=40)
 NEXT_QUEUE = ev.QueueRules("que_2", "Help", 20, 0, False, True, max_wait_s=30, overflow=LAST)
 RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True, 30, 2, max_wait_s=50, overflow=NEXT_QUEUE)
 ARRIVED = ev.CallArrived(
-    "ses_1", "default", "ept_1", RULES, ev.Customer("Li"), "media-1", priority=3, sticky_agent_id="usr_a"
+    "ses_1", "default", "ept_1", RULES, ev.Customer("Li"), "media-1", priority=3, sticky_agent_id="usr_a", place_at=5
 )
 AGENTS = ("usr_a", "usr_b")
 

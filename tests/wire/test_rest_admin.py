@@ -181,7 +181,7 @@ async def test_a_queue_from_defaults_to_deactivation(world: World, admin: Api) -
         "disposition_required": True,
         "record": True,
         "service_level_s": 20,
-        "life": {"max_wait_s": 0, "max_length": 0, "overflow_queue_id": None, "hours": None},
+        "life": {"max_wait_s": 0, "max_length": 0, "overflow_queue_id": None, "return_s": 0, "hours": None},
         "active": True,
         "version": 0,
     }

@@ -11,7 +11,7 @@ from server.domain.queue_life import QueueLife
 from server.signaling.rest.models import Id, RestModel
 from server.signaling.rest.reports import Day
 
-MAX_WAIT_S, MAX_LENGTH = 86_400, 100_000
+MAX_WAIT_S, MAX_LENGTH, MAX_RETURN_S = 86_400, 100_000, 3600
 SHORTEST_WAIT_S = 5  # less is no wait: an offer takes as long
 
 
@@ -70,11 +70,13 @@ class HoursModel(RestModel):
 
 class QueueLifeModel(RestModel):
     """Who waits longer than `max_wait_s`, or finds `max_length` waiting, goes to `overflow_queue_id`; without one the
-    call ends and tells why. 0: no limit. `hours` null: always open."""
+    call ends and tells why. 0: no limit. Who drops out while waiting and calls again within `return_s` has the old
+    place. `hours` null: always open."""
 
     max_wait_s: Annotated[int, Field(ge=0, le=MAX_WAIT_S), AfterValidator(_wait)] = 0
     max_length: Annotated[int, Field(ge=0, le=MAX_LENGTH)] = 0
     overflow_queue_id: Id | None = None
+    return_s: Annotated[int, Field(ge=0, le=MAX_RETURN_S)] = 0
     hours: HoursModel | None = None
 
 
@@ -83,6 +85,7 @@ def life_view(life: QueueLife) -> QueueLifeModel:
         max_wait_s=life.max_wait_s,
         max_length=life.max_length,
         overflow_queue_id=life.overflow_queue_id,
+        return_s=life.return_s,
         hours=None if life.hours is None else _hours_view(life.hours),
     )
 
@@ -92,6 +95,7 @@ def life_of(model: QueueLifeModel) -> QueueLife:
         max_wait_s=model.max_wait_s,
         max_length=model.max_length,
         overflow_queue_id=model.overflow_queue_id,
+        return_s=model.return_s,
         hours=None if model.hours is None else _hours_of(model.hours),
     )
 

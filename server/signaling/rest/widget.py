@@ -44,7 +44,7 @@ class SessionCreated(RestModel):
 
     `ice_servers` carry credentials until `ice_expires_at` (null: they do not expire); newer ones come by that socket.
     `relay_only`: no path but through a TURN server. `return_token` goes with this browser's next call, so that it may
-    get the same agent; null where the queue does not care."""
+    get the same agent, or the place that it dropped out of; null where the queue does neither."""
 
     session_id: str
     token: str
@@ -106,7 +106,7 @@ def endpoints(deps: WebDeps) -> Endpoints:
             recording_notice=queue.record,
             queue_name=queue.name,
             return_token=call.deps.tokens.issue_return(entry_point.tenant, session_id)
-            if queue.routing.sticky_s
+            if queue.routing.sticky_s or queue.life.return_s
             else None,
         )
 

@@ -16,6 +16,7 @@ export const SERVICE_LEVEL_S: Limits = { min: 1, max: 3600 };
 export const LEVEL: Limits = { min: 1, max: 10 };
 export const MAX_WAIT_S: Limits = { min: 5, max: 86_400 }; // or 0: no limit
 export const MAX_LENGTH: Limits = { min: 0, max: 100_000 };
+export const RETURN_S: Limits = { min: 0, max: 3600 };
 
 const LOGIN = /^[A-Za-z0-9][A-Za-z0-9._@+-]*$/; // as the server's: typed at every start of a shift
 
@@ -66,7 +67,7 @@ export const NEW_QUEUE: QueueForm = {
   disposition_required: true,
   record: true,
   service_level_s: 20,
-  life: { max_wait_s: 0, max_length: 0, overflow_queue_id: null, hours: null },
+  life: { max_wait_s: 0, max_length: 0, overflow_queue_id: null, return_s: 0, hours: null },
 };
 
 export function checkName(name: string): Faults {
@@ -96,10 +97,11 @@ export function checkQueue(form: QueueForm): Faults {
   ];
   const wrong = numbers.filter(([, value, limits]) => !within(value, limits)).map(([field]) => [field, 'out_of_range']);
   const levels = form.skills.every((one) => within(one.min_level, LEVEL)) ? {} : { skills: 'out_of_range' };
-  const { max_wait_s, max_length } = form.life;
+  const { max_wait_s, max_length, return_s } = form.life;
   const wait = max_wait_s === 0 || within(max_wait_s, MAX_WAIT_S) ? {} : { 'life.max_wait_s': 'out_of_range' };
   const length = within(max_length, MAX_LENGTH) ? {} : { 'life.max_length': 'out_of_range' };
-  return { ...checkName(form.name), ...Object.fromEntries(wrong), ...levels, ...wait, ...length };
+  const back = within(return_s, RETURN_S) ? {} : { 'life.return_s': 'out_of_range' };
+  return { ...checkName(form.name), ...Object.fromEntries(wrong), ...levels, ...wait, ...length, ...back };
 }
 
 function within(value: number, limits: Limits): boolean {

@@ -121,6 +121,8 @@ export interface QueueLife {
   max_wait_s: number;
   max_length: number;
   overflow_queue_id: string | null;
+  /** Who drops out while waiting and calls again so soon has the old place; 0: nobody. */
+  return_s: number;
   hours: OpeningHours | null;
 }
 
