@@ -27,6 +27,8 @@ from server.domain.administration import (
 )
 from server.domain.directory import AuthedUser
 from server.domain.queue_life import QueueLife, life_to_json
+from server.domain.queue_routing import QueueRouting, routing_to_json
+from server.domain.requirements import Requirement, skills_of
 from server.ids import new_id
 from server.services.admin_ports import AdminListener, AdminRepository, AdminTransaction, Duplicate
 from server.services.overflow import check_overflow, overflowing_into
@@ -35,6 +37,7 @@ from server.services.refusals import Refused, invalid, not_found
 
 # A choice list shorter than this never needs a page.
 MAX_LABELS = 1000
+MAX_QUEUES = 10_000
 _SECRET_FIELDS = frozenset({"password_hash"})
 L = TypeVar("L", Disposition, BreakReason)
 log = structlog.get_logger()
@@ -147,6 +150,7 @@ class AdminService:
         async with self._repository.writing() as transaction:
             skill = await found(transaction, Skill, actor.tenant, skill_id)
             where = await transaction.skill_users(actor.tenant, skill_id)
+            where += await _queues_that_ask(transaction, actor.tenant, skill_id)
             if where:
                 raise Refused("in_use", "queues or users have this skill", where=where)
             await transaction.remove(skill)
@@ -267,6 +271,21 @@ async def check_skills(
     return tuple(sorted(skills, key=lambda skill: skill.skill_id))
 
 
+async def _queues_that_ask(transaction: AdminTransaction, tenant: str, skill_id: str) -> tuple[tuple[str, str], ...]:
+    """Active queues whose requirements name a skill, apart from those whose lists do."""
+    return tuple(
+        ("queue", queue.name)
+        for queue in await transaction.page(Queue, tenant, MAX_QUEUES)
+        if queue.active
+        and all(level.skill_id != skill_id for level in queue.skills)
+        and any(skill_id in skills_of(asked) for asked in _asks(queue.routing))
+    )
+
+
+def _asks(routing: QueueRouting) -> tuple[Requirement, ...]:
+    return (routing.requirement, *(step.requirement for step in routing.steps))
+
+
 async def _check_queue(transaction: AdminTransaction, tenant: str, queue_id: str) -> None:
     queue = await transaction.get(Queue, tenant, queue_id)
     if queue is None or not queue.active:
@@ -280,6 +299,8 @@ def _taken(duplicate: Duplicate) -> Refused:
 def _plain(value: object) -> object:
     if isinstance(value, SkillLevel):
         return [value.skill_id, value.level]
+    if isinstance(value, QueueRouting):
+        return routing_to_json(value)
     if isinstance(value, QueueLife):
         return life_to_json(value)
     return [_plain(part) for part in value] if isinstance(value, tuple) else value

@@ -170,6 +170,20 @@ async def test_a_skill_in_use_says_where(admin: Api) -> None:
     assert where == {("queue", "Sales"), ("user", "Ana Duarte"), ("user", "Bo Lindqvist")}
 
 
+ROUTING = {
+    "strategy": "longest_idle",
+    "requirement": "",
+    "steps": [],
+    "priority": 5,
+    "grow_s": 0,
+    "weight": 10,
+    "sticky_s": 0,
+    "time_zone": "UTC",
+    "wrap_up_extend_s": 60,
+    "wrap_up_extensions": 1,
+}
+
+
 async def test_a_queue_from_defaults_to_deactivation(world: World, admin: Api) -> None:
     queue = await admin.post("/api/v1/queues", {"name": "Night"})
     assert queue | {"queue_id": "", "version": 0} == {
@@ -182,8 +196,10 @@ async def test_a_queue_from_defaults_to_deactivation(world: World, admin: Api) -
         "record": True,
         "service_level_s": 20,
         "life": {"max_wait_s": 0, "max_length": 0, "overflow_queue_id": None, "return_s": 0, "hours": None},
+        "routing": ROUTING,
         "active": True,
         "version": 0,
+        "warnings": [],
     }
     path = f"/api/v1/queues/{queue['queue_id']}"
     skill = await _by_name(admin, "skills", "English")
@@ -206,6 +222,71 @@ async def test_a_queue_from_defaults_to_deactivation(world: World, admin: Api) -
 async def test_queues_that_do_not_fit(admin: Api, change: dict[str, Any]) -> None:
     answer = await admin.post("/api/v1/queues", {"name": "q"} | change, 422)
     assert answer["error"]["code"] == "invalid"
+
+
+async def test_how_a_queue_routes(world: World, admin: Api) -> None:
+    steps = [{"after_s": 30, "requirement": "english"}, {"after_s": 60, "requirement": "anyone"}]
+    asked = {"strategy": "best_skill", "requirement": "ENGLISH >= 5 and (sales or support)", "steps": steps}
+    queue = await admin.post("/api/v1/queues", {"name": "Night", "routing": asked | {"time_zone": "Europe/Lisbon"}})
+    shown = ROUTING | asked | {"requirement": "English >= 5 and (Sales or Support)", "time_zone": "Europe/Lisbon"}
+    shown["steps"] = [{"after_s": 30, "requirement": "English"}, {"after_s": 60, "requirement": ""}]
+    assert queue["routing"] == shown
+    path = f"/api/v1/queues/{queue['queue_id']}"
+    english = await _by_name(admin, "skills", "English")
+    await admin.patch(f"/api/v1/skills/{english['skill_id']}", {"version": 1, "name": "British English"})
+    assert (await admin.get(path))["routing"]["requirement"] == '"British English" >= 5 and (Sales or Support)'
+    config = await world.deps.directory.queue(DEFAULT_TENANT, queue["queue_id"])
+    ana = await world.deps.directory.agent(DEFAULT_TENANT, (await world.user("ana")).id)
+    assert config is not None
+    assert ana is not None
+    assert config.serves(ana)
+    changed = await admin.patch(path, {"version": 1, "routing": {"weight": 20}})
+    assert changed["routing"] == ROUTING | {"weight": 20}
+    listed = await _by_name(admin, "queues", "Night")
+    assert (listed["routing"], listed["warnings"]) == (ROUTING | {"weight": 20}, None)
+
+
+async def test_a_skill_that_a_requirement_names_is_in_use(admin: Api) -> None:
+    skill = await admin.post("/api/v1/skills", {"name": "Juggling"})
+    queue = await admin.post("/api/v1/queues", {"name": "Circus", "routing": {"requirement": "juggling >= 3"}})
+    assert queue["warnings"] == [{"code": "skill_nobody_has", "step": 0, "skill": "Juggling", "level": 3}]
+    answer = await admin.delete(f"/api/v1/skills/{skill['skill_id']}", 409)
+    assert answer["error"]["where"] == [{"kind": "queue", "name": "Circus"}]
+    path = f"/api/v1/queues/{queue['queue_id']}"
+    queue = await admin.patch(path, {"version": 1, "routing": {"requirement": "sales and not sales"}})
+    assert queue["warnings"] == [{"code": "nobody_fits", "step": 0, "skill": None, "level": None}]
+    await admin.delete(f"/api/v1/skills/{skill['skill_id']}")
+
+
+@pytest.mark.parametrize(
+    ("routing", "loc", "code", "says"),
+    [
+        ({"requirement": "sales >= "}, "routing.requirement", "unexpected", "column 10: expected a level from 1 to 10"),
+        ({"requirement": "sales and flying"}, "routing.requirement", "unknown_skill", "column 11: there is no skill"),
+        ({"requirement": "sales or " * 80}, "routing.requirement", "string_too_long", ""),
+        (
+            {"steps": [{"after_s": 30, "requirement": "(sales"}]},
+            "routing.steps.0.requirement",
+            "unexpected",
+            "column 7: expected ')'",
+        ),
+        (
+            {"steps": [{"after_s": 30, "requirement": ""}, {"after_s": 30, "requirement": ""}]},
+            "routing.steps.1.after_s",
+            "not_ascending",
+            "later",
+        ),
+        ({"strategy": "dice"}, "routing.strategy", "enum", ""),
+        ({"weight": 101}, "routing.weight", "less_than_equal", ""),
+        ({"time_zone": "Mars/Olympus"}, "routing.time_zone", "unknown_time_zone", ""),
+        ({"time_zone": "../etc"}, "routing.time_zone", "unknown_time_zone", ""),
+    ],
+)
+async def test_routing_that_makes_no_sense(admin: Api, routing: dict[str, Any], loc: str, code: str, says: str) -> None:
+    answer = await admin.post("/api/v1/queues", {"name": "Odd", "routing": routing}, 422)
+    (field,) = answer["error"]["fields"]
+    assert (field["loc"], says in field["message"]) == (loc, True), field
+    assert field["code"] == code
 
 
 async def test_a_queue_that_an_entry_point_leads_to_is_in_use(admin: Api) -> None:

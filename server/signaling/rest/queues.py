@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -19,6 +20,7 @@ from server.signaling.rest.models import (
     given,
 )
 from server.signaling.rest.queue_life import QueueLifeModel, life_of, life_view
+from server.signaling.rest.queue_routing import RoutingModel, Warning, routing_model, routing_of, skill_names, warnings
 from server.signaling.rest.record_page import record_page
 from server.signaling.rest.users import MAX_SKILLS, Level
 
@@ -45,8 +47,10 @@ class QueueView(RestModel):
     record: bool
     service_level_s: int
     life: QueueLifeModel
+    routing: RoutingModel
     active: bool
     version: int
+    warnings: list[Warning] | None = Field(default=None, description="what is asked in vain; null in lists")
 
 
 class QueueCreate(RestModel):
@@ -58,6 +62,7 @@ class QueueCreate(RestModel):
     record: bool = True
     service_level_s: ServiceLevel = 20
     life: QueueLifeModel = Field(default_factory=QueueLifeModel)
+    routing: RoutingModel = Field(default_factory=RoutingModel)
 
 
 class QueueChange(RestModel):
@@ -70,10 +75,11 @@ class QueueChange(RestModel):
     record: bool | None = None
     service_level_s: ServiceLevel | None = None
     life: QueueLifeModel | None = None
+    routing: RoutingModel | None = Field(default=None, description="all of it: what is left out gets its default")
     active: bool | None = None
 
 
-def view(queue: Queue) -> QueueView:
+def view(queue: Queue, names: Mapping[str, str]) -> QueueView:
     return QueueView(
         queue_id=queue.id,
         name=queue.name,
@@ -84,6 +90,7 @@ def view(queue: Queue) -> QueueView:
         record=queue.record,
         service_level_s=queue.service_level_s,
         life=life_view(queue.life),
+        routing=routing_model(queue.routing, names),
         active=queue.active,
         version=queue.version,
     )
@@ -93,29 +100,42 @@ def _levels(skills: list[QueueSkill]) -> tuple[SkillLevel, ...]:
     return tuple(SkillLevel(skill.skill_id, skill.min_level) for skill in skills)
 
 
+async def _whole(call: Call[Any, Any], queue: Queue, names: Mapping[str, str]) -> QueueView:
+    profiles = await call.deps.directory.agents(call.user.tenant)
+    return view(queue, names).model_copy(update={"warnings": warnings(queue, profiles, names)})
+
+
 async def list_queues(call: Call[Nothing, PageQuery]) -> Page[QueueView]:
-    return await record_page(call, Queue, view)
+    names = await skill_names(call)
+    return await record_page(call, Queue, lambda queue: view(queue, names))
 
 
 async def create_queue(call: Call[QueueCreate, Nothing]) -> QueueView:
+    names = await skill_names(call)
     settings = {name: getattr(call.body, name) for name in QueueCreate.model_fields}
     settings["skills"] = _levels(call.body.skills)
     settings["life"] = life_of(call.body.life)
-    return view(await call.deps.admin.create_queue(call.user, settings))
+    settings["routing"] = routing_of(call.body.routing, names)
+    return await _whole(call, await call.deps.admin.create_queue(call.user, settings), names)
 
 
 async def read_queue(call: Call[Nothing, Nothing]) -> QueueView:
-    return view(await call.deps.admin.get(call.user, Queue, call.part("queue_id")))
+    queue = await call.deps.admin.get(call.user, Queue, call.part("queue_id"))
+    return await _whole(call, queue, await skill_names(call))
 
 
 async def change_queue(call: Call[QueueChange, Nothing]) -> QueueView:
+    names = await skill_names(call)
     changes = given(call.body)
     if call.body.skills is not None:
         changes["skills"] = _levels(call.body.skills)
     if call.body.life is not None:
         changes["life"] = life_of(call.body.life)
+    if call.body.routing is not None:
+        changes["routing"] = routing_of(call.body.routing, names)
     queue_id = call.part("queue_id")
-    return view(await call.deps.admin.change_queue(call.user, queue_id, call.body.version, changes))
+    queue = await call.deps.admin.change_queue(call.user, queue_id, call.body.version, changes)
+    return await _whole(call, queue, names)
 
 
 async def deactivate_queue(call: Call[Nothing, Nothing]) -> None:
