@@ -65,6 +65,10 @@ bench-setup: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## How soon click-t
 bench-nodes: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## A thousand agents on a node, a storm of reconnections, steps a second -> bench/out/nodes.json
 	$(BIN)/python -m tests.bench.nodes
 
+.PHONY: bench-router
+bench-router: $(STAMPS)/packages $(STAMPS)/test ## What routing costs at 1,000, 10,000 and 50,000 agents -> bench/out/router.json
+	$(BIN)/python -m tests.bench.router
+
 .PHONY: chaos
 chaos: $(STAMPS)/packages $(STAMPS)/test ## Kill nodes, Redis and PostgreSQL under 50 calls and 200 waiting; restart everything under 20 -> bench/out/chaos.json
 	$(BIN)/python -m tests.chaos
