@@ -99,6 +99,18 @@ async def test_what_was_saved_is_loaded(store: Store) -> None:
     assert list(await store.open_sessions(worker_id="media-9")) == []
 
 
+async def test_who_waits_in_a_queue_is_counted(store: Store) -> None:
+    waiting = await advanced(store)
+    arriving = step(None, replace(ARRIVED, session_id="ses_arriving"), 500)
+    await store.save(Save("default", 500, (SessionSave(None, arriving, (), ()),)))
+    assert await store.waiting("default", "que_1") == 1
+    assert await store.waiting("default", "que_2") == 0
+    assert await store.waiting("other", "que_1") == 0
+    left = step(waiting, ev.CustomerHungUp(), 600)
+    await store.save(Save("default", 600, (SessionSave(waiting, left, (), ()),)))
+    assert await store.waiting("default", "que_1") == 0
+
+
 @sql
 async def test_an_sdp_is_not_in_the_event_log(store: Store) -> None:
     await advanced(store)

@@ -343,16 +343,17 @@ def order_kept(log: Log, disturbed: Sequence[tuple[int, int]]) -> Verdict:
 
 
 def _routable_spans(log: Log) -> Iterator[tuple[int, int, Session]]:
-    """(from, to, the session then)."""
+    """(from, to, the session then). One that flows out waits in the other queue from then on."""
     for steps in log.steps.values():
         began: int | None = None
         for line in steps:
             if began is None and routable(line.after):
                 began = line.at
-            elif began is not None and not routable(line.after):
-                assert line.before is not None
-                yield began, line.at, line.before
-                began = None
+            elif began is not None and line.before is not None:
+                waits = routable(line.after)
+                if not waits or line.before.queue != line.after.queue:
+                    yield began, line.at, line.before
+                    began = line.at if waits else None
 
 
 # --- agents --------------------------------------------------------------------------------------------
