@@ -12,6 +12,7 @@ from server.domain.hours import Hours, Span
 from server.domain.machine import Refused
 from server.domain.queue_life import QueueLife
 from server.domain.queue_routing import QueueRouting
+from tests.helpers import invariants as inv
 from tests.helpers.deployments import Deployment
 from tests.helpers.world import World, world
 
@@ -216,3 +217,20 @@ async def test_a_browser_that_was_closed_leaves_nobody_behind_in_the_queue(w: Wo
     beside = await w.call(earlier=back)
     assert (await w.session(back)).state == "queued", "another tab of a customer who is still there takes no place"
     assert (await w.session(beside)).place_at is None
+
+
+async def test_an_offer_in_a_queue_overtakes_nobody_who_came_into_it_later(w: World) -> None:
+    """As the checker of the chaos runs reads it in the log."""
+    live(w, "que_sales", QueueLife(max_wait_s=30, overflow_queue_id="que_support"))
+    first = await w.call()
+    await w.after(10)
+    later = await w.call(entry="ept_support")
+    await w.after(5)
+    await w.ready("chen")
+    assert await w.offered_to(later) == "chen"
+    await w.accept(later, "chen")
+    await w.after(30)
+    assert (await w.session(first)).queue.queue_id == "que_support"
+    await w.core.sessions.customer_hang_up(first)
+    verdict = inv.order_kept(inv.read_log(w.database), ())
+    assert verdict.holds, verdict
