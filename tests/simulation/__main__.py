@@ -61,6 +61,8 @@ def figures(done: list[Outcome], seconds: float, processes: int) -> dict[str, ob
         "seconds": round(seconds, 1),
         "processes": processes,
         "cores": os.cpu_count(),
+        "cpu_seconds": round(sum(outcome.cpu_s for outcome in done), 1),
+        "universes_per_cpu_second": round(len(done) / sum(outcome.cpu_s for outcome in done), 2),
         "universes_per_second": round(len(done) / seconds, 2),
         "steps_per_second": round(sum(outcome.steps for outcome in done) / seconds),
         "failed_seeds": {str(outcome.seed): outcome.fault for outcome in done if outcome.fault is not None},

@@ -24,6 +24,7 @@ from server.domain.session import Session, SessionState
 from server.routing import memory_store, router, snapshot
 from server.routing.memory_store import MemoryRouterStore
 from server.routing.router import Router
+from server.routing.snapshot import Snapshot
 from server.services import stepper
 from server.services.deadline_sweep import DeadlineSweep
 from server.services.nodes import Nodes
@@ -71,6 +72,10 @@ def _hear_anything(of: Any, key: str, version: int) -> bool:
 async def _lose_a_change(self: MemoryRouterStore, tenant: str, after: int) -> Changes:
     found = await _changes(self, tenant, after)
     return replace(found, words=found.words[:1])
+
+
+def _keep_reserved(self: Snapshot, match: Any, now: int) -> None:
+    """Whoever was matched once is not matched again."""
 
 
 def _place_by_id(s: Session) -> Any:
@@ -159,6 +164,7 @@ MUTATIONS: dict[str, Plant] = {
     "a flush is not noticed": lambda: patch.object(MemoryRouterStore, "flush", _flush_unnoticed),
     "older words count": lambda: patch.object(memory_store, "_hear", _hear_anything),
     "changes get lost on the way": lambda: patch.object(MemoryRouterStore, "changes", _lose_a_change),
+    "a match stays reserved": lambda: patch.object(Snapshot, "settle", _keep_reserved),
     "order by id alone": lambda: patch.object(router, "waiting_word", _place_by_id),
     "who is put back goes to the end": lambda: patch.object(router, "waiting_word", _place_by_last_wait),
     "who declined is asked again": lambda: patch.object(snapshot, "verdict", lambda session, agent_id, now: "able"),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from server.core import Adapters, Core, _keep
 from server.domain.agent import Agent
+from server.domain.directory import DEFAULT_TENANT
 from server.domain.events import Event
 from server.domain.session import Session
 from server.services.admin_ports import Directory
@@ -123,6 +124,16 @@ class Node(Owner):
         core.stepper._listeners = [core.router, core.sweep]
         core.router.on_look = lambda view: None
         core.router.on_pause = lambda paused: None
+
+    def seen(self) -> tuple[int, dict[str, int]] | None:
+        """What this node's router knows of the index: the position that it has read up to, and the versions of what
+        was there. None while it has to read all of it anew."""
+        snapshot = self.core.router._snapshots.get(DEFAULT_TENANT)
+        if not self.up or snapshot is None:
+            return None
+        versions = {session_id: wait.entry.version for session_id, wait in snapshot._waits.items()}
+        versions |= {agent_id: desk.entry.version for agent_id, desk in snapshot._desks.items()}
+        return snapshot.position, versions
 
     def begin(self) -> None:
         self.spawn(self._live())

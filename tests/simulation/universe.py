@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
+import time
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,8 @@ CHAOS_EVERY_S = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`fault` None: every invariant held. `digest` is of all that was committed, in its order."""
+    """`fault` None: every invariant held. `digest` is of all that was committed, in its order; `cpu_s`
+    is what it cost this processor."""
 
     seed: int
     fault: str | None
@@ -60,6 +62,7 @@ class Outcome:
     commits: int
     steps: int
     virtual_s: float
+    cpu_s: float
     digest: str
 
 
@@ -115,10 +118,10 @@ class Universe:
         self.people.end()
         self._chaos.end()
 
-    def outcome(self, seed: int, fault: str | None) -> Outcome:
+    def outcome(self, seed: int, fault: str | None, cpu_s: float) -> Outcome:
         watch, loop = self.watch, self._loop
         return Outcome(
-            seed, fault, len(watch.sessions), watch.offers, watch.commits, loop.steps, loop.time(),
+            seed, fault, len(watch.sessions), watch.offers, watch.commits, loop.steps, loop.time(), cpu_s,
             self._digest.hexdigest()[:16],
         )  # fmt: skip
 
@@ -163,6 +166,10 @@ class Universe:
         while True:
             await asyncio.sleep(SAMPLE_S)
             self.watch.sample()
+            for node in self._nodes:
+                seen = node.seen()
+                if seen is not None:
+                    self.watch.on_snapshot(node.name, *seen)
 
     # --- chaos ---
 
@@ -206,7 +213,7 @@ class Universe:
         """A failover to a replica that has not heard the newest words."""
         await asyncio.sleep(self.random.uniform(0.05, 1))
         self._index.__dict__.update(kept)
-        self.watch.index_lost()
+        self.watch.index_lost(went_back=True)
 
     def _flush(self) -> None:
         self._index.flush()
@@ -362,6 +369,7 @@ def determined(random: Random) -> Iterator[Mistakes]:
 
 
 def run(seed: int) -> Outcome:
+    began = time.process_time()
     random = Random(seed)
     loop = VirtualLoop(random)
     loop.set_exception_handler(lambda loop, context: None)  # tasks of dead nodes are nobody's to wait for
@@ -372,7 +380,7 @@ def run(seed: int) -> Outcome:
             loop.close()
         if fault is None and mistakes.first is not None:
             fault = f"{type(mistakes.first).__name__}: {mistakes.first}"
-        return universe.outcome(seed, fault)
+        return universe.outcome(seed, fault, time.process_time() - began)
 
 
 async def _run(seed: int, loop: VirtualLoop, random: Random) -> tuple[Universe, str | None]:

@@ -77,6 +77,7 @@ class Watch:
     _free_since: dict[str, float] = field(default_factory=dict)
     _indexed_since: dict[str, float] = field(default_factory=dict)
     _claim_tried: dict[str, float] = field(default_factory=dict)  # session id -> the last try, or its end
+    _forked: bool = False
     _quiet_until: float = 0.0
     _changed_at: dict[str, float] = field(default_factory=dict)
     _heard: dict[str, int] = field(default_factory=dict)  # id -> the newest version that the index was told of
@@ -250,11 +251,12 @@ class Watch:
     def on_words(self, words: Sequence[Any]) -> None:
         """The index was told of versions, and may never fall behind them."""
         for word in words:
-            key = str(getattr(word, "session_id", None) or getattr(word, "agent_id", None) or word.id)
+            key = id_of(word)
             self._heard[key] = max(word.version, self._heard.get(key, 0))
 
-    def index_lost(self) -> None:
-        """The store was made to forget some or all of what it knew."""
+    def index_lost(self, *, went_back: bool = False) -> None:
+        """The store was made to forget all, or the newest of what it knew."""
+        self._forked = self._forked or went_back
         self._live_claims.clear()
         self._heard.clear()
 
@@ -279,6 +281,15 @@ class Watch:
             _hold(entry.version >= newest, f"the index went back to version {entry.version} of {key} from {newest}")
         if self.settled and now_s >= self._quiet_until:
             self._liveness(now_s)
+
+    def on_snapshot(self, node: str, position: int, versions: Mapping[str, int]) -> None:
+        """A node that has read the whole log of changes knows what the index knows. Not so once the store went back: it
+        gives the same positions again, and a node that has not looked meanwhile can't tell."""
+        index = self.index()
+        if index.built and not self._forked and index.position == position:
+            there = {id_of(entry): entry.version for entry in (*index.waiting, *index.agents)}
+            apart = sorted({*there.items()} ^ {*versions.items()})
+            _hold(not apart, f"the snapshot of {node} at {position} differs from the index in {apart}")
 
     def _liveness(self, now_s: float) -> None:
         since = now_s - OFFERED_WITHIN_S - LATE_S
@@ -337,6 +348,11 @@ class Watch:
             since.setdefault(key, self.now_s())
         else:
             since.pop(key, None)
+
+
+def id_of(word: Any) -> str:
+    """Of a word or an entry of the router's index."""
+    return str(getattr(word, "session_id", None) or getattr(word, "agent_id", None) or word.id)
 
 
 def is_routable(s: Session) -> bool:
