@@ -210,7 +210,7 @@ def _opens(books: Books, tenant: str, wanted: VisitFilter, visits: Sequence[Visi
 
 def _hold_the_books(row: QueueNumbers) -> None:
     n: Mapping[Any, int] = row.counts
-    assert n["offered"] == n["answered"] + n["abandoned"] + n["failed"] + n["waiting"]
+    assert n["offered"] == n["answered"] + n["abandoned"] + n["flowed_out"] + n["failed"] + n["waiting"]
     assert n["abandoned"] == n["short_abandons"] + n["long_abandons"]
     assert n["answered_in_time"] <= n["left_in_time"] <= n["offered"]
     assert n["answered_in_time"] <= n["service_level_base"] <= n["abandon_rate_base"]
