@@ -10,6 +10,8 @@ export class Submission {
   busy = $state(false);
   fault = $state<string | null>(null);
   fields = $state.raw<Readonly<Record<string, string>>>({});
+  /** The server's own words, by field: where a code alone does not say where. */
+  messages = $state.raw<Readonly<Record<string, string>>>({});
 
   /** True when it went through. */
   async run(work: () => Promise<void>): Promise<boolean> {
@@ -25,7 +27,10 @@ export class Submission {
       const field = FIELD_OF[code];
       this.fault = field === undefined ? code : null;
       if (field !== undefined) this.fields = { [field]: code };
-      else if (cause instanceof RestError) this.fields = Object.fromEntries(cause.fields.map((field) => [field.loc, field.code]));
+      else if (cause instanceof RestError) {
+        this.fields = Object.fromEntries(cause.fields.map((field) => [field.loc, field.code]));
+        this.messages = Object.fromEntries(cause.fields.map((field) => [field.loc, field.message]));
+      }
       return false;
     } finally {
       this.busy = false;

@@ -16,6 +16,7 @@ export type Consequence =
   | 'queue_record_on'
   | 'queue_record_off'
   | 'queue_service_level'
+  | 'queue_routing'
   | 'queue_life'
   | 'user_new'
   | 'user_name'
@@ -34,6 +35,7 @@ export function ofQueue(before: Queue | null, form: QueueForm): Consequence[] {
   if (form.disposition_required !== before.disposition_required) said.push('queue_disposition');
   if (form.record !== before.record) said.push(form.record ? 'queue_record_on' : 'queue_record_off');
   if (form.service_level_s !== before.service_level_s) said.push('queue_service_level');
+  if (JSON.stringify(form.routing) !== JSON.stringify(before.routing)) said.push('queue_routing');
   if (JSON.stringify(form.life) !== JSON.stringify(before.life)) said.push('queue_life');
   return orNone(said);
 }

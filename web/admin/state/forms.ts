@@ -1,7 +1,7 @@
 // What an admin types, checked before it is sent: the same limits as the REST contract, as stable codes per field.
 // The server checks again and has the last word.
 
-import { CHANNELS, type Capacity, type Channel, type Queue, type Role, type UserSkill } from '../../core/src/rest_types';
+import { CHANNELS, type Capacity, type Channel, type Queue, type QueueRouting, type Role, type UserSkill } from '../../core/src/rest_types';
 
 export type Faults = Readonly<Record<string, string>>;
 
@@ -16,6 +16,14 @@ export const SERVICE_LEVEL_S: Limits = { min: 1, max: 3600 };
 export const LEVEL: Limits = { min: 1, max: 10 };
 export const MAX_WAIT_S: Limits = { min: 5, max: 86_400 }; // or 0: no limit
 export const MAX_LENGTH: Limits = { min: 0, max: 100_000 };
+export const PRIORITY: Limits = { min: 1, max: 10 };
+export const GROW_S: Limits = { min: 0, max: 3600 };
+export const WEIGHT: Limits = { min: 0, max: 100 };
+export const STICKY_S: Limits = { min: 0, max: 600 };
+export const WRAP_UP_EXTEND_S: Limits = { min: 10, max: 600 };
+export const WRAP_UP_EXTENSIONS: Limits = { min: 0, max: 5 };
+export const STEP_AFTER_S: Limits = { min: 1, max: 86_400 };
+export const MAX_STEPS = 10;
 export const RETURN_S: Limits = { min: 0, max: 3600 };
 
 const LOGIN = /^[A-Za-z0-9][A-Za-z0-9._@+-]*$/; // as the server's: typed at every start of a shift
@@ -57,7 +65,7 @@ export function mixable(capacity: Capacity): { channel: Channel; over: Channel }
   return taken.flatMap((channel) => taken.filter((over) => over !== channel).map((over) => ({ channel, over })));
 }
 
-export type QueueForm = Omit<Queue, 'queue_id' | 'active' | 'version'>;
+export type QueueForm = Omit<Queue, 'queue_id' | 'active' | 'version' | 'warnings'>;
 
 export const NEW_QUEUE: QueueForm = {
   name: '',
@@ -68,6 +76,18 @@ export const NEW_QUEUE: QueueForm = {
   record: true,
   service_level_s: 20,
   life: { max_wait_s: 0, max_length: 0, overflow_queue_id: null, return_s: 0, hours: null },
+  routing: {
+    strategy: 'longest_idle',
+    requirement: '',
+    steps: [],
+    priority: 5,
+    grow_s: 0,
+    weight: 10,
+    sticky_s: 0,
+    time_zone: 'UTC',
+    wrap_up_extend_s: 60,
+    wrap_up_extensions: 1,
+  },
 };
 
 export function checkName(name: string): Faults {
@@ -101,7 +121,24 @@ export function checkQueue(form: QueueForm): Faults {
   const wait = max_wait_s === 0 || within(max_wait_s, MAX_WAIT_S) ? {} : { 'life.max_wait_s': 'out_of_range' };
   const length = within(max_length, MAX_LENGTH) ? {} : { 'life.max_length': 'out_of_range' };
   const back = within(return_s, RETURN_S) ? {} : { 'life.return_s': 'out_of_range' };
-  return { ...checkName(form.name), ...Object.fromEntries(wrong), ...levels, ...wait, ...length, ...back };
+  return { ...checkName(form.name), ...Object.fromEntries(wrong), ...levels, ...wait, ...length, ...back, ...checkRouting(form.routing) };
+}
+
+function checkRouting(routing: QueueRouting): Faults {
+  const numbers: [string, number, Limits][] = [
+    ['priority', routing.priority, PRIORITY],
+    ['grow_s', routing.grow_s, GROW_S],
+    ['weight', routing.weight, WEIGHT],
+    ['sticky_s', routing.sticky_s, STICKY_S],
+    ['wrap_up_extend_s', routing.wrap_up_extend_s, WRAP_UP_EXTEND_S],
+    ['wrap_up_extensions', routing.wrap_up_extensions, WRAP_UP_EXTENSIONS],
+  ];
+  const wrong = numbers.filter(([, value, limits]) => !within(value, limits)).map(([field]) => field);
+  const steps = routing.steps.flatMap((step, index) => {
+    const before = index === 0 ? 0 : (routing.steps[index - 1]?.after_s ?? 0);
+    return within(step.after_s, STEP_AFTER_S) && step.after_s > before ? [] : [`steps.${index}.after_s`];
+  });
+  return Object.fromEntries([...wrong, ...steps].map((field) => [`routing.${field}`, 'out_of_range']));
 }
 
 function within(value: number, limits: Limits): boolean {

@@ -9,7 +9,7 @@ const user: User = {
   user_id: 'usr_1', login: 'ana', name: 'Ana', role: 'agent', active: true, created_at: 0, version: 1,
   skills: [{ skill_id: 'skl_1', level: 5 }], capacity: NEW_CAPACITY,
 };
-const queue: Queue = { ...NEW_QUEUE, name: 'Sales', queue_id: 'que_1', active: true, version: 1 };
+const queue: Queue = { ...NEW_QUEUE, name: 'Sales', queue_id: 'que_1', active: true, version: 1, warnings: null };
 
 describe('forms', () => {
   it('accepts what the contract accepts', () => {

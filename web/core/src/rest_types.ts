@@ -99,8 +99,50 @@ export interface Queue {
   record: boolean;
   service_level_s: number;
   life: QueueLife;
+  routing: QueueRouting;
   active: boolean;
   version: number;
+  /** What is asked in vain; null in lists. */
+  warnings: QueueWarning[] | null;
+}
+
+export const STRATEGIES = ['longest_idle', 'least_occupied', 'best_skill', 'fewest_sessions', 'round_robin'] as const;
+export type Strategy = (typeof STRATEGIES)[number];
+
+/** Requirements are texts: `english >= 5 and (billing or refunds)`; empty: anyone. */
+export interface QueueRouting {
+  strategy: Strategy;
+  requirement: string;
+  steps: { after_s: number; requirement: string }[];
+  priority: number;
+  grow_s: number;
+  weight: number;
+  sticky_s: number;
+  time_zone: string;
+  wrap_up_extend_s: number;
+  wrap_up_extensions: number;
+}
+
+export interface QueueWarning {
+  code: 'skill_nobody_has' | 'nobody_fits';
+  step: number;
+  skill: string | null;
+  level: number | null;
+}
+
+export interface RoutingDecision {
+  at: number;
+  agent_name: string | null;
+  outcome: string | null;
+  candidates: { agent_id: string; agent_name: string; verdict: string; score: number | null; idle_ms: number }[];
+  others: Record<string, number>;
+  words: string[];
+}
+
+export interface SessionRouting {
+  session_id: string;
+  decisions: RoutingDecision[];
+  waiting: RoutingDecision | null;
 }
 
 /** `hh:mm`, 24:00 too; a span whose end is not after its beginning ends on the next day. */
