@@ -1,7 +1,7 @@
 """The directory: queues, agents and entry points of a tenant, read together and kept for a moment.
 
 Routing asks on every decision, the widget on every page view; the answer changes when an admin saves something.
-`forget` has a tenant's copy looked at anew at once. CACHE_MS bounds how long a change by another process (the command
+`forget` drops a tenant's copy at once. CACHE_MS bounds how long a change by another process (the command
 line) stays unseen: then the tenant's counter of changes tells whether the copy is still good.
 """
 
@@ -47,7 +47,7 @@ class StoredDirectory:
 
     def forget(self, tenant: str) -> None:
         self._changes += 1
-        self._fresh_at.pop(tenant, None)
+        self._copies.pop(tenant, None)
 
     async def queues(self, tenant: str) -> tuple[QueueConfig, ...]:
         return (await self._copy(tenant)).queue_list
