@@ -192,13 +192,20 @@ class Watch:
         _hold(agent.live, f"{name}: the agent's tab is dead")
         _hold(len(agent.contacts) < self.capacity, f"{name}: the agent is busy")
         _hold(self.able(who, s, now_ms, -SKEW_S), f"{name}: the agent lacks the skill")
-        _hold(not _rejected(s, who, now_ms, REJECT_PAUSE_S - 2 * SKEW_S), f"{name}: the agent has just declined it")
+        # A node that can't reach the router's store tells nobody of a decline, and the rows do not forbid the offer.
+        _hold(
+            not self.settled or not _rejected(s, who, now_ms, REJECT_PAUSE_S - 2 * SKEW_S),
+            f"{name}: the agent has just declined it",
+        )
         if self.settled and who in self.dead_since:
             _hold(self.now_s() - self.dead_since[who] < TAB_NOTICED_S, f"{name}: nobody sits there")
         self._order(s, event, name)
 
     def _order(self, s: Session, event: ev.AgentOffered, name: str) -> None:
-        """Nobody of the same queue whom the same agent could have taken was waiting before."""
+        """Nobody of the same queue whom the same agent could have taken was waiting before. Where the store went back,
+        a node may not know of who was (`on_snapshot`)."""
+        if self._forked:
+            return
         chosen_s = self.now_s() - max(0, self.at_ms() - int(str(event.why["at"]))) / 1000
         before_s = chosen_s - self.slack_s
         index = None
