@@ -82,26 +82,31 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class RouterState:
     """One tenant's whole index: waiting sessions in their order, agents by id, live claims by request id. `position`
-    is that of the newest change in it."""
+    is that of the newest change in it, `proof` what stands there."""
 
     waiting: tuple[WaitingSession, ...]
     agents: tuple[PresentAgent, ...]
     claims: tuple[Claim, ...]
     built: bool = True  # False: the index was never made, or is lost; make it from the database
     position: int = field(default=0, compare=False)
+    proof: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What changed after a position, in its order. `lost`: that position is not in the log any more, or the index is
-    lost: the whole state must be read."""
+    """What changed after a position, in its order. `lost`: that position is not in the log any more, or stands for
+    something else since the store has gone back in time, or the index is lost: the whole state must be read.
+    `proof` tells what stands at the new position."""
 
     position: int
     words: tuple[Word, ...]
     lost: bool = False
+    proof: str = ""
 
 
-def ordered(entries: Iterable[Entry], claims: Iterable[Claim], now: int, *, built: bool, position: int) -> RouterState:
+def ordered(
+    entries: Iterable[Entry], claims: Iterable[Claim], now: int, *, built: bool, position: int, proof: str
+) -> RouterState:
     """The state that a store answers with: everything in its order, claims that are over left out."""
     waiting = [entry for entry in entries if isinstance(entry, WaitingSession)]
     agents = [entry for entry in entries if isinstance(entry, PresentAgent)]
@@ -111,6 +116,7 @@ def ordered(entries: Iterable[Entry], claims: Iterable[Claim], now: int, *, buil
         tuple(sorted((c for c in claims if c.expires_at > now), key=lambda c: c.request_id)),
         built,
         position,
+        proof,
     )
 
 

@@ -31,6 +31,8 @@ from server.domain.queue_visit import QueueVisit
 from server.domain.recording import Recording
 from server.domain.segment import Segment, SegmentState
 
+REJECT_PAUSE_MS = 30_000  # an agent who declined a session is not asked again at once
+
 
 class SessionState(StrEnum):
     ARRIVING = "arriving"  # the customer's first SDP offer, until the arrival deadline

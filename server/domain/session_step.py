@@ -22,7 +22,7 @@ from server.domain.machine import IllegalTransition, Refused, Stale
 from server.domain.media import Placement
 from server.domain.recording import Recording
 from server.domain.segment import Segment, SegmentState
-from server.domain.session import Rejection, Session, SessionState, derived_id
+from server.domain.session import REJECT_PAUSE_MS, Rejection, Session, SessionState, derived_id
 from server.domain.session_end import end_session, flow_out, release_agent
 from server.domain.session_legs import (
     arrive_in_new_place,
@@ -76,6 +76,8 @@ def queue_full(s: Session, e: ev.QueueFull, now: int) -> Session:
 def offer(s: Session, e: ev.AgentOffered, now: int) -> Session:
     if s.owner is not None:
         raise Stale("offer_taken", {"agent": s.owner.agent_name})
+    if any(r.agent_id == e.agent_id and now - r.at < REJECT_PAUSE_MS for r in s.rejections):
+        raise Refused("agent_declined")  # on another node, a moment ago
     if len(s.segments) >= MAX_SEGMENTS:
         return end_session(s, EndReason.SYSTEM_FAILED, now)
     number = len(s.segments) + 1

@@ -73,12 +73,12 @@ class MemoryRouterStore:
                 of.present[key] = word
                 self._log(of, word)
 
-    async def changes(self, tenant: str, after: int) -> Changes:
+    async def changes(self, tenant: str, after: int, proof: str) -> Changes:
         of = self._of(tenant)
         behind = of.position - after
-        if not of.built or not 0 <= behind <= len(of.log):
+        if not of.built or not 0 <= behind <= len(of.log) or _proof(of, behind) != proof:
             return Changes(of.position, (), lost=True)
-        return Changes(of.position, tuple(of.log)[len(of.log) - behind :])
+        return Changes(of.position, tuple(of.log)[len(of.log) - behind :], proof=_proof(of))
 
     async def claim(self, tenant: str, claims: Sequence[Claim], now: int) -> tuple[bool, ...]:
         of = self._of(tenant)
@@ -113,7 +113,9 @@ class MemoryRouterStore:
 
     async def state(self, tenant: str, now: int) -> RouterState:
         of = self._of(tenant)
-        return ordered(of.present.values(), of.claims.values(), now, built=of.built, position=of.position)
+        return ordered(
+            of.present.values(), of.claims.values(), now, built=of.built, position=of.position, proof=_proof(of)
+        )
 
     async def mark(self, tenant: str) -> int:
         return self._of(tenant).number
@@ -163,6 +165,14 @@ class MemoryRouterStore:
         for _, key in of.dropped[:surplus]:
             del of.heard[key]
         del of.dropped[:surplus]
+
+
+def _proof(of: _Tenant, behind: int = 0) -> str:
+    """What stands so far from the end of the log; before its first line, where that is."""
+    if behind < len(of.log):
+        word = of.log[len(of.log) - behind - 1]
+        return f"{key_of(word)} {word.version} {'gone' if isinstance(word, Gone) else 'here'}"
+    return f"start {of.position - behind}"
 
 
 def key_of(word: Word) -> str:

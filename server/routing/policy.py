@@ -21,12 +21,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from server.domain.router_state import WaitingSession
+from server.domain.session import REJECT_PAUSE_MS
 
-REJECT_PAUSE_MS = 30_000  # an agent who declined a session is not asked again at once
 MAX_CANDIDATES = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Match:
     """A session, and the agent it is to be offered to."""
 

@@ -65,12 +65,12 @@ class RedisRouterStore:
         if words:
             await self._run("write", tenant, *self._kept, *_encoded(words))
 
-    async def changes(self, tenant: str, after: int) -> Changes:
-        position, lost, lines = await self._run("changes", tenant, after)
+    async def changes(self, tenant: str, after: int, proof: str) -> Changes:
+        position, lost, lines, newest = await self._run("changes", tenant, after, proof)
         if lost:
             return Changes(int(position), (), lost=True)
         words = (_word(key, int(version), body) for key, version, body in json.loads(lines))
-        return Changes(int(position), tuple(word for word in words if word is not None))
+        return Changes(int(position), tuple(word for word in words if word is not None), proof=newest)
 
     async def claim(self, tenant: str, claims: Sequence[Claim], now: int) -> tuple[bool, ...]:
         asked = [part for c in claims for part in (c.request_id, c.session_id, c.agent_id, c.expires_at)]
@@ -81,10 +81,10 @@ class RedisRouterStore:
             await self._run("release", tenant, *request_ids)
 
     async def state(self, tenant: str, now: int) -> RouterState:
-        built, position, entries, claims = await self._run("state", tenant)
+        built, position, newest, entries, claims = await self._run("state", tenant)
         found = [entry for entry in (_entry(key, body) for key, body in _pairs(entries)) if entry is not None]
         held = [claim for claim in (_claim(key, body) for key, body in _pairs(claims)) if claim is not None]
-        return ordered(found, held, now, built=built == "1", position=int(position))
+        return ordered(found, held, now, built=built == "1", position=int(position), proof=newest)
 
     async def mark(self, tenant: str) -> int:
         return int(await self._run("mark", tenant))

@@ -50,6 +50,7 @@ REBUILD_SHARE = 50  # a rebuild that takes long comes that many times its length
 CLAIM_MS = 5_000  # many times the length of a step; a node that died with a claim delays a session this long
 BENCH_MS = 30_000  # a session whose assignment failed for a cause of ours
 PAUSED_S = 3.0  # routing that stands still for longer is told to people
+LOST_S = 0.25  # a session or an agent that another node has claimed is left alone for so long
 MAX_ROUNDS = 50  # of choosing in one look: a bound against two rows that disagree for ever
 BATCH = 32  # matches that are claimed and assigned at once: what comes meanwhile waits for the slowest of them
 
@@ -88,6 +89,7 @@ class Router:
         self._heard: dict[tuple[str, type, str], Word] = {}  # the newest of each row; written by each look
         self._tenants: set[str] = {DEFAULT_TENANT}
         self._snapshots: dict[str, Snapshot] = {}
+        self._lost: list[tuple[float, Snapshot, Match]] = []  # loop time until which each stays reserved
         self._rebuild_at = 0.0  # loop time; 0: at the next look
         self.on_look: Callable[[RoutingView], None] = lambda view: None
         self.on_pause: Callable[[bool], None] = lambda paused: None
@@ -156,6 +158,7 @@ class Router:
         self._tenants |= {tenant for tenant, _, _ in self._heard}
         self._heard.clear()
         self._snapshots.clear()
+        self._lost.clear()
         self._rebuild_at = 0.0
         self._woken.clear()
 
@@ -215,21 +218,38 @@ class Router:
         snapshot = await self._snapshot(tenant)
         matched = False
         for _ in range(MAX_ROUNDS):
+            self._settle_lost()
             matches = snapshot.choose(self._clock.now_ms(), BATCH)
             if not matches:
                 break
+            lost: set[Match] = set()
             try:
                 results = await self._try(tenant, snapshot, matches)
+                lost = {match for match, result in results.items() if result is _Tried.LOST}
                 await self._write()
                 await self._catch_up(snapshot)
             finally:
                 for match in matches:
-                    snapshot.settle(match, self._clock.now_ms())
+                    if match not in lost:
+                        snapshot.settle(match, self._clock.now_ms())
+            self._leave_alone(snapshot, lost)
             matched = True
-            if set(results) == {_Tried.LOST}:  # to another node, which is about to tell what became of it
-                break
         self.on_look(snapshot)
         return matched
+
+    def _leave_alone(self, snapshot: Snapshot, lost: Iterable[Match]) -> None:
+        """Another node has claimed the session or the agent, and is about to tell what became of it, or has died: both
+        stay reserved for a moment, and others are matched meanwhile."""
+        loop = asyncio.get_running_loop()
+        for match in lost:
+            self._lost.append((loop.time() + LOST_S, snapshot, match))
+            loop.call_later(LOST_S, self._woken.set)
+
+    def _settle_lost(self) -> None:
+        now = asyncio.get_running_loop().time()
+        due, self._lost = [one for one in self._lost if one[0] <= now], [one for one in self._lost if one[0] > now]
+        for _, snapshot, match in due:
+            snapshot.settle(match, self._clock.now_ms())
 
     async def _snapshot(self, tenant: str) -> Snapshot:
         """This node's snapshot of a tenant, brought up to date."""
@@ -242,21 +262,21 @@ class Router:
         return snapshot
 
     async def _catch_up(self, snapshot: Snapshot) -> None:
-        changes = await self._store.changes(snapshot.tenant, snapshot.position)
+        changes = await self._store.changes(snapshot.tenant, snapshot.position, snapshot.proof)
         now = self._clock.now_ms()
         if not changes.lost:
             for word in changes.words:
                 snapshot.take(word, now)
-            snapshot.position = changes.position
+            snapshot.position, snapshot.proof = changes.position, changes.proof
             return
         state = await self._store.state(snapshot.tenant, now)
         if not state.built:
             log.warning("router_index_lost", tenant=snapshot.tenant)
             await self.rebuild()
             state = await self._store.state(snapshot.tenant, now)
-        snapshot.replace((*state.waiting, *state.agents), state.position, now)
+        snapshot.replace((*state.waiting, *state.agents), state.position, state.proof, now)
 
-    async def _try(self, tenant: str, snapshot: Snapshot, matches: Sequence[Match]) -> list[_Tried]:
+    async def _try(self, tenant: str, snapshot: Snapshot, matches: Sequence[Match]) -> dict[Match, _Tried]:
         now = self._clock.now_ms()
         claims = [Claim(match.session_id, match.agent_id, new_id("clm"), now + CLAIM_MS) for match in matches]
         granted = await self._store.claim(tenant, claims, now)
@@ -265,10 +285,9 @@ class Router:
             tried = await asyncio.gather(*(self._assign_one(snapshot, match) for match in won))
         finally:
             await self._store.release(tenant, [c.request_id for c, yes in zip(claims, granted, strict=True) if yes])
-        refused = [match for match, result in zip(won, tried, strict=True) if result is _Tried.REFUSED]
-        await self._read_anew(tenant, refused)
-        results = [*tried, *([_Tried.LOST] * (len(matches) - len(won)))]
-        for result in results:
+        results = dict.fromkeys(matches, _Tried.LOST) | dict(zip(won, tried, strict=True))
+        await self._read_anew(tenant, [match for match, result in results.items() if result is _Tried.REFUSED])
+        for result in results.values():
             note("claim", result.name.lower())
         return results
 

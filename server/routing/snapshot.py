@@ -49,7 +49,7 @@ class Snapshot:
 
     def __init__(self, tenant: str) -> None:
         self.tenant = tenant
-        self.position = 0  # of the newest word
+        self.position, self.proof = 0, ""  # of the newest word
         self._queue_list: Sequence[QueueConfig] = ()
         self._profile_list: Sequence[AgentProfile] = ()
         self._queues: dict[str, QueueConfig] = {}
@@ -80,7 +80,7 @@ class Snapshot:
             self._set_profiles(profiles)
         self._queue_list, self._profile_list = queues, profiles
 
-    def replace(self, entries: Iterable[WaitingSession | PresentAgent], position: int, now: int) -> None:
+    def replace(self, entries: Iterable[WaitingSession | PresentAgent], position: int, proof: str, now: int) -> None:
         """Begin anew with the whole of the index. Reservations go on."""
         sessions: set[str] = set()
         agents: set[str] = set()
@@ -100,7 +100,7 @@ class Snapshot:
             self._drop_session(session_id)
         for agent_id in self._desks.keys() - agents:
             self._drop_agent(agent_id, now)
-        self.position = position
+        self.position, self.proof = position, proof
 
     def take(self, word: Word, now: int) -> None:
         """The newest word about a session or an agent."""

@@ -428,8 +428,9 @@ class RouterStore(Protocol):
         """Note what has changed, in any number of sessions and agents."""
         ...
 
-    async def changes(self, tenant: str, after: int) -> Changes:
-        """What took effect after a position, by whomever. `lost` when the store can't tell, or nothing is built."""
+    async def changes(self, tenant: str, after: int, proof: str) -> Changes:
+        """What took effect after a position, by whomever; `proof` came with that position. `lost` when the store can't
+        tell, or nothing is built."""
         ...
 
     async def claim(self, tenant: str, claims: Sequence[Claim], now: int) -> tuple[bool, ...]:

@@ -104,6 +104,7 @@ async def hire(url: str) -> list[str]:
             await connection.executemany(
                 "INSERT INTO user_skill (user_id, skill_id, level) VALUES ($1, $2, 5)", [(i, skill) for i in ids]
             )
+            await connection.execute("UPDATE tenant SET set_up = set_up + 1")  # as the product does with a change
             await connection.executemany(
                 "INSERT INTO login_session (token_hash, tenant, user_id, created_at, expires_at) "
                 "VALUES ($1, 'default', $2, $3, $4)",

@@ -134,7 +134,7 @@ class Claims:
         self.next_number = WAITING
         await self.store.replace_all(TENANT, await self.store.mark(TENANT), [*self.center.present(), *sessions])
         state = await self.store.state(TENANT, self.center.now)
-        self.snapshot.replace((*state.waiting, *state.agents), state.position, self.center.now)
+        self.snapshot.replace((*state.waiting, *state.agents), state.position, state.proof, self.center.now)
 
     async def per_second(self, seconds: float) -> float:
         """Claims granted in a second. Whoever was matched goes to the end: the session begins anew, the agent is idle

@@ -64,6 +64,7 @@ class Stage:
             login, user_id = f"agent{number}", f"usr_chaos_{number:03}"
             self.patchbay.rows(COPY_USER, user_id, login, login)
             self.patchbay.rows(COPY_SKILLS, user_id)
+            self.patchbay.rows("UPDATE tenant SET set_up = set_up + 1")  # as the product does with a change
             self.desks.append(Desk(self.patchbay, login, user_id, FIRST_AGENT + number, self.peers))
 
         async def begin(desk: Desk) -> None:

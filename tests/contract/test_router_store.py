@@ -260,25 +260,28 @@ async def test_a_mark_of_lost_words_counts_as_the_beginning(store: RouterStore) 
 
 async def test_the_log_tells_what_took_effect_and_when_it_can_not(contract: Contract) -> None:
     store = contract.store
-    assert (await store.changes(T, 0)).lost, "nothing is built"
+    assert (await store.changes(T, 0, "")).lost, "nothing is built"
     await store.replace_all(T, await store.mark(T), [waiting(1, 1), free("a", 1)])
-    start = (await store.state(T, 0)).position
-    assert await store.changes(T, start) == Changes(start, ())
+    start = await store.state(T, 0)
+    assert await store.changes(T, start.position, start.proof) == Changes(start.position, (), proof=start.proof)
     await store.write(T, [waiting(2, 1), waiting(1, 0), Gone(PresentAgent, "usr_a", 2), Gone(PresentAgent, "usr_b", 2)])
-    told = await store.changes(T, start)
+    told = await store.changes(T, start.position, start.proof)
     assert told.words == (waiting(2, 1), Gone(PresentAgent, "usr_a", 2)), "an old word and an empty drop are no changes"
     await store.replace_all(T, await store.mark(T), [waiting(2, 1), waiting(3, 1)])
-    assert (await store.changes(T, told.position)).words == (Gone(WaitingSession, "ses_1", 1), waiting(3, 1))
-    assert (await store.changes(T, told.position + 100)).lost, "a position that a failover lost"
-    for version in range(2, LOGGED + 3):
+    again = await store.changes(T, told.position, told.proof)
+    assert again.words == (Gone(WaitingSession, "ses_1", 1), waiting(3, 1))
+    assert (await store.changes(T, told.position, start.proof)).lost, "something else stands there: the store went back"
+    assert (await store.changes(T, told.position + 100, told.proof)).lost, "a position that a failover lost"
+    for version in range(2, LOGGED + 2):
         await store.write(T, [waiting(3, version)])
-    assert (await store.changes(T, start)).lost, "the log keeps so much and no more"
-    newest = (await store.changes(T, 0)).position
-    assert [w.version for w in (await store.changes(T, newest - LOGGED)).words] == list(range(3, LOGGED + 3))
+    assert (await store.changes(T, again.position, again.proof)).lost, "the log keeps so much and no more"
+    newest = await store.state(T, 0)
+    kept = await store.changes(T, newest.position - LOGGED + 1, "w:ses_3 2 here")
+    assert [w.version for w in kept.words] == list(range(3, LOGGED + 2))
     contract.flush()
-    assert (await store.changes(T, newest)).lost
+    assert (await store.changes(T, newest.position, newest.proof)).lost
     await store.replace_all(T, await store.mark(T), [])
-    assert (await store.changes(T, newest)).lost, "positions of before a flush are void"
+    assert (await store.changes(T, newest.position, newest.proof)).lost, "positions of before a flush are void"
 
 
 # --- the same random histories -------------------------------------------------------------------------
@@ -327,21 +330,22 @@ class Played:
         self.now = 1_700_000_000_000
         self.marks = [0, 2**60]
         self.done = 0
-        self.position = 0
+        self.position, self.proof = 0, ""
         self.replica: dict[str, Entry] = {}  # what a node knows that follows the log
 
     async def follow(self) -> tuple[bool, tuple[Word, ...]]:
         """Take in what changed; positions themselves are each store's own."""
-        changes = await self.store.changes(T, self.position)
+        changes = await self.store.changes(T, self.position, self.proof)
         for word in changes.words:
             if isinstance(word, Gone):
                 del self.replica[key_of(word)]
             else:
                 self.replica[key_of(word)] = word
-        self.position = changes.position
+        self.position, self.proof = changes.position, changes.proof
         if changes.lost:
             state = await self.store.state(T, self.now)
-            self.replica, self.position = {key_of(e): e for e in entries_of(state)}, state.position
+            self.replica = {key_of(e): e for e in entries_of(state)}
+            self.position, self.proof = state.position, state.proof
         return changes.lost, changes.words
 
     async def do(self, command: Command) -> bool | None:

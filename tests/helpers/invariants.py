@@ -29,10 +29,9 @@ from server.domain.deadlines import deadlines
 from server.domain.effects import routable
 from server.domain.machine import IllegalTransition, Refused, Stale
 from server.domain.segment import NEXT, SegmentState
-from server.domain.session import Session, SessionState
+from server.domain.session import REJECT_PAUSE_MS, Session, SessionState
 from server.domain.session_step import step
 from server.media.peer import RATE, spectrum_peak
-from server.routing.policy import REJECT_PAUSE_MS
 from server.storage import codec
 from tests.helpers.database import Database
 from tests.helpers.light_peer import PITCHES_HZ, Ear

@@ -69,8 +69,8 @@ def _hear_anything(of: Any, key: str, version: int) -> bool:
     return _hear(of, key, version)
 
 
-async def _lose_a_change(self: MemoryRouterStore, tenant: str, after: int) -> Changes:
-    found = await _changes(self, tenant, after)
+async def _lose_a_change(self: MemoryRouterStore, tenant: str, after: int, proof: str) -> Changes:
+    found = await _changes(self, tenant, after, proof)
     return replace(found, words=found.words[:1])
 
 

@@ -125,7 +125,7 @@ class Node(Owner):
         core.router.on_look = lambda view: None
         core.router.on_pause = lambda paused: None
 
-    def seen(self) -> tuple[int, dict[str, int]] | None:
+    def seen(self) -> tuple[int, str, dict[str, int]] | None:
         """What this node's router knows of the index: the position that it has read up to, and the versions of what
         was there. None while it has to read all of it anew."""
         snapshot = self.core.router._snapshots.get(DEFAULT_TENANT)
@@ -133,7 +133,7 @@ class Node(Owner):
             return None
         versions = {session_id: wait.entry.version for session_id, wait in snapshot._waits.items()}
         versions |= {agent_id: desk.entry.version for agent_id, desk in snapshot._desks.items()}
-        return snapshot.position, versions
+        return snapshot.position, snapshot.proof, versions
 
     def begin(self) -> None:
         self.spawn(self._live())

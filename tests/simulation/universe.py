@@ -213,7 +213,7 @@ class Universe:
         """A failover to a replica that has not heard the newest words."""
         await asyncio.sleep(self.random.uniform(0.05, 1))
         self._index.__dict__.update(kept)
-        self.watch.index_lost(went_back=True)
+        self.watch.index_lost()
 
     def _flush(self) -> None:
         self._index.flush()

@@ -77,7 +77,6 @@ class Watch:
     _free_since: dict[str, float] = field(default_factory=dict)
     _indexed_since: dict[str, float] = field(default_factory=dict)
     _claim_tried: dict[str, float] = field(default_factory=dict)  # session id -> the last try, or its end
-    _forked: bool = False
     _quiet_until: float = 0.0
     _changed_at: dict[str, float] = field(default_factory=dict)
     _heard: dict[str, int] = field(default_factory=dict)  # id -> the newest version that the index was told of
@@ -192,20 +191,14 @@ class Watch:
         _hold(agent.live, f"{name}: the agent's tab is dead")
         _hold(len(agent.contacts) < self.capacity, f"{name}: the agent is busy")
         _hold(self.able(who, s, now_ms, -SKEW_S), f"{name}: the agent lacks the skill")
-        # A node that can't reach the router's store tells nobody of a decline, and the rows do not forbid the offer.
-        _hold(
-            not self.settled or not _rejected(s, who, now_ms, REJECT_PAUSE_S - 2 * SKEW_S),
-            f"{name}: the agent has just declined it",
-        )
+        declined = _rejected(s, who, now_ms, REJECT_PAUSE_S - 2 * SKEW_S)
+        _hold(not declined, f"{name}: the agent has just declined it")
         if self.settled and who in self.dead_since:
             _hold(self.now_s() - self.dead_since[who] < TAB_NOTICED_S, f"{name}: nobody sits there")
         self._order(s, event, name)
 
     def _order(self, s: Session, event: ev.AgentOffered, name: str) -> None:
-        """Nobody of the same queue whom the same agent could have taken was waiting before. Where the store went back,
-        a node may not know of who was (`on_snapshot`)."""
-        if self._forked:
-            return
+        """Nobody of the same queue whom the same agent could have taken was waiting before."""
         chosen_s = self.now_s() - max(0, self.at_ms() - int(str(event.why["at"]))) / 1000
         before_s = chosen_s - self.slack_s
         index = None
@@ -261,9 +254,8 @@ class Watch:
             key = id_of(word)
             self._heard[key] = max(word.version, self._heard.get(key, 0))
 
-    def index_lost(self, *, went_back: bool = False) -> None:
+    def index_lost(self) -> None:
         """The store was made to forget all, or the newest of what it knew."""
-        self._forked = self._forked or went_back
         self._live_claims.clear()
         self._heard.clear()
 
@@ -289,11 +281,10 @@ class Watch:
         if self.settled and now_s >= self._quiet_until:
             self._liveness(now_s)
 
-    def on_snapshot(self, node: str, position: int, versions: Mapping[str, int]) -> None:
-        """A node that has read the whole log of changes knows what the index knows. Not so once the store went back: it
-        gives the same positions again, and a node that has not looked meanwhile can't tell."""
+    def on_snapshot(self, node: str, position: int, proof: str, versions: Mapping[str, int]) -> None:
+        """A node that has read the whole log of changes knows what the index knows."""
         index = self.index()
-        if index.built and not self._forked and index.position == position:
+        if index.built and (index.position, index.proof) == (position, proof):
             there = {id_of(entry): entry.version for entry in (*index.waiting, *index.agents)}
             apart = sorted({*there.items()} ^ {*versions.items()})
             _hold(not apart, f"the snapshot of {node} at {position} differs from the index in {apart}")

@@ -12,7 +12,8 @@ from server.domain.directory import AgentProfile, QueueConfig, Role
 from server.domain.queue_routing import QueueRouting, RelaxStep, Strategy
 from server.domain.requirements import ANYONE, AllOf, AnyOf, Not, Requirement, SkillLevels, meets, skills_of
 from server.domain.router_state import Gone, PresentAgent, WaitingSession, Word
-from server.routing.policy import REJECT_PAUSE_MS, Match
+from server.domain.session import REJECT_PAUSE_MS
+from server.routing.policy import Match
 from server.routing.scoring import handled_since, midnight_in, occupancy
 from server.routing.snapshot import Snapshot
 from tests.helpers.fuzz import examples
@@ -346,7 +347,7 @@ def test_it_chooses_as_the_rules_say(
                     real.settle(match_, now)
                 under_way, naive.reserved = [], set()
             case "anew":
-                real.replace([*naive.sessions.values(), *naive.agents.values()], 7, now)
+                real.replace([*naive.sessions.values(), *naive.agents.values()], 7, "", now)
                 real.set_up(list(reversed(queues)), list(people), now)
             case str():
                 raise AssertionError(step)

@@ -115,3 +115,12 @@ local function worth(mark)
   return tonumber(mark)
 end
 
+-- What stands so far from the end of the log; before its first line, where that is.
+local function proof(behind)
+  local line = decode(redis.call('LINDEX', LOG, -behind - 1) or '')
+  if line then
+    return line[1] .. ' ' .. line[2] .. ' ' .. (line[3] == '' and 'gone' or 'here')
+  end
+  return 'start ' .. text(position() - behind)
+end
+
