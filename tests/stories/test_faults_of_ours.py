@@ -114,6 +114,11 @@ async def test_another_node_may_do_what_one_can_t(
         leg_id = (await south.session(call)).customer_leg.id
         await north.core.sessions.customer_leg(call, leg_id, 2, "v=0 offer")
 
+        async def north_tried() -> bool:
+            return failed > 0
+
+        await until(north_tried, 5, "north's try", every_s=0.005)
+
         async def carried_out() -> bool:
             for session_id in await south.store.outbox_sessions():
                 south.core.dispatcher.kick(session_id)  # as its sweep does
