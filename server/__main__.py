@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvloop
 
-from server import __version__, cli, log
+from server import __version__, cli, log, simulate
 from server.config import Config, ConfigError, load, make_data_dir
 from server.process import EXIT_CONFIG, die_with_parent
 
@@ -90,6 +90,17 @@ def _parser() -> argparse.ArgumentParser:
     call.add_argument("--seconds", type=float, default=60.0, help="hang up after this long (default 60)")
     call.add_argument("--name", default="Test call", help="the caller's name in the console")
     call.set_defaults(run=cli.testcall)
+
+    what_if = commands.add_parser("simulate", help="play a recorded or made-up span again, as it was and with a change")
+    what_if.add_argument("--from", dest="since", help="the first day (2026-01-05), or a moment with a zone")
+    what_if.add_argument("--to", dest="until", help="the last day, or a moment with a zone (default: the first day)")
+    what_if.add_argument("--zone", default="UTC", help="the time zone of days, such as Europe/Berlin (default UTC)")
+    what_if.add_argument("--change", type=Path, metavar="FILE", help="what is to be different (TOML or JSON)")
+    what_if.add_argument(
+        "--synthetic", type=Path, metavar="FILE", help="a day that is made up, instead of a recorded one"
+    )
+    what_if.add_argument("--seed", type=int, default=1, help="of what is drawn (default 1)")
+    what_if.set_defaults(run=simulate.run)
 
     doctor = commands.add_parser("doctor", help="say what is missing here and how to get it")
     doctor.set_defaults(run=cli.doctor)

@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "services": {"server.domain", "server.services"},
     "signaling": {"server.domain", "server.services", "server.signaling"},
     **{name: {"server.domain", f"server.{name}"} for name in ADAPTERS},
+    "whatif": {"server.domain", "server.whatif", "server.routing.snapshot", "server.storage"},
 }
 PURE = {
     "server/routing/policy.py": {"server.domain"},
@@ -29,6 +30,23 @@ PURE = {
         "server.routing.policy",
         "server.routing.pools",
         "server.routing.scoring",
+    },
+    "server/whatif/workload.py": {"server.domain"},
+    "server/whatif/outcome.py": {"server.domain"},
+    "server/whatif/patience.py": set(),
+    "server/whatif/faults.py": set(),
+    "server/whatif/engine.py": {
+        "server.domain",
+        "server.routing.snapshot",
+        "server.whatif.outcome",
+        "server.whatif.workload",
+    },
+    "server/whatif/change.py": {"server.domain", "server.whatif.faults", "server.whatif.workload"},
+    "server/whatif/made_day.py": {
+        "server.domain",
+        "server.whatif.change",
+        "server.whatif.faults",
+        "server.whatif.workload",
     },
     "server/media/sdp.py": {"server.domain", "server.services.ports"},
 }
