@@ -193,8 +193,17 @@ def _database_url(value: object) -> str:
     return "postgresql+asyncpg" + text[len(scheme) :]
 
 
+_HOSTS = r"(?:[^@/]*@)?[^,/:@\s]+:\d{1,5}(?:,[^,/:@\s]+:\d{1,5})*"
+_SENTINELS = re.compile(rf"rediss?\+sentinel://{_HOSTS}/[^/\s]+(?:/\d{{1,3}})?")
+_SENTINELS_REMEDY = "Give redis+sentinel://host:26379,host:26379/service/0"
+
+
 def _redis_url(value: object) -> str:
     text, remedy = _text(value), "Give redis://host:6379/0, rediss://… for TLS, or unix:///path/to/redis.sock"
+    if text.partition("://")[0].endswith("+sentinel"):
+        if _SENTINELS.fullmatch(text) is None:
+            raise _Wrong("it names no hosts with ports, or no service", _SENTINELS_REMEDY)
+        return text
     try:
         parts = urlsplit(text)
         bool(parts.port)

@@ -28,6 +28,25 @@ def test_environment_wins_over_file(tmp_path: Path) -> None:
     assert [str(network) for network in config.trusted_proxies] == ["10.0.0.0/8"]
 
 
+POSTGRES = {"PATCHBAY_DATABASE_URL": "postgresql://u:p@db/patchbay"}
+
+
+@pytest.mark.parametrize(
+    "url", ["redis+sentinel://a:26379,b:26379/center/0", "rediss+sentinel://u:p@a:26379/center", "redis://a:6379/0"]
+)
+def test_addresses_of_redis(url: str) -> None:
+    assert load(POSTGRES | {"PATCHBAY_REDIS_URL": url}).redis_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["redis+sentinel://a,b:26379/center", "redis+sentinel://a:26379", "redis+cluster://a:6379", "http://a"]
+)
+def test_addresses_that_are_none_of_a_redis(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(POSTGRES | {"PATCHBAY_REDIS_URL": url})
+    assert [fault.setting for fault in caught.value.faults] == ["PATCHBAY_REDIS_URL"]
+
+
 def test_all_faults_at_once(tmp_path: Path) -> None:
     file = tmp_path / "patchbay.toml"
     file.write_text('hots = "x"\nmedia_bind = "not-an-address"\n')
