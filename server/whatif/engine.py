@@ -114,6 +114,7 @@ class _Day:
                 _, _, do, arguments = heapq.heappop(due)
                 do(*arguments)
             self._route()
+        self._now = max(self._now, self._workload.until)
         return self._outcome()
 
     def _at(self, at: int, do: Callable[..., None], *arguments: Any) -> None:
