@@ -16,7 +16,7 @@ from server.domain.administration import Skill
 from server.domain.directory import DEFAULT_TENANT
 from server.domain.report_days import AskedDays, BadDays, days
 from server.process import EXIT_CONFIG
-from server.services.ports import StorageUnavailable
+from server.services.ports import Clock, StorageUnavailable
 from server.storage import migrate as migrations
 from server.storage.admin_repository import StoredAdmin
 from server.storage.directory import StoredDirectory
@@ -43,12 +43,12 @@ class _Played:
     recorded: past.Past | None
 
 
-async def run(config: Config, given: argparse.Namespace) -> int:
+async def run(config: Config, given: argparse.Namespace, clock: Clock | None = None) -> int:
     """Print what happened, what was simulated, and what would be with a change."""
     if (given.synthetic is None) == (given.since is None):
         raise CommandFailed("give either --from (and --to), or --synthetic FILE", USAGE)
     change = None if given.change is None else _file(given.change)
-    played = await _recorded(config, given) if given.synthetic is None else _made(given)
+    played = await _recorded(config, given, clock or MonotonicClock()) if given.synthetic is None else _made(given)
     columns = []
     if played.recorded is not None:
         columns.append(happened(played.recorded.numbers, played.recorded.times))
@@ -83,8 +83,8 @@ def _made(given: argparse.Namespace) -> _Played:
         raise _bad(given.synthetic, bad) from None
 
 
-async def _recorded(config: Config, given: argparse.Namespace) -> _Played:
-    now = MonotonicClock().now_ms()
+async def _recorded(config: Config, given: argparse.Namespace, clock: Clock) -> _Played:
+    now = clock.now_ms()
     since, until = _span(given, now)
     try:
         await serving.check_schema(config)
@@ -92,7 +92,7 @@ async def _recorded(config: Config, given: argparse.Namespace) -> _Played:
         raise CommandFailed(str(reason), EXIT_CONFIG) from None
     engine = create_engine(config.database_url)
     try:
-        directory = StoredDirectory(engine, MonotonicClock())
+        directory = StoredDirectory(engine, clock)
         queues, agents = await directory.queues(DEFAULT_TENANT), await directory.agents(DEFAULT_TENANT)
         skills: dict[str, str] = {}
         async with StoredAdmin(engine).reading() as transaction:
