@@ -43,6 +43,7 @@ from server.services.nodes import FollowingClock
 from server.services.passwords import Passwords
 from server.services.ports import Bus, Clock, RouterStore
 from server.services.reports import ReportService
+from server.services.steering import SteeringService
 from server.services.tokens import CustomerTokens, load_or_create_key
 from server.services.turn import TurnSettings
 from server.services.users import UserService
@@ -246,6 +247,7 @@ def _web_deps(
         auth=AuthService(repository, passwords, clock, config.session_cookie_hours, core.directory_changed),
         admin=AdminService(changes),
         users=UserService(changes, passwords),
+        steering=SteeringService(adapters.store, core.stepper, adapters.directory),
         floor=FloorService(StoredFloor(stores.database), core.stepper, adapters.directory, repository, clock),
         tokens=CustomerTokens(stores.token_key, clock),
         directory=adapters.directory,

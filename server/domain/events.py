@@ -130,6 +130,18 @@ class AgentOffered:
 
 
 @dataclass(frozen=True, slots=True)
+class RoutingChanged:
+    """A supervisor says who is to get a session that waits, and how soon: all of it, each time. `asks` is asked beside
+    what the queue asks, as the JSON of `requirements.to_json`; empty: nothing more."""
+
+    priority: int
+    asks: str
+    preferred: tuple[str, ...]
+    excluded: tuple[str, ...]
+    changed_by: str  # a user id
+
+
+@dataclass(frozen=True, slots=True)
 class AgentAccepted:
     segment_id: str
     agent_id: str
@@ -263,6 +275,7 @@ class DeadlinePassed:
 Event = (
     CallArrived
     | QueueFull
+    | RoutingChanged
     | LegOffered
     | LegAnswered
     | LegRefused

@@ -73,6 +73,9 @@ class Session:
     former: Placement | None = None
     unplaced_since: int | None = None
     priority: int = PRIORITY
+    asks: str = ""  # beside what the queue asks; as in RoutingChanged
+    preferred: tuple[str, ...] = ()  # agents who are asked first
+    excluded: tuple[str, ...] = ()  # agents who are not asked
     sticky_agent_id: str | None = None
     place_at: int | None = None  # the arrival that the place goes by, where it is an earlier session's
     visits: tuple[QueueVisit, ...] = ()

@@ -98,6 +98,14 @@ def offer(s: Session, e: ev.AgentOffered, now: int) -> Session:
     return replace(s, segments=(*s.segments, segment))
 
 
+def change_routing(s: Session, e: ev.RoutingChanged, now: int) -> Session:
+    """What rings goes on: it counts from the next offer on."""
+    after = replace(s, priority=e.priority, asks=e.asks, preferred=e.preferred, excluded=e.excluded)
+    if after == s:
+        raise Stale("no_change")
+    return after
+
+
 def accept(s: Session, e: ev.AgentAccepted, now: int) -> Session:
     segment = _own(s, e.segment_id, e.agent_id)
     if segment.state is not SegmentState.OFFERED:
@@ -284,6 +292,7 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
             ev.LegWentDown: leg_down,
             ev.LegFellQuiet: leg_quiet,
             ev.QueueFull: queue_full,
+            ev.RoutingChanged: change_routing,
             ev.CustomerHungUp: customer_hang_up,
             ev.Placed: place,
             ev.SessionMoved: move,
@@ -300,6 +309,7 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
                 ev.LegWentDown,
                 ev.LegFellQuiet,
                 ev.QueueFull,
+                ev.RoutingChanged,
                 ev.CustomerHungUp,
                 ev.Placed,
                 ev.SessionMoved,

@@ -13,6 +13,7 @@ otherwise do is choose the same head and lose the claim. While the store is away
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 
@@ -23,6 +24,7 @@ from server.domain.directory import DEFAULT_TENANT
 from server.domain.effects import routable
 from server.domain.events import AgentOffered
 from server.domain.machine import Refused, Stale
+from server.domain.requirements import from_json
 from server.domain.router_state import Claim, Entry, Gone, PresentAgent, RoutingView, WaitingSession, Word
 from server.domain.session import Session
 from server.ids import new_id
@@ -329,6 +331,9 @@ def waiting_word(s: Session) -> WaitingSession | Gone:
         channel=s.channel,
         held=not routable(s),
         rejected_by=tuple((r.agent_id, r.at) for r in s.rejections),
+        asks=from_json(json.loads(s.asks)) if s.asks else None,
+        preferred=s.preferred,
+        excluded=s.excluded,
         sticky_agent=s.sticky_agent_id,
         version=s.version,
     )

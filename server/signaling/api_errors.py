@@ -27,6 +27,7 @@ STATUS = {
     "name_taken": 409,
     "in_use": 409,
     "agent_away": 409,
+    "not_waiting": 409,
     "last_admin": 409,
     "overflow_cycle": 409,
     "recording_not_ready": 409,

@@ -15,6 +15,7 @@ from server.services.floor import FloorService
 from server.services.ports import Clock
 from server.services.rate_limits import Rate
 from server.services.reports import ReportService
+from server.services.steering import SteeringService
 from server.services.tokens import CustomerTokens
 from server.services.turn import NO_TURN, TurnSettings
 from server.services.users import UserService
@@ -46,6 +47,7 @@ class WebDeps:
     admin: AdminService
     users: UserService
     floor: FloorService
+    steering: SteeringService
     tokens: CustomerTokens
     directory: Directory
     history: History

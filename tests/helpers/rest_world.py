@@ -27,6 +27,7 @@ from server.services.floor import FloorService
 from server.services.passwords import Passwords
 from server.services.reports import ReportService
 from server.services.seed import DEMO_USERS, SYSTEM, Seed
+from server.services.steering import SteeringService
 from server.services.stepper import Stepper
 from server.services.tokens import CustomerTokens
 from server.services.users import NewUser, UserService
@@ -211,6 +212,7 @@ async def open_world(folder: Path, **overrides: Any) -> AsyncIterator[World]:
             auth=AuthService(StoredAdmin(engine), passwords, clock, 12, forget),
             admin=AdminService(changes),
             users=UserService(changes, passwords),
+            steering=SteeringService(steps, stepper, directory),
             floor=FloorService(StoredFloor(engine), stepper, directory, StoredAdmin(engine), clock),
             tokens=CustomerTokens(b"k" * 32, clock),
             directory=directory,

@@ -57,6 +57,7 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         ev.WrapUpExtended(segment_id, agent_id, pick(st.sampled_from([d.at for d in due] or [0]))),
         ev.WrapUpDone(segment_id, agent_id, "", pick(st.sampled_from((None, "dsp_1")))),
         ev.CustomerHungUp(),
+        ev.RoutingChanged(pick(st.integers(1, 3)), "", (agent_id,), (), "usr_sam"),
         ev.QueueFull(pick(st.sampled_from(("que_1", "que_2", "que_3")))),
         ev.WorkerLost("media-1", pick(st.sampled_from((None, "media-2"))), epoch),
         ev.WorkerLost("media-2", "media-1", epoch),
@@ -93,7 +94,7 @@ def check(before: Session | None, after: Session) -> None:
         assert after.epoch >= before.epoch
         assert after.version == before.version + 1
         assert not before.ended or after.ended, "an end is final"
-        assert before.order_key == after.order_key
+        assert before.order_key[1:] == after.order_key[1:], "only a supervisor changes the priority"
         assert before.queue == after.queue or before.queue.overflow == after.queue
         assert [v.queue_id for v in after.visits if v.outcome is None] in ([], [after.queue.queue_id])
         for old, new in zip(before.segments, after.segments, strict=False):

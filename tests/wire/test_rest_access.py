@@ -58,6 +58,7 @@ MATRIX = {
     "GET /sessions": STAFF,
     "GET /sessions/{session_id}": STAFF,
     "GET /sessions/{session_id}/routing": STAFF,
+    "PATCH /sessions/{session_id}/routing": SUPERVISORS,
     "GET /recordings/{recording_id}": STAFF,
     "GET /recordings/{recording_id}/audio": STAFF,
     "GET /reports/queues": SUPERVISORS,

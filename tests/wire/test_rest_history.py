@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from server.domain import events as ev
 from server.domain.directory import DEFAULT_TENANT, Role
 from server.services.admin_ports import FileReady, Rendering
 from server.services.seed import DEMO_KEYS
@@ -272,3 +273,42 @@ async def test_why_nobody_yet(world: World) -> None:
     world.availability.reasons[session_id] = waits | {"held": True}
     answer = await api.get(f"/api/v1/sessions/{session_id}/routing")
     assert answer["waiting"]["words"][1].startswith("It is not offered now")
+
+
+async def test_steering_refuses_what_makes_no_sense(world: World) -> None:
+    session_id = await _session(world, 1, "ana")
+    path = f"/api/v1/sessions/{session_id}/routing"
+    api = await world.logged_in(Role.SUPERVISOR)
+    for body, loc in (
+        ({"priority": 0}, "priority"),
+        ({"requirement": "flying"}, "requirement"),
+        ({"requirement": "sales >="}, "requirement"),
+        ({"excluded": ["a b"]}, "excluded.0"),
+        ({"preferred": ["usr_none"]}, "preferred.0"),
+    ):
+        answer = await api.patch(path, body, 422)
+        assert [field["loc"] for field in answer["error"]["fields"]] == [loc]
+    agent = await world.logged_in(Role.AGENT)
+    await agent.patch(path, {"priority": 1}, 403)
+    await api.patch("/api/v1/sessions/ses_none/routing", {"priority": 1}, 404)
+
+
+async def test_a_supervisor_steers_a_session_that_waits(world: World) -> None:
+    entry = await world.deps.directory.entry_point_by_key(DEMO_KEYS["Sales"])
+    assert entry is not None
+    rules = ev.QueueRules(entry.queue_id, "Sales", 20, 60, True, True)
+    arrived = ev.CallArrived("ses_w", DEFAULT_TENANT, entry.entry_point_id, rules, ev.Customer("Li"), "media-1")
+    await world.stepper.apply("ses_w", arrived, ev.LegOffered("leg_w_0", 1, "v=0"))
+    ana = await world.user("ana")
+    api = await world.logged_in(Role.SUPERVISOR)
+    body = {"priority": 2, "requirement": "ENGLISH >= 3", "excluded": [ana.id]}
+    answer = await api.patch("/api/v1/sessions/ses_w/routing", body)
+    assert (answer["session_id"], answer["decisions"]) == ("ses_w", [])
+    events = (await api.get("/api/v1/sessions/ses_w"))["events"]
+    (changed,) = [event["body"] for event in events if event["type"] == "RoutingChanged"]
+    sam = await world.user("sam")
+    assert (changed["priority"], changed["excluded"], changed["changed_by"]) == (2, [ana.id], sam.id)
+    assert '"skill"' in changed["asks"]
+    await world.stepper.apply("ses_w", ev.CustomerHungUp())
+    refused = await api.patch("/api/v1/sessions/ses_w/routing", {"priority": 1}, 409)
+    assert refused["error"]["code"] == "not_waiting"

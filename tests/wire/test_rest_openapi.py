@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from server.domain.directory import Role
+from server.domain import events as ev
+from server.domain.directory import DEFAULT_TENANT, Role
 from server.services.rate_limits import Rate
 from server.signaling.rest.endpoint import PREFIX, Nothing
 from server.signaling.web import WebLimits, all_endpoints
@@ -121,7 +122,10 @@ def shared(tmp_path: Path) -> Any:
     async def begin() -> Fuzzed:
         world = await opened.__aenter__()
         api = await world.logged_in(Role.ADMIN)
-        ids = {"user_id": (await world.user("chen")).id}
+        rules = ev.QueueRules("que_1", "Sales", 20, 60, True, True)
+        arrived = ev.CallArrived("ses_fuzz", DEFAULT_TENANT, "ept_1", rules, ev.Customer("Li"), "media-1")
+        await world.stepper.apply("ses_fuzz", arrived, ev.LegOffered("leg_fuzz_0", 1, "v=0"))
+        ids = {"user_id": (await world.user("chen")).id, "session_id": "ses_fuzz"}
         for noun, name in (
             ("skills", "skill_id"),
             ("queues", "queue_id"),

@@ -7,19 +7,22 @@ session that waits. Agents see the decisions for sessions that they took, and of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from server.domain.directory import Role
 from server.domain.history import EventRow, SegmentRow
-from server.domain.queue_routing import Strategy
+from server.domain.queue_routing import LAST_PRIORITY, TOP_PRIORITY, Strategy
 from server.domain.requirements import from_json, write
 from server.services.refusals import not_found
-from server.signaling.access import STAFF
+from server.services.steering import Steering
+from server.signaling.access import STAFF, SUPERVISORS
 from server.signaling.rest.endpoint import Call, Endpoint, Endpoints, Nothing
-from server.signaling.rest.models import RestModel
-from server.signaling.rest.queue_routing import skill_names
+from server.signaling.rest.models import Id, RestModel
+from server.signaling.rest.queue_routing import Text, ids_of, parsed, skill_names
+
+MAX_AGENTS = 50
 
 RANKED_BY = {
     Strategy.LONGEST_IDLE: "had been idle longest",
@@ -75,6 +78,15 @@ class DecisionView(RestModel):
     words: list[str]
 
 
+class SteerSession(RestModel):
+    """What is left out stays as it is. Agents are users' ids; `preferred` in the order in which they are asked."""
+
+    priority: Annotated[int, Field(ge=TOP_PRIORITY, le=LAST_PRIORITY)] | None = None
+    requirement: Text | None = None
+    preferred: Annotated[list[Id], Field(max_length=MAX_AGENTS)] | None = None
+    excluded: Annotated[list[Id], Field(max_length=MAX_AGENTS)] | None = None
+
+
 class RoutingView(RestModel):
     """`waiting`: why a session that waits now is not offered, as this node sees it."""
 
@@ -83,7 +95,7 @@ class RoutingView(RestModel):
     waiting: DecisionView | None
 
 
-async def read_routing(call: Call[Nothing, Nothing]) -> RoutingView:
+async def read_routing(call: Call[Any, Nothing]) -> RoutingView:
     session_id = call.part("session_id")
     tenant = call.user.tenant
     detail = await call.deps.history.session(tenant, session_id)
@@ -104,6 +116,21 @@ async def read_routing(call: Call[Nothing, Nothing]) -> RoutingView:
     why = None if own_only else call.deps.explanations.explain(tenant, session_id)
     waiting = None if why is None else _decision(why, names, None, None)
     return RoutingView(session_id=session_id, decisions=decisions, waiting=waiting)
+
+
+async def steer_session(call: Call[SteerSession, Nothing]) -> RoutingView:
+    body = call.body
+    asks = None
+    if body.requirement is not None:
+        asks = parsed(body.requirement, ids_of(await skill_names(call)), "requirement")
+    wanted = Steering(
+        priority=body.priority,
+        asks=asks,
+        preferred=None if body.preferred is None else tuple(body.preferred),
+        excluded=None if body.excluded is None else tuple(body.excluded),
+    )
+    await call.deps.steering.change(call.user, call.part("session_id"), wanted)
+    return await read_routing(call)
 
 
 class _Names:
@@ -228,5 +255,15 @@ ENDPOINTS: Endpoints = (
         read_routing,
         answer=RoutingView,
         codes=("not_found",),
+    ),
+    Endpoint(
+        "PATCH",
+        "/sessions/{session_id}/routing",
+        "Say who is to get a session that waits, and how soon",
+        SUPERVISORS,
+        steer_session,
+        body=SteerSession,
+        answer=RoutingView,
+        codes=("not_found", "not_waiting", "changed_meanwhile"),
     ),
 )

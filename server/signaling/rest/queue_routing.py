@@ -82,17 +82,17 @@ def routing_model(routing: QueueRouting, names: Mapping[str, str]) -> RoutingMod
 
 def routing_of(model: RoutingModel, names: Mapping[str, str]) -> QueueRouting:
     """Raises Refused: invalid, with the field and what is wrong with it, and in a requirement the column."""
-    ids = {name.casefold(): skill_id for skill_id, name in names.items()}
+    ids = ids_of(names)
     steps: list[RelaxStep] = []
     for index, step in enumerate(model.steps):
         if steps and step.after_s <= steps[-1].after_s:
             raise invalid(f"routing.steps.{index}.after_s", "not_ascending", "a step comes later than the one before")
-        asked = _parsed(step.requirement, ids, f"routing.steps.{index}.requirement")
+        asked = parsed(step.requirement, ids, f"routing.steps.{index}.requirement")
         steps.append(RelaxStep(step.after_s, asked))
     _check_zone(model.time_zone)
     return QueueRouting(
         strategy=model.strategy,
-        requirement=_parsed(model.requirement, ids, "routing.requirement"),
+        requirement=parsed(model.requirement, ids, "routing.requirement"),
         steps=tuple(steps),
         priority=model.priority,
         grow_s=model.grow_s,
@@ -136,7 +136,12 @@ def _text(requirement: Requirement, names: Mapping[str, str]) -> str:
     return "" if text == "anyone" else text
 
 
-def _parsed(text: str, ids: Mapping[str, str], loc: str) -> Requirement:
+def ids_of(names: Mapping[str, str]) -> dict[str, str]:
+    """Skill ids by casefolded name."""
+    return {name.casefold(): skill_id for skill_id, name in names.items()}
+
+
+def parsed(text: str, ids: Mapping[str, str], loc: str) -> Requirement:
     try:
         return parse(text, ids)
     except RequirementFault as fault:
