@@ -9,7 +9,7 @@
 - **Shifts** are the times in which an agent could take sessions or held one, folded from the agents' events. Those
   begin LOOK_BACK_MS before the span: who is logged in for longer than that without any event is missed.
 
-The set-up is today's; what it was then is not kept.
+The set-up is today's; what it was then is not kept. Nor is played what supervisors asked for a single session.
 """
 
 from __future__ import annotations
