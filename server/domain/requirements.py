@@ -2,7 +2,7 @@
 
     requirement := all ("or" all)*          all  := one ("and" one)*
     one         := "not" one | "(" requirement ")" | "anyone" | skill [(">=" | ">" | "=" | "<" | "<=") level]
-    skill       := a word, or any name in double quotes
+    skill       := a word, or any name in double quotes, where two of them stand for one
 
 A skill alone means level 1 or more; who lacks a skill has level 0 in it. Skills are kept by id, so a renamed skill
 changes no rule; people write and read their names. Faults name the column (from 1) and what was expected.
@@ -100,7 +100,7 @@ def keys_of(requirement: Requirement) -> frozenset[str] | None:
 
 
 _TOKEN = re.compile(
-    r'\s*(?:(?P<name>[^\W\d][\w.\-]*)|"(?P<quoted>[^"]*)"|(?P<number>\d+)|(?P<sign>>=|<=|[<>=()]))', re.U
+    r'\s*(?:(?P<name>[^\W\d][\w.\-]*)|"(?P<quoted>(?:[^"]|"")*)"|(?P<number>\d+)|(?P<sign>>=|<=|[<>=()]))', re.U
 )
 _KEYWORDS = frozenset({"and", "or", "not", "anyone"})
 _RANGES: dict[str, Callable[[int], tuple[int, int]]] = {
@@ -142,7 +142,7 @@ def _tokens(text: str) -> Iterator[_Token]:
         column = match.start(match.lastgroup or 0) + 1
         word = match.group(match.lastgroup or 0)
         if match.lastgroup == "quoted":
-            yield _Token("name", word, column - 1)
+            yield _Token("name", word.replace('""', '"'), column - 1)
         elif match.lastgroup == "name":
             yield _Token(word.lower() if word.lower() in _KEYWORDS else "name", word, column)
         else:
@@ -219,7 +219,7 @@ class _Parser:
         level = self._next
         if level.kind != "number":
             raise self._unexpected("a level from 1 to 10")
-        if not 1 <= int(level.text[:3]) <= MAX_LEVEL:
+        if not 1 <= int(level.text) <= MAX_LEVEL:
             raise RequirementFault("bad_level", level.column, f"expected a level from 1 to 10, found {level.text[:20]}")
         self._take()
         low, high = low_high(int(level.text))
@@ -264,7 +264,7 @@ def _write_levels(name: str, low: int, high: int, binding: int) -> str:
 def _name(name: str) -> str:
     match = _TOKEN.fullmatch(name)
     bare = match is not None and match.lastgroup == "name" and name.lower() not in _KEYWORDS
-    return name if bare else f'"{name}"'
+    return name if bare else '"' + name.replace('"', '""') + '"'
 
 
 # --- stored form -------------------------------------------------------------------------------------

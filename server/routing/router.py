@@ -172,9 +172,21 @@ class Router:
             await self.rebuild()
         await self._write()
         for tenant in tuple(self._tenants):
-            if (tick or self._nodes.mine(tenant)) and await self._route(tenant):
-                matched = True
+            if tick or self._nodes.mine(tenant):
+                matched = await self._route_safely(tenant) or matched
         return matched
+
+    async def _route_safely(self, tenant: str) -> bool:
+        """One tenant's fault is its own."""
+        try:
+            return await self._route(tenant)
+        except (StorageUnavailable, RouterStoreUnavailable):
+            raise
+        except Exception:
+            log.exception("routing_failed", tenant=tenant)
+            self._snapshots.pop(tenant, None)
+            self._lost = [one for one in self._lost if one[1].tenant != tenant]
+            return False
 
     async def rebuild(self) -> None:
         """Make the index anew from the database."""

@@ -19,7 +19,7 @@ from sortedcontainers import SortedList
 from server.domain.capacity import VOICE
 from server.domain.directory import AgentProfile, QueueConfig
 from server.domain.queue_routing import Strategy
-from server.domain.requirements import AllOf, keys_of, meets, skills_of, to_json
+from server.domain.requirements import AllOf, Requirement, keys_of, meets, skills_of, to_json
 from server.domain.router_state import Gone, PresentAgent, QueueLook, WaitingSession, Word
 from server.routing.policy import MAX_CANDIDATES, Match, asked_again_at, verdict
 from server.routing.pools import Lane, LaneKey, Place, Pool, PoolKey, Urgency, new_pool, place_in, step_of, urgency
@@ -77,7 +77,7 @@ class Snapshot:
         if queues is not self._queue_list and tuple(queues) != tuple(self._queue_list):
             self._set_queues(queues, now)
         if profiles is not self._profile_list:
-            self._set_profiles(profiles)
+            self._set_profiles(profiles, now)
         self._queue_list, self._profile_list = queues, profiles
 
     def replace(self, entries: Iterable[WaitingSession | PresentAgent], position: int, proof: str, now: int) -> None:
@@ -246,13 +246,14 @@ class Snapshot:
         for pool in list(self._pools.values()):
             self._drop_unused(pool)
 
-    def _set_profiles(self, profiles: Sequence[AgentProfile]) -> None:
+    def _set_profiles(self, profiles: Sequence[AgentProfile], now: int) -> None:
         before, self._profiles = self._profiles, {profile.user_id: profile for profile in profiles}
-        for agent_id, desk in self._desks.items():
+        for agent_id, desk in tuple(self._desks.items()):
             if before.get(agent_id) != self._profiles.get(agent_id):
                 self._leave_pools(desk)
                 desk.generation = -1
                 self._enter_pools(desk)
+                self._unstick(agent_id, now)
 
     # --- pools ---
 
@@ -272,9 +273,11 @@ class Snapshot:
         else:
             desks = self._desks.values()
         for desk in desks:
-            if desk.entry.channels:
-                self._leave_pools(desk)
-                self._enter_pools(desk)
+            profile = self._free(desk)
+            if profile is not None:
+                for pool in fresh:
+                    if pool.key.only in (None, desk.entry.agent_id) and meets(pool.key.asked, profile.level):
+                        self._enter_pool(desk, profile, pool)
 
     def _drop_unused(self, pool: Pool) -> None:
         if pool.lasting or pool.lanes or pool.key not in self._pools:
@@ -299,16 +302,25 @@ class Snapshot:
         return desk.fitting
 
     def _enter_pools(self, desk: _Desk) -> None:
+        profile = self._free(desk)
+        if profile is not None:
+            for pool in self._fitting(desk, profile):
+                self._enter_pool(desk, profile, pool)
+
+    def _free(self, desk: _Desk) -> AgentProfile | None:
+        """The profile of who may be offered something now."""
         entry = desk.entry
         profile = self._profiles.get(entry.agent_id)
         if not entry.channels or profile is None or not profile.active or entry.agent_id in self._reserved_agents:
-            return
-        for pool in self._fitting(desk, profile):
-            if pool.key.channel in entry.channels:
-                rank = desk.ranks[pool.key] = pool.rank(entry, profile)
-                pool.agents.add(rank)
-                for lane in pool.lanes.values():
-                    self._ripe[lane.key] = lane
+            return None
+        return profile
+
+    def _enter_pool(self, desk: _Desk, profile: AgentProfile, pool: Pool) -> None:
+        if pool.key.channel in desk.entry.channels:
+            rank = desk.ranks[pool.key] = pool.rank(desk.entry, profile)
+            pool.agents.add(rank)
+            for lane in pool.lanes.values():
+                self._ripe[lane.key] = lane
 
     def _leave_pools(self, desk: _Desk) -> None:
         for key, rank in desk.ranks.items():
@@ -351,20 +363,27 @@ class Snapshot:
             self._ripe[lane.key] = lane
 
     def _sticky(self, session: WaitingSession, queue: QueueConfig, now: int) -> str | None:
-        """The agent whom a session waits for in particular."""
-        agent_id, until = session.sticky_agent, session.entered_at + queue.routing.sticky_s * 1000
+        """The agent whom a session waits for in particular: somebody on duty who may take it."""
+        agent_id, until = session.sticky_agent, session.arrived_at + queue.routing.sticky_s * 1000
         if agent_id is None or now >= until:
             return None
         self._stuck.setdefault(agent_id, set()).add(session.session_id)
         heapq.heappush(self._timers, (until, session.session_id))
-        return agent_id if agent_id in self._desks else None
+        profile = self._profiles.get(agent_id)
+        step, _ = step_of(session, queue, now)
+        able = (
+            agent_id in self._desks
+            and profile is not None
+            and profile.active
+            and meets(_asked(session, queue, step), profile.level)
+            and agent_id not in session.excluded
+            and all(by != agent_id for by, _ in session.rejected_by)
+        )
+        return agent_id if able else None
 
     def _lane(self, session: WaitingSession, queue: QueueConfig, step: int, sticky: str | None, now: int) -> Lane:
-        asked = queue.asks[step]
-        if session.asks is not None:
-            asked = AllOf((asked, session.asks))
         routing = queue.routing
-        key = PoolKey(asked, session.channel, routing.strategy, routing.time_zone, sticky)
+        key = PoolKey(_asked(session, queue, step), session.channel, routing.strategy, routing.time_zone, sticky)
         lane_key = LaneKey(queue.queue_id, key)
         pool = self._pools.get(key)
         if pool is None:
@@ -384,8 +403,7 @@ class Snapshot:
     def _forget_unused(self, lane: Lane) -> None:
         if not lane.waiting:
             lane.pool.lanes.pop(lane.key, None)
-            self._ripe.pop(lane.key, None)
-            self._drop_unused(lane.pool)
+            self._ripe.pop(lane.key, None)  # its pool stays until the next look: whoever left may be back at once
 
     def _drop_session(self, session_id: str) -> None:
         wait = self._waits.pop(session_id, None)
@@ -410,11 +428,13 @@ class Snapshot:
         if now >= self._day_look_at:
             self._day_look_at = now + DAY_LOOK_MS
             for pool in list(self._pools.values()):
-                if pool.key.strategy is Strategy.FEWEST_SESSIONS:
+                self._drop_unused(pool)
+                if pool.lasting or pool.lanes:
                     self._begin_day(pool, now)
 
     def _begin_day(self, pool: Pool, now: int) -> None:
-        midnight = midnight_in(pool.key.time_zone, now)
+        counts = pool.key.strategy is Strategy.FEWEST_SESSIONS
+        midnight = midnight_in(pool.key.time_zone, now) if counts else pool.midnight
         if midnight != pool.midnight:
             anew = new_pool(pool.key, now)
             pool.midnight, pool.rank = anew.midnight, anew.rank
@@ -513,6 +533,11 @@ class Snapshot:
             **{state: count for state, count in self._states.items() if state != "ready"},
         }
         return {reason: count for reason, count in counts.items() if count > 0}
+
+
+def _asked(session: WaitingSession, queue: QueueConfig, step: int) -> Requirement:
+    asked = queue.asks[step]
+    return asked if session.asks is None else AllOf((asked, session.asks))
 
 
 def _keys_of_queue(queue: QueueConfig) -> list[PoolKey]:

@@ -70,7 +70,9 @@ class DeadlineSweep:
             try:
                 await self._post(due)
                 taken += 1
-            except (Stale, Refused, Conflict):
+            except (Stale, Refused):  # it may be a row that an older version did not know, and left behind
+                self._failed[due] = now + AFTER_FAULT_MS
+            except Conflict:
                 continue
             except StorageUnavailable:
                 raise

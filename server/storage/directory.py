@@ -19,11 +19,13 @@ from server.storage.admin_repository import ENTRY_POINT, StoredAdmin, StoredTran
 from server.storage.faults import translated
 
 CACHE_MS = 5000
+WHOLE_MS = 300_000  # what an older version of this program changed is not counted
 _PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
+    read_at: int
     set_up: int
     queues: dict[str, QueueConfig]
     queue_list: tuple[QueueConfig, ...]  # the same object until something changes
@@ -83,17 +85,17 @@ class StoredDirectory:
         if known is not None and now - self._fresh_at.get(tenant, now - CACHE_MS) < CACHE_MS:
             return known
         changes = self._changes
-        fresh = await self._read(tenant, known)
+        fresh = await self._read(tenant, known, now)
         if changes == self._changes:  # else a change came while we read: what we hold may be older
             self._copies[tenant] = fresh
             self._fresh_at[tenant] = now
         return fresh
 
-    async def _read(self, tenant: str, known: _Copy | None) -> _Copy:
+    async def _read(self, tenant: str, known: _Copy | None, now: int) -> _Copy:
         """The copy that is known, where nothing has changed since it was read: fifty thousand users take a while."""
         async with self._admin.reading() as transaction:
             set_up = await transaction.set_up(tenant)
-            if known is not None and known.set_up == set_up:
+            if known is not None and known.set_up == set_up and now - known.read_at < WHOLE_MS:
                 return known
             queues = await _all(transaction, Queue, tenant)
             users = await _all(transaction, User, tenant)
@@ -102,6 +104,7 @@ class StoredDirectory:
             break_reasons = await _all(transaction, BreakReason, tenant)
         queue_list, agent_list = tuple(map(_queue, queues)), tuple(map(_agent, users))
         return _Copy(
+            read_at=now,
             set_up=set_up,
             queues={queue.queue_id: queue for queue in queue_list},
             queue_list=queue_list,

@@ -23,7 +23,7 @@ from server.domain.requirements import (
     write,
 )
 
-NAMES = {"skl_en": "English", "skl_bi": "Billing", "skl_re": "refunds", "skl_vip": "VIP, gold", "skl_or": "or"}
+NAMES = {"skl_en": "English", "skl_bi": "Billing", "skl_re": "refunds", "skl_vip": 'VIP, "gold"', "skl_or": "or"}
 IDS = {name.casefold(): skill_id for skill_id, name in NAMES.items()}
 LEVELS = {"skl_en": 5, "skl_bi": 2}
 
@@ -46,7 +46,7 @@ def true(text: str, **levels: int) -> bool:
         ("not (english and billing)", False),
         ("refunds or english and billing", True),
         ("(refunds or english) and refunds", False),
-        ('"VIP, gold"', False),
+        ('"VIP, ""gold"""', False),
         ('not "or"', True),
         ("anyone", True),
         ("", True),
@@ -62,6 +62,7 @@ def test_what_it_means(text: str, wanted: bool) -> None:
         ("english >= ", "unexpected", 12, "expected a level from 1 to 10, found the end"),
         ("english >= 11", "bad_level", 12, "expected a level from 1 to 10, found 11"),
         ("english > 10", "bad_level", 11, "no level is above 10"),
+        ("english = 0010000", "bad_level", 11, "expected a level from 1 to 10, found 0010000"),
         ("english = 0", "bad_level", 11, "expected a level from 1 to 10, found 0"),
         ("english and", "unexpected", 12, "expected a skill, 'not', 'anyone' or '(', found the end"),
         ("english billing", "unexpected", 9, "expected 'and', 'or' or the end, found 'billing'"),

@@ -232,7 +232,13 @@ class Naive:
     def _may(self, session: WaitingSession, queue: QueueConfig, agent: PresentAgent, now: int) -> bool:
         profile = next(p for p in self.people if p.user_id == agent.agent_id)
         sticky = session.sticky_agent
-        waited_for = sticky in self.agents and now < session.entered_at + queue.routing.sticky_s * 1000
+        waited_for = (
+            sticky in self.agents
+            and now < session.arrived_at + queue.routing.sticky_s * 1000
+            and sticky not in session.excluded
+            and all(who != sticky for who, _ in session.rejected_by)
+            and meets(self._asked(session, queue, now), next(p for p in self.people if p.user_id == sticky).level)
+        )
         if waited_for and agent.agent_id != sticky:
             return False
         pausing = any(who == agent.agent_id and now - at < REJECT_PAUSE_MS for who, at in session.rejected_by)
