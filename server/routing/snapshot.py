@@ -186,11 +186,6 @@ class Snapshot:
         self._forget_unused(lane)
         return why | {"held": wait.entry.held, "place": self._in_queue[queue.queue_id].bisect_right(wait.place)}
 
-    @property
-    def reserved(self) -> int:
-        """How many matches are under way."""
-        return len(self._reserved)
-
     # --- RoutingView ---
 
     def queues(self) -> dict[str, QueueLook]:

@@ -12,6 +12,7 @@ import pytest
 from server.domain.events import Customer
 from server.domain.media import MediaOrder, OpenLeg
 from server.ids import new_id
+from server.services.deadline_sweep import PAGE
 from server.services.dispatch import LEFT_MS
 from server.services.ports import (
     NODE_DEAD_MS,
@@ -144,6 +145,25 @@ async def test_a_deadline_that_all_nodes_sweep_takes_effect_once(nodes: Nodes) -
     assert await south.agent_state("ana") == "missed"
     passed = "SELECT COUNT(*) FROM session_event WHERE session_id = ? AND type = 'DeadlinePassed'"
     assert await north.rows(passed, call.session_id) == [(1,)]
+
+
+async def test_deadlines_that_are_nobodys_hide_no_other(nodes: Nodes) -> None:
+    """An older version of the program leaves rows of a kind that it does not know."""
+    north, south = nodes
+    await south.ready("ana")
+    call = await north.call()
+    assert await north.offered_to(call) == "ana"
+    for number in range(PAGE + 5):
+        await north.rows(
+            "INSERT INTO deadline (owner_id, kind, key, tenant, at) VALUES (?, 'max_wait', ?, ?, 1)",
+            call.session_id,
+            f"vis_{number}",
+            TENANT,
+        )
+    north.clock.advance(21)
+    for _ in range(2):  # the first finds nothing but those
+        await north.core.sweep.sweep()
+    assert await south.agent_state("ana") == "missed"
 
 
 async def test_nodes_that_route_at_once_offer_each_session_once_and_in_order(nodes: Nodes) -> None:
