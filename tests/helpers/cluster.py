@@ -124,12 +124,17 @@ class Cluster(System):
                 raise AssertionError(f"{slow}\n{self.logs()}") from None
 
     async def stop(self) -> float:
-        """Ctrl-C for all of them; returns how long it took, s."""
+        """Ctrl-C for all of ours; returns how long it took, s. HAProxy gets SIGTERM: started from a shell's background
+        it ignores the other."""
         began = asyncio.get_running_loop().time()
         kept = [part for part in self.parts.values() if part.kept]
         kept.sort(key=lambda part: part.name.startswith("media"))  # the control nodes say goodbye to the browsers
         for media in (False, True):
-            stops = [part.stop(signal.SIGINT) for part in kept if part.name.startswith("media") == media]
+            stops = [
+                part.stop(signal.SIGTERM if part.name == HAPROXY else signal.SIGINT)
+                for part in kept
+                if part.name.startswith("media") == media
+            ]
             for failure in await asyncio.gather(*stops, return_exceptions=True):
                 if isinstance(failure, BaseException):
                     raise failure
