@@ -54,6 +54,7 @@ class Lane:
     step: int
     pool: Pool
     waiting: SortedList[Place] = field(default_factory=SortedList)
+    first: tuple[Place, Urgency] | None = None  # the urgency of the first one, while it stays the first
 
 
 def new_pool(key: PoolKey, now: int) -> Pool:

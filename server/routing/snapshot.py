@@ -441,7 +441,13 @@ class Snapshot:
     # --- one match ---
 
     def _first_urgency(self, lane: Lane, now: int) -> Urgency:
-        return urgency(self._waits[lane.waiting[0][2]].entry, lane.queue, now)
+        place = lane.waiting[0]
+        if lane.first is not None and lane.first[0] is place:
+            return lane.first[1]
+        urgent = urgency(self._waits[place[2]].entry, lane.queue, now)
+        # A priority that grows is another one at each look; places are made anew when the queue's rules change.
+        lane.first = (place, urgent) if not lane.queue.routing.grow_s else None
+        return urgent
 
     def _pick(self, lane: Lane, now: int) -> tuple[_Wait, str] | None:
         """The first session of a lane that somebody can take, and that agent."""
