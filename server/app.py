@@ -47,6 +47,7 @@ from server.services.steering import SteeringService
 from server.services.tokens import CustomerTokens, load_or_create_key
 from server.services.turn import TurnSettings
 from server.services.users import UserService
+from server.services.whatif import WhatIfService
 from server.signaling.sockets import SocketDeps, build_socket_server
 from server.signaling.web import SOCKET_PATH, build_web
 from server.signaling.web_deps import WebDeps
@@ -62,6 +63,7 @@ from server.storage.secrets import shared_secret
 from server.storage.sqlite_steps import SqliteSteps
 from server.supervisor import spool_dir, worker_addresses
 from server.tracing import Tracing, start_tracing
+from server.whatif.child import ChildPlayer
 
 STATIC_DIR = Path(__file__).parent / "static"
 PASSWORD_THREADS = 2  # argon2id takes a core for 50 ms; more threads would starve the loop
@@ -253,6 +255,7 @@ def _web_deps(
         directory=adapters.directory,
         history=adapters.history,
         reports=ReportService(StoredReports(stores.database), adapters.directory, clock),
+        whatif=WhatIfService(ChildPlayer(config.database_url), clock),
         availability=core.router,
         explanations=core.router,
         recordings=core.recordings,

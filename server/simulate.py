@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
@@ -12,35 +11,20 @@ from server import serving
 from server.cli import CommandFailed
 from server.clock import MonotonicClock
 from server.config import Config
-from server.domain.administration import Skill
 from server.domain.directory import DEFAULT_TENANT
 from server.domain.report_days import AskedDays, BadDays, days
 from server.process import EXIT_CONFIG
 from server.services.ports import Clock, StorageUnavailable
 from server.storage import migrate as migrations
-from server.storage.admin_repository import StoredAdmin
-from server.storage.directory import StoredDirectory
 from server.storage.engine import create_engine
-from server.whatif import past
-from server.whatif.change import Names, changed
-from server.whatif.comparison import Column, happened, lines, simulated, trust
-from server.whatif.engine import simulate
+from server.whatif.comparison import Column, lines, trust
 from server.whatif.faults import BadFile, Table, read
 from server.whatif.made_day import made_day
-from server.whatif.outcome import Outcome
-from server.whatif.workload import Center, Workload
+from server.whatif.past import NothingToPlay
+from server.whatif.replay import Replay, play, recorded
 
 USAGE = 2
 MAX_SPAN_MS = 31 * 86_400_000
-_PAGE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class _Played:
-    center: Center
-    workload: Workload
-    names: Names
-    recorded: past.Past | None
 
 
 async def run(config: Config, given: argparse.Namespace, clock: Clock | None = None) -> int:
@@ -48,42 +32,36 @@ async def run(config: Config, given: argparse.Namespace, clock: Clock | None = N
     if (given.synthetic is None) == (given.since is None):
         raise CommandFailed("give either --from (and --to), or --synthetic FILE", USAGE)
     change = None if given.change is None else _file(given.change)
-    played = await _recorded(config, given, clock or MonotonicClock()) if given.synthetic is None else _made(given)
-    columns = []
-    if played.recorded is not None:
-        columns.append(happened(played.recorded.numbers, played.recorded.times))
-        known, drawn = played.recorded.left, played.recorded.drawn
+    replay = await _recorded(config, given, clock or MonotonicClock()) if given.synthetic is None else _made(given)
+    if replay.recorded is not None:
+        known, drawn = replay.recorded.left, replay.recorded.drawn
         print(f"patience: {known} left and tell it; of {drawn} it is drawn from those (product-limit)")
     began = time.perf_counter()
-    outcomes = [("as it was", simulate(played.center, played.workload))]
-    if change is not None:
-        try:
-            other = changed(change, played.center, played.workload, played.names)
-        except BadFile as bad:
-            raise _bad(given.change, bad) from None
-        outcomes.append(("with the change", simulate(*other)))
-    took_s = time.perf_counter() - began
-    columns += [simulated(title, outcome) for title, outcome in outcomes]
-    _print(columns, {queue.queue_id: queue.name for queue in played.center.queues}, outcomes, took_s)
+    try:
+        columns = play(replay, change)
+    except BadFile as bad:
+        raise _bad(given.change, bad) from None
+    _print(columns, replay.queue_names, time.perf_counter() - began)
     return 0
 
 
-def _print(columns: list[Column], names: dict[str, str], outcomes: list[tuple[str, Outcome]], took_s: float) -> None:
+def _print(columns: list[Column], names: dict[str, str], took_s: float) -> None:
     for line in lines(columns, names):
         print(line)
     if columns[0].outcome is None:
         print(trust(columns[0], columns[1]))
-    print(f"{sum(len(outcome.visits) for _, outcome in outcomes)} waits played in {took_s:.1f} s", flush=True)
+    played = sum(len(column.outcome.visits) for column in columns if column.outcome is not None)
+    print(f"{played} waits played in {took_s:.1f} s", flush=True)
 
 
-def _made(given: argparse.Namespace) -> _Played:
+def _made(given: argparse.Namespace) -> Replay:
     try:
-        return _Played(*made_day(_file(given.synthetic), given.seed), None)
+        return Replay(*made_day(_file(given.synthetic), given.seed))
     except BadFile as bad:
         raise _bad(given.synthetic, bad) from None
 
 
-async def _recorded(config: Config, given: argparse.Namespace, clock: Clock) -> _Played:
+async def _recorded(config: Config, given: argparse.Namespace, clock: Clock) -> Replay:
     now = clock.now_ms()
     since, until = _span(given, now)
     try:
@@ -92,20 +70,11 @@ async def _recorded(config: Config, given: argparse.Namespace, clock: Clock) -> 
         raise CommandFailed(str(reason), EXIT_CONFIG) from None
     engine = create_engine(config.database_url)
     try:
-        directory = StoredDirectory(engine, clock)
-        queues, agents = await directory.queues(DEFAULT_TENANT), await directory.agents(DEFAULT_TENANT)
-        skills: dict[str, str] = {}
-        async with StoredAdmin(engine).reading() as transaction:
-            after: tuple[int, str] | None = None
-            while page := await transaction.page(Skill, DEFAULT_TENANT, _PAGE, after):
-                skills |= {skill.id: skill.name for skill in page}
-                after = (0, page[-1].id)
-        found = await past.read(engine, DEFAULT_TENANT, since, until, now, given.seed)
-    except (past.NothingToPlay, StorageUnavailable) as reason:
+        return await recorded(engine, DEFAULT_TENANT, since, until, now, given.seed)
+    except (NothingToPlay, StorageUnavailable) as reason:
         raise CommandFailed(str(reason)) from None
     finally:
         await engine.dispose()
-    return _Played(Center(queues, agents), found.workload, Names(skills), found)
 
 
 def _span(given: argparse.Namespace, now: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "services": {"server.domain", "server.services"},
     "signaling": {"server.domain", "server.services", "server.signaling"},
     **{name: {"server.domain", f"server.{name}"} for name in ADAPTERS},
-    "whatif": {"server.domain", "server.whatif", "server.routing.snapshot", "server.storage"},
+    "whatif": {"server.domain", "server.whatif", "server.routing.snapshot", "server.storage", *PORTS},
 }
 PURE = {
     "server/routing/policy.py": {"server.domain"},
@@ -33,6 +33,8 @@ PURE = {
     },
     "server/whatif/workload.py": {"server.domain"},
     "server/whatif/outcome.py": {"server.domain"},
+    "server/whatif/comparison.py": {"server.domain", "server.whatif.outcome"},
+    "server/whatif/answer.py": {"server.domain", "server.whatif.comparison", "server.whatif.outcome"},
     "server/whatif/patience.py": set(),
     "server/whatif/faults.py": set(),
     "server/whatif/engine.py": {

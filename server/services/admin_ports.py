@@ -208,3 +208,36 @@ class Readiness(Protocol):
     async def problems(self) -> list[str]:
         """What keeps this node from serving, in words for an operator; empty when it is ready."""
         ...
+
+
+# --- what if -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIfJob:
+    """A span `since` ≤ t < `until` (UTC epoch ms; `now` is a moment after it), and a change as in
+    `whatif/change.py`; empty for none. The same `seed` draws the same patience and talks."""
+
+    tenant: str
+    since: int
+    until: int
+    now: int
+    seed: int
+    change: Mapping[str, object]
+
+
+class NotPlayed(Exception):
+    """`code`: nothing_to_play, bad_change (`faults` are lines "place: message"), whatif_busy, whatif_too_long,
+    whatif_failed (ours)."""
+
+    def __init__(self, code: str, message: str, faults: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.faults = faults
+
+
+class WhatIfPlayer(Protocol):
+    async def play(self, job: WhatIfJob) -> Mapping[str, object]:
+        """The answer of `whatif/answer.py`. Takes seconds up to most of a minute. Raises NotPlayed."""
+        ...

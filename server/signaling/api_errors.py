@@ -31,10 +31,14 @@ STATUS = {
     "last_admin": 409,
     "overflow_cycle": 409,
     "recording_not_ready": 409,
+    "nothing_to_play": 409,
+    "whatif_too_long": 409,
     "too_large": 413,
     "unsupported_media_type": 415,
     "rate_limited": 429,
+    "whatif_busy": 429,
     "internal": 500,
+    "whatif_failed": 500,
     "storage_unavailable": 503,
 }
 _CODE_OF_STATUS = {

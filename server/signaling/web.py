@@ -22,6 +22,7 @@ from server.signaling.rest import (
     sessions,
     skills,
     users,
+    whatif,
     widget,
 )
 from server.signaling.rest.endpoint import MAX_BODY_BYTES, PREFIX, Endpoints, mount
@@ -49,6 +50,7 @@ def all_endpoints(deps: WebDeps) -> Endpoints:
         *decisions.ENDPOINTS,
         *recordings.ENDPOINTS,
         *reports.ENDPOINTS,
+        *whatif.ENDPOINTS,
     )
 
 

@@ -19,6 +19,7 @@ from server.services.steering import SteeringService
 from server.services.tokens import CustomerTokens
 from server.services.turn import NO_TURN, TurnSettings
 from server.services.users import UserService
+from server.services.whatif import WhatIfService
 from server.signaling.proxies import Network
 
 ALL_REQUESTS = Rate(burst=1200, period_s=60)  # an office of 100 consoles behind one NAT
@@ -52,6 +53,7 @@ class WebDeps:
     directory: Directory
     history: History
     reports: ReportService
+    whatif: WhatIfService
     availability: Availability
     explanations: Explanations
     recordings: RecordingFiles

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from server.domain.reports import Counted, QueueNumbers, numbers, total
 from server.whatif.outcome import AgentTimes, Outcome, half_width, occupancy
 
+HAPPENED, AS_IT_WAS, CHANGED = "happened", "as it was", "with the change"
 _WIDE, _COLUMN = 18, 22
 NONE = "–"
 
@@ -23,7 +24,7 @@ class Column:
 
 
 def happened(found: Mapping[str, QueueNumbers], times: Mapping[str, AgentTimes]) -> Column:
-    return Column("happened", found, times)
+    return Column(HAPPENED, found, times)
 
 
 def simulated(title: str, outcome: Outcome) -> Column:
@@ -51,7 +52,7 @@ _SHARES = (
     _Figure("ASA", lambda n: n.asa_ms, _seconds),
     _Figure("abandoned", lambda n: n.abandon_rate, _percent),
 )
-_COUNTS = (Counted.OFFERED, Counted.ANSWERED, Counted.FLOWED_OUT, Counted.FAILED, Counted.WAITING)
+COUNTS = (Counted.OFFERED, Counted.ANSWERED, Counted.FLOWED_OUT, Counted.FAILED, Counted.WAITING)
 
 
 def lines(columns: Sequence[Column], names: Mapping[str, str]) -> Iterator[str]:
@@ -72,7 +73,7 @@ def lines(columns: Sequence[Column], names: Mapping[str, str]) -> Iterator[str]:
 
 def _of(columns: Sequence[Column], queue_id: str | None) -> Iterator[str]:
     found = [_numbers(column, queue_id) for column in columns]
-    for counted in _COUNTS:
+    for counted in COUNTS:
         counts = [one.counts[counted] for one in found]
         if any(counts) or counted is Counted.OFFERED:
             yield _line(counted.value.replace("_", " "), [str(count) for count in counts])

@@ -31,6 +31,7 @@ from server.services.steering import SteeringService
 from server.services.stepper import Stepper
 from server.services.tokens import CustomerTokens
 from server.services.users import NewUser, UserService
+from server.services.whatif import WhatIfService
 from server.signaling.views import WirePresenter
 from server.signaling.web import WebDeps, build_web
 from server.storage import runtime_tables as tables
@@ -42,6 +43,7 @@ from server.storage.history import StoredHistory
 from server.storage.migrate import upgrade
 from server.storage.reports import StoredReports
 from server.storage.sqlite_steps import SqliteSteps
+from server.whatif.child import ChildPlayer
 
 PASSWORD = "correct horse battery"
 LOGIN_OF = {Role.ADMIN: "admin", Role.SUPERVISOR: "sam", Role.AGENT: "ana"}
@@ -218,6 +220,7 @@ async def open_world(folder: Path, **overrides: Any) -> AsyncIterator[World]:
             directory=directory,
             history=StoredHistory(engine),
             reports=ReportService(StoredReports(engine), directory, clock),
+            whatif=WhatIfService(ChildPlayer(str(engine.url)), clock),
             availability=availability,
             explanations=availability,
             recordings=files,

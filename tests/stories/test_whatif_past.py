@@ -9,11 +9,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from server.domain.administration import User
 from server.domain.agent import Chosen
-from server.domain.directory import QueueConfig
+from server.domain.directory import QueueConfig, Role
 from server.domain.queue_life import QueueLife
 from server.domain.reports import numbers
-from server.storage.admin_repository import QUEUE
+from server.storage.admin_repository import QUEUE, StoredAdmin
 from server.storage.admin_tables import TenantRow
 from server.storage.engine import create_engine, writing
 from server.whatif import past
@@ -36,15 +37,25 @@ async def w(tmp_path: Path, own_or_shared: Deployment) -> AsyncIterator[World]:
 
 @pytest.fixture
 async def database(tmp_path: Path, w: World) -> AsyncIterator[AsyncEngine]:
-    """The world's tables, with its queues as an admin would have saved them."""
-    note = tmp_path / "database-url"
-    engine = create_engine(note.read_text() if note.exists() else f"sqlite+aiosqlite:///{tmp_path}/patchbay.db")
+    engine = create_engine(await save_set_up(tmp_path, w))
+    yield engine
+    await engine.dispose()
+
+
+async def save_set_up(folder: Path, w: World) -> str:
+    """The world's queues and agents in its own tables, as an admin would have saved them; the database's URL."""
+    note = folder / "database-url"
+    url = note.read_text() if note.exists() else f"sqlite+aiosqlite:///{folder}/patchbay.db"
+    engine = create_engine(url)
     async with writing(engine).begin() as connection:
         await connection.execute(sa.insert(TenantRow).values(id=TENANT, name=TENANT, created_at=0))
         for queue in w.directory.queue_list:
             await connection.execute(sa.insert(QUEUE).values(**row_of(queue)))
-    yield engine
+    async with StoredAdmin(engine).writing() as transaction:
+        for p in w.directory.profiles:
+            await transaction.add(User(p.user_id, TENANT, p.name, p.name, Role.AGENT, True, None, "x", (), 0, 1))
     await engine.dispose()
+    return url
 
 
 def row_of(queue: QueueConfig) -> dict[str, object]:

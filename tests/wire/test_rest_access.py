@@ -62,6 +62,7 @@ MATRIX = {
     "GET /recordings/{recording_id}": STAFF,
     "GET /recordings/{recording_id}/audio": STAFF,
     "GET /reports/queues": SUPERVISORS,
+    "POST /whatif": SUPERVISORS,
 }
 OPEN_ELSEWHERE = {
     "/api/v1/openapi.json",

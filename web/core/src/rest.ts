@@ -24,7 +24,8 @@ export type Query = Record<string, string | number | boolean | null | undefined>
 
 export interface Rest {
   get<T>(path: string, query?: Query): Promise<T>;
-  post<T>(path: string, body?: unknown): Promise<T>;
+  /** `withinMs`: for what takes longer than an answer usually does. */
+  post<T>(path: string, body?: unknown, withinMs?: number): Promise<T>;
   patch<T>(path: string, body: unknown): Promise<T>;
   delete<T>(path: string, query?: Query): Promise<T>;
   /** Called at each 401: the cookie has gone stale. */
@@ -45,7 +46,7 @@ export function createRest(options: RestOptions = {}): Rest {
   const send = options.fetch ?? ((input, init) => fetch(input, init));
   const loggedOut = new Set<() => void>();
 
-  async function request<T>(method: string, path: string, query?: Query, body?: unknown): Promise<T> {
+  async function request<T>(method: string, path: string, query?: Query, body?: unknown, withinMs = timeoutMs): Promise<T> {
     const headers: Record<string, string> = { accept: 'application/json' };
     if (body !== undefined) headers['content-type'] = 'application/json';
     const token = method === 'GET' ? null : csrf();
@@ -57,7 +58,7 @@ export function createRest(options: RestOptions = {}): Rest {
         method,
         headers,
         credentials: 'same-origin',
-        signal: AbortSignal.timeout(timeoutMs),
+        signal: AbortSignal.timeout(withinMs),
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
       text = await answer.text();
@@ -77,7 +78,7 @@ export function createRest(options: RestOptions = {}): Rest {
 
   return {
     get: (path, query) => request('GET', path, query),
-    post: (path, body) => request('POST', path, undefined, body ?? {}),
+    post: (path, body, withinMs) => request('POST', path, undefined, body ?? {}, withinMs),
     patch: (path, body) => request('PATCH', path, undefined, body),
     delete: (path, query) => request('DELETE', path, query),
     onLoggedOut(run) {

@@ -259,6 +259,45 @@ export interface QueueReport {
   total: ReportNumbers;
 }
 
+/** Counts and figures of a played span; `…_half` is half of the 95 % confidence interval. */
+export interface PlayedNumbers {
+  offered: number;
+  answered: number;
+  abandoned: number;
+  flowed_out: number;
+  failed: number;
+  waiting: number;
+  service_level: number | null;
+  service_level_half: number | null;
+  asa_ms: number | null;
+  asa_ms_half: number | null;
+  abandon_rate: number | null;
+  abandon_rate_half: number | null;
+}
+
+export interface PlayedColumn {
+  title: 'happened' | 'as it was' | 'with the change';
+  total: PlayedNumbers;
+  occupancy: number | null;
+  /** Calls that opening hours refused. */
+  turned_away: number;
+  queues: Record<string, PlayedNumbers>;
+}
+
+/** The answer of POST /whatif. */
+export interface WhatIf {
+  zone: string;
+  first_day: string;
+  last_day: string;
+  since: number;
+  until: number;
+  /** Patiences that the days tell, and those that are drawn from them. */
+  known: number;
+  drawn: number;
+  columns: PlayedColumn[];
+  queue_names: Record<string, string>;
+}
+
 export interface SessionDetail extends SessionRow {
   segments: Record<string, unknown>[];
   visits: Record<string, unknown>[];
