@@ -33,7 +33,7 @@ from server.readiness import NodeReadiness
 from server.routing.memory_bus import MemoryExchange
 from server.routing.memory_store import MemoryRouterStore
 from server.routing.redis_bus import RedisBus
-from server.routing.redis_connection import connect_redis
+from server.routing.redis_connection import connect_bus, connect_redis
 from server.routing.redis_store import RedisRouterStore
 from server.services.admin import AdminService, ChangeLog
 from server.services.auth import AuthService
@@ -109,11 +109,12 @@ async def _stores(config: Config) -> AsyncIterator[_Stores]:
             return
         shared = await PostgresSteps.open(config.database_url)
         stack.push_async_callback(shared.close)
-        redis = connect_redis(config.redis_url)
-        stack.push_async_callback(redis.aclose)
+        index, bus = connect_redis(config.redis_url), connect_bus(config.redis_url)
+        stack.push_async_callback(index.aclose)
+        stack.push_async_callback(bus.aclose)
         followed = DatabaseClock()
         key = await shared_secret(database, "customer-token", TOKEN_KEY_BYTES)
-        yield _Stores(shared, database, RedisRouterStore(redis), RedisBus(redis), followed, followed, key)
+        yield _Stores(shared, database, RedisRouterStore(index), RedisBus(bus), followed, followed, key)
 
 
 def sqlite_path(config: Config) -> Path:

@@ -196,6 +196,8 @@ def _database_url(value: object) -> str:
 _HOSTS = r"(?:[^@/]*@)?[^,/:@\s]+:\d{1,5}(?:,[^,/:@\s]+:\d{1,5})*"
 _SENTINELS = re.compile(rf"rediss?\+sentinel://{_HOSTS}/[^/\s]+(?:/\d{{1,3}})?")
 _SENTINELS_REMEDY = "Give redis+sentinel://host:26379,host:26379/service/0"
+_CLUSTER = re.compile(rf"rediss?\+cluster://{_HOSTS}/?")
+_CLUSTER_REMEDY = "Give redis+cluster://host:6379,host:6379,host:6379, without a database"
 
 
 def _redis_url(value: object) -> str:
@@ -203,6 +205,10 @@ def _redis_url(value: object) -> str:
     if text.partition("://")[0].endswith("+sentinel"):
         if _SENTINELS.fullmatch(text) is None:
             raise _Wrong("it names no hosts with ports, or no service", _SENTINELS_REMEDY)
+        return text
+    if text.partition("://")[0].endswith("+cluster"):
+        if _CLUSTER.fullmatch(text) is None:
+            raise _Wrong("it names no hosts with ports, or more than these", _CLUSTER_REMEDY)
         return text
     try:
         parts = urlsplit(text)

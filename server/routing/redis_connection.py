@@ -1,19 +1,26 @@
-"""The way to Redis: one pool of connections for the router's index and the bus of a node."""
+"""The ways to Redis: a client for the router's index and one for the bus of a node.
+
+On a Redis Cluster they differ. The index asks whoever has the tenant's slot (redis-py's RedisCluster, one script a
+command, whose keys are all of one slot); the bus goes to any node that lives (redis_any_host.py).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from redis.asyncio import Redis, Sentinel
+from redis.asyncio import ConnectionPool, Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ClusterDownError, ReadOnlyError, RedisClusterException, RedisError
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import ReadOnlyError, RedisError
 
+from server.routing.redis_any_host import Address, AnyHostConnection, AnyHostTlsConnection, Hosts
 from server.services.ports import RouterStoreUnavailable
 
 T = TypeVar("T")
@@ -21,6 +28,7 @@ CALL_S = 1.0  # routing that waits for longer is told to people anyway; TICK_S o
 RETRIES = 2  # a restart leaves dead connections in the pool: each is replaced without a word
 CONNECTIONS = 64
 CLIENT_NAME = "patchbay"
+CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
 
 
 def _keepalive() -> dict[int, int]:
@@ -40,17 +48,52 @@ ALWAYS: dict[str, Any] = {
 KEEPALIVE: dict[str, Any] = {"socket_keepalive": True, "socket_keepalive_options": _keepalive()}
 
 
-def connect_redis(url: str) -> Redis:
-    """A client that connects with its first command, and again whenever it must. `url`: redis://host:port/db,
-    unix:///path, redis+sentinel://host:port,host:port/service/db; rediss… with TLS. The caller bounds each command
-    (`answer`) and closes the client (`aclose`). Raises ValueError for another form.
+def connect_redis(url: str) -> Redis | RedisCluster:
+    """The index's client, which connects with its first command, and again whenever it must. `url`:
+    redis://host:port/db, unix:///path, redis+sentinel://host:port,host:port/service/db,
+    redis+cluster://host:port,host:port; rediss… with TLS. The caller bounds each command (`answer`) and closes the
+    client (`aclose`). Raises ValueError for another form.
 
-    Sentinels are asked for the master with each new connection."""
+    Sentinels are asked for the master with each new connection, a cluster's nodes for the slots at first and after each
+    fault."""
     scheme = url.partition("://")[0]
     if scheme in ("redis+sentinel", "rediss+sentinel"):
         return _behind_sentinels(url)
+    if scheme in CLUSTER_SCHEMES:
+        return _of_a_cluster(url)
     keepalive = {} if scheme == "unix" else KEEPALIVE
     return Redis.from_url(url, retry=_retry(), max_connections=CONNECTIONS, **ALWAYS, **keepalive)
+
+
+def connect_bus(url: str) -> Redis:
+    """The bus's client, as `connect_redis`."""
+    if url.partition("://")[0] in CLUSTER_SCHEMES:
+        addresses, options = _cluster_options(url)
+        kind = AnyHostTlsConnection if options.pop("ssl", False) else AnyHostConnection
+        return Redis.from_pool(ConnectionPool(kind, retry=_retry(), hosts=Hosts(addresses), **options))
+    client = connect_redis(url)
+    assert isinstance(client, Redis)
+    return client
+
+
+def _of_a_cluster(url: str) -> RedisCluster:
+    addresses, options = _cluster_options(url)
+    nodes = [ClusterNode(host, port) for host, port in addresses]
+    # Static: a cluster that was set up anew at other addresses is found again at those of the settings.
+    return RedisCluster(startup_nodes=nodes, dynamic_startup_nodes=False, retry=_retry(), **options)
+
+
+def _cluster_options(url: str) -> tuple[list[Address], dict[str, Any]]:
+    parts, addresses = _several(url)
+    if parts.path.strip("/") not in ("", "0"):
+        raise ValueError(f"scheme {parts.scheme}: a cluster has database 0 only, so nothing follows the last host")
+    return addresses, ALWAYS | KEEPALIVE | _credentials(parts) | {"max_connections": CONNECTIONS}
+
+
+def _credentials(parts: SplitResult) -> dict[str, Any]:
+    """User, password, and whether TLS is spoken."""
+    tls = {"ssl": True} if parts.scheme.startswith("rediss") else {}
+    return {"username": unquote(parts.username or "") or None, "password": unquote(parts.password or "") or None} | tls
 
 
 def _behind_sentinels(url: str) -> Redis:
@@ -60,16 +103,15 @@ def _behind_sentinels(url: str) -> Redis:
         raise ValueError(
             "scheme redis+sentinel: give the name of the service, as in redis+sentinel://host:26379/name/0"
         )
-    secret = {"username": parts.username or None, "password": parts.password or None}
-    tls = {"ssl": True} if parts.scheme.startswith("rediss") else {}
     limits = {"socket_timeout": CALL_S, "socket_connect_timeout": CALL_S}
+    tls = {"ssl": True} if parts.scheme.startswith("rediss") else {}
     sentinels = Sentinel(addresses, sentinel_kwargs=limits | tls)  # type: ignore[no-untyped-call]  # redis-py's
-    options = ALWAYS | KEEPALIVE | secret | tls | {"db": int(database or 0), "max_connections": CONNECTIONS}
+    options = ALWAYS | KEEPALIVE | _credentials(parts) | {"db": int(database or 0), "max_connections": CONNECTIONS}
     master: Redis = sentinels.master_for(service, retry=_retry(), **options)
     return master
 
 
-def _several(url: str) -> tuple[SplitResult, list[tuple[str, int]]]:
+def _several(url: str) -> tuple[SplitResult, list[Address]]:
     """A URL that names several hosts, and these."""
     parts = urlsplit(url)
     hosts = parts.netloc.rpartition("@")[2].split(",")
@@ -87,22 +129,42 @@ def _retry() -> Retry:
     return Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.2), RETRIES, supported_errors=(Disconnected,))
 
 
-async def answer(redis: Redis, command: Awaitable[T]) -> T:
-    """The command's answer. Every fault of Redis (away, loading, read-only, out of memory, too slow) raises
-    RouterStoreUnavailable."""
+async def answer(redis: Redis | RedisCluster, command: Awaitable[T]) -> T:
+    """The command's answer. Every fault of Redis (away, loading, read-only, out of memory, too slow, slots without a
+    node) raises RouterStoreUnavailable."""
     try:
         async with asyncio.timeout(CALL_S):
             return await command
     except TimeoutError as error:
+        if isinstance(redis, RedisCluster):
+            await _ask_anew(redis)
         raise RouterStoreUnavailable(f"Redis gave no answer within {CALL_S} s") from error
     except ReadOnlyError as error:
-        # It is a replica now. Behind a proxy only a new connection finds the new master.
-        await redis.connection_pool.disconnect(inuse_connections=False)
+        # It is a replica now. Behind a proxy only a new connection finds the new master. (A cluster's would redirect.)
+        if isinstance(redis, Redis):
+            await redis.connection_pool.disconnect(inuse_connections=False)
         raise RouterStoreUnavailable(f"Redis: {error}") from error
-    except (RedisError, OSError) as error:
+    except (RedisError, RedisClusterException, OSError) as error:
         raise RouterStoreUnavailable(f"Redis: {error or type(error).__name__}") from error
 
 
-async def ping(redis: Redis) -> None:
-    """Raises RouterStoreUnavailable unless Redis answers."""
-    await answer(redis, redis.ping())
+async def _ask_anew(redis: RedisCluster) -> None:
+    """A node hangs, perhaps, and another one has taken its slots: the next command asks who. redis-py does so by itself
+    only when a connection breaks."""
+    with suppress(RedisError, OSError, TimeoutError):
+        async with asyncio.timeout(CALL_S):
+            await redis.aclose()
+
+
+async def ping(redis: Redis | RedisCluster) -> None:
+    """Raises RouterStoreUnavailable unless Redis answers; a cluster, unless each of its slots has a node."""
+    if isinstance(redis, Redis):
+        await answer(redis, redis.ping())
+    else:
+        await answer(redis, _cluster_stands(redis))
+
+
+async def _cluster_stands(redis: RedisCluster) -> None:
+    state = (await redis.cluster_info(target_nodes=RedisCluster.RANDOM))["cluster_state"]
+    if state != "ok":
+        raise ClusterDownError(f"cluster_state is {state}")

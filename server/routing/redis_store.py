@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError
 
 from server.domain.requirements import Requirement, from_json, to_json
@@ -53,7 +53,7 @@ DECODED_KEPT = 20_000  # entries that change little are read many times
 class RedisRouterStore:
     """`RouterStore` in Redis. The client is the caller's, who closes it."""
 
-    def __init__(self, redis: Redis, dropped_kept: int = DROPPED_KEPT, log_kept: int = LOG_KEPT) -> None:
+    def __init__(self, redis: Redis | RedisCluster, dropped_kept: int = DROPPED_KEPT, log_kept: int = LOG_KEPT) -> None:
         self._redis = redis
         self._kept = (dropped_kept, log_kept)
         common = (SCRIPTS / "common.lua").read_text()
@@ -101,11 +101,11 @@ class RedisRouterStore:
         surplus = sorted(set(json.loads(present) or ()) - {key_of(entry) for entry in entries})
         whole = True
         for keys in _portions(surplus):
-            whole = whole and bool(await self._run("rebuild_drop", tenant, start, mark, *self._kept, *keys))
+            whole = whole and bool(await self._run("rebuild_drop", tenant, start, mark, self._kept[1], *keys))
         for some in _portions(entries):
             words = _encoded(some)
             whole = whole and bool(await self._run("rebuild_put", tenant, start, mark, self._kept[1], *words))
-        return whole and bool(await self._run("rebuild_end", tenant, start))
+        return whole and bool(await self._run("rebuild_end", tenant, start, self._kept[0]))
 
     async def ping(self) -> None:
         """Raises RouterStoreUnavailable."""
