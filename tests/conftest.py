@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from tests.helpers.deployments import NAMES, Deployment, deployed
 from tests.helpers.fuzz import FUZZING, examples
 from tests.helpers.postgres import shared_postgres  # noqa: F401  # the fixture postgres
+from tests.helpers.redis_cluster import shared_redis_cluster  # noqa: F401  # the fixture redis_cluster
 from tests.helpers.redis_server import shared_redis_server  # noqa: F401  # the fixture redis_server
 
 if FUZZING:

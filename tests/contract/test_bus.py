@@ -1,4 +1,4 @@
-"""What every bus promises: the twin within one process, and Redis."""
+"""What every bus promises: the twin within one process, Redis, and a Redis Cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from server.routing import redis_bus
 from server.routing.memory_bus import MemoryBus, MemoryExchange
 from server.routing.redis_bus import CHANNEL, MAX_BYTES, QUEUE, RedisBus
-from server.routing.redis_connection import connect_redis
+from server.routing.redis_connection import connect_bus
 from server.services.ports import Connection, Notice, RouterStoreUnavailable, StreamMessage
 from tests.helpers.redis_server import RedisServer, redis_server
 from tests.helpers.system import until
@@ -60,7 +60,7 @@ async def redis_nodes(url: str) -> AsyncIterator[Nodes]:
         async def make(number: int) -> list[Node]:
             nodes = []
             for _ in range(number):
-                redis = connect_redis(url)
+                redis = connect_bus(url)
                 stack.push_async_callback(redis.aclose)
                 node = Node(RedisBus(redis))
                 stack.push_async_callback(node.bus.stop)
@@ -72,10 +72,11 @@ async def redis_nodes(url: str) -> AsyncIterator[Nodes]:
         yield make
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def nodes(request: pytest.FixtureRequest, redis_server: RedisServer) -> AsyncIterator[Nodes]:
-    if request.param == "redis":
-        async with redis_nodes(redis_server.url) as make:
+@pytest.fixture(params=["memory", "redis", "cluster"])
+async def nodes(request: pytest.FixtureRequest) -> AsyncIterator[Nodes]:
+    if request.param != "memory":
+        server = request.getfixturevalue("redis_server" if request.param == "redis" else "redis_cluster")
+        async with redis_nodes(server.url) as make:
             yield make
         return
     exchange = MemoryExchange()

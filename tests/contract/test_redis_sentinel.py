@@ -10,7 +10,7 @@ import pytest
 
 from server.domain.router_state import Claim
 from server.routing.redis_bus import RedisBus
-from server.routing.redis_connection import connect_redis
+from server.routing.redis_connection import connect_bus, connect_redis
 from server.routing.redis_store import RedisRouterStore
 from server.services.ports import Notice, RouterStoreUnavailable
 from tests.contract.test_router_store import claim, free, waiting
@@ -36,7 +36,7 @@ async def works(store: RedisRouterStore, tenant: str, version: int) -> bool:
 
 async def heard(url: str) -> Notice:
     """A notice that went from one node's bus to another's."""
-    speaker, listener = connect_redis(url), connect_redis(url)
+    speaker, listener = connect_bus(url), connect_bus(url)
     buses = RedisBus(speaker), RedisBus(listener)
     got: asyncio.Queue[Notice] = asyncio.Queue()
     try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.helpers.postgres import PostgresServer
+    from tests.helpers.redis_cluster import RedisNodes
     from tests.helpers.redis_server import RedisServer
 
 NAMES = ("sqlite", "shared", "cluster")
@@ -26,7 +27,7 @@ class Deployment:
 
     name: str = "sqlite"
     postgres: PostgresServer | None = None
-    redis: RedisServer | None = None
+    redis: RedisServer | RedisNodes | None = None
 
 
 class _Choice:

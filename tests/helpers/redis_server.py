@@ -31,8 +31,9 @@ class RedisServer:
         appendonly: bool = False,
         tls: tuple[Path, Path] | None = None,
         arguments: Sequence[str] = (),
+        port: int | None = None,
     ) -> None:
-        self.port = _free_port()
+        self.port = port or _free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.socket_url = f"unix://{folder / 'redis.sock'}"
         self.log = folder / "redis.log"
@@ -68,6 +69,10 @@ class RedisServer:
             self._process.send_signal(signal.SIGCONT)
             self._process.wait()
             self._process = None
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
 
     def restart(self) -> None:
         self.stop()
@@ -124,9 +129,10 @@ def redis_server(
     appendonly: bool = False,
     tls: tuple[Path, Path] | None = None,
     arguments: Sequence[str] = (),
+    port: int | None = None,
 ) -> Iterator[RedisServer]:
     """Started, and gone afterwards."""
-    server = RedisServer(folder, appendonly=appendonly, tls=tls, arguments=arguments)
+    server = RedisServer(folder, appendonly=appendonly, tls=tls, arguments=arguments, port=port)
     server.start()
     try:
         yield server

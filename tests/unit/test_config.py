@@ -32,14 +32,29 @@ POSTGRES = {"PATCHBAY_DATABASE_URL": "postgresql://u:p@db/patchbay"}
 
 
 @pytest.mark.parametrize(
-    "url", ["redis+sentinel://a:26379,b:26379/center/0", "rediss+sentinel://u:p@a:26379/center", "redis://a:6379/0"]
+    "url",
+    [
+        "redis+sentinel://a:26379,b:26379/center/0",
+        "rediss+sentinel://u:p@a:26379/center",
+        "redis+cluster://a:6379,b:6379,c:6379",
+        "rediss+cluster://u:p@a:6379/",
+        "redis://a:6379/0",
+    ],
 )
 def test_addresses_of_redis(url: str) -> None:
     assert load(POSTGRES | {"PATCHBAY_REDIS_URL": url}).redis_url == url
 
 
 @pytest.mark.parametrize(
-    "url", ["redis+sentinel://a,b:26379/center", "redis+sentinel://a:26379", "redis+cluster://a:6379", "http://a"]
+    "url",
+    [
+        "redis+sentinel://a,b:26379/center",
+        "redis+sentinel://a:26379",
+        "redis+cluster://a:6379,b",
+        "redis+cluster://a:6379/1",
+        "redis+other://a:6379",
+        "http://a",
+    ],
 )
 def test_addresses_that_are_none_of_a_redis(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
