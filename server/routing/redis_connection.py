@@ -79,8 +79,18 @@ def connect_bus(url: str) -> Redis:
 def _of_a_cluster(url: str) -> RedisCluster:
     addresses, options = _cluster_options(url)
     nodes = [ClusterNode(host, port) for host, port in addresses]
-    # Static: a cluster that was set up anew at other addresses is found again at those of the settings.
-    return RedisCluster(startup_nodes=nodes, dynamic_startup_nodes=False, retry=_retry(), **options)
+    # Static: a cluster that was set up anew at other addresses is found again at those of the settings. No steps: each
+    # fifth redirection would close the connections of all commands that are under way; it corrects the slot anyway.
+    return _Cluster(startup_nodes=nodes, dynamic_startup_nodes=False, reinitialize_steps=0, retry=_retry(), **options)
+
+
+class _Cluster(RedisCluster):
+    """What is asked before the slots are known, redis-py sends to any node: with many at once one of a thousand failed
+    among redirections (tests/contract/test_redis_cluster.py). Here they wait for the slots."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        await self.initialize()
+        return await super().execute_command(*args, **options)
 
 
 def _cluster_options(url: str) -> tuple[list[Address], dict[str, Any]]:
@@ -149,11 +159,11 @@ async def answer(redis: Redis | RedisCluster, command: Awaitable[T]) -> T:
 
 
 async def _ask_anew(redis: RedisCluster) -> None:
-    """A node hangs, perhaps, and another one has taken its slots: the next command asks who. redis-py does so by itself
-    only when a connection breaks."""
-    with suppress(RedisError, OSError, TimeoutError):
-        async with asyncio.timeout(CALL_S):
-            await redis.aclose()
+    """A node hangs, perhaps, and another one has taken its slots: ask who has which. redis-py does so by itself only
+    when a connection breaks."""
+    with suppress(RedisError, RedisClusterException, OSError, TimeoutError):
+        async with asyncio.timeout(CALL_S / 2):  # one that hangs may be asked first: the next time-out asks another
+            await redis.nodes_manager.initialize()
 
 
 async def ping(redis: Redis | RedisCluster) -> None:

@@ -70,11 +70,12 @@ async def test_each_tenant_is_routed_wherever_it_lies(redis_cluster: RedisNodes)
 
 
 async def test_many_first_commands_at_once_are_all_answered(redis_cluster: RedisNodes) -> None:
-    """Clients of redis-py before 7.2 lost some of them while they looked for the slots (redis/redis-py#3935)."""
+    """redis-py's client as it is failed some: it knows no slots yet, is redirected, and closes what others wait for."""
     redis_cluster.flush()
-    async with index(redis_cluster.url) as store:
-        marks = await asyncio.gather(*(store.mark(f"tenant{number}") for number in range(60)))
-        assert all(marks)
+    for _ in range(10):
+        async with index(redis_cluster.url) as store:
+            marks = await asyncio.gather(*(store.mark(f"tenant{number}") for number in range(60)))
+            assert all(marks)
 
 
 async def test_a_replica_takes_over_from_a_master_that_dies(replicated: RedisNodes) -> None:

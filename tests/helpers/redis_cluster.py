@@ -44,7 +44,7 @@ class RedisNodes:
                 server.flush()
 
     def restart(self) -> None:
-        """All at once, those that had died too: nothing is left but who has which slots. Returns when the cluster stands
+        """All at once, those that had died too: all is lost but who has which slots. Returns when the cluster stands
         again."""
         for server in self.all:
             server.stop()
