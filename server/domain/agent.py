@@ -186,8 +186,11 @@ class ContactMoved:
 
 @dataclass(frozen=True, slots=True)
 class ContactReleased:
+    """`taken`: another agent was first; nothing of it is held against this one, and the agent is idle as before."""
+
     segment_id: str
     missed: bool = False
+    taken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +287,8 @@ def _release(a: Agent, e: ContactReleased, now: int) -> Agent:
     rest = tuple(contact for contact in a.contacts if contact.segment_id != e.segment_id)
     if rest == a.contacts:
         raise Stale("no_change")
-    return _settle(replace(a, contacts=rest, missed=a.missed or e.missed), now)
+    after = _settle(replace(a, contacts=rest, missed=a.missed or e.missed), now)
+    return replace(after, idle_since=a.idle_since) if e.taken else after
 
 
 def _deadline(a: Agent, e: AgentDeadlinePassed, now: int) -> Agent:

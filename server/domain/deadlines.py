@@ -51,12 +51,14 @@ def deadlines(s: Session) -> frozenset[Deadline]:
     if s.former is not None:
         due.append(Deadline("move", s.id, s.placed_at + MOVE_MS))
     owner, visit = s.owner, s.visit
-    if visit is not None and owner is None and s.queue.max_wait_s:  # an offer that rings is seen through
-        due.append(Deadline("max_wait", visit.id, visit.entered_at + s.queue.max_wait_s * 1000))
+    if visit is not None and owner is None and s.queue.max_wait_s and (s.queue.ring_all or not s.ringing):
+        # What rings is seen through. Where all are rung, agents who join must not put it off for ever.
+        seen_through_s = s.queue.ring_timeout_s if s.ringing else 0
+        at = visit.entered_at + (s.queue.max_wait_s + seen_through_s) * 1000
+        due.append(Deadline("max_wait", visit.id, at))
+    due += [Deadline("offer", segment.id, segment.offer_deadline_at) for segment in s.ringing]
     if owner is not None:
-        if owner.state is SegmentState.OFFERED:
-            due.append(Deadline("offer", owner.id, owner.offer_deadline_at))
-        elif owner.state is SegmentState.CONNECTING and owner.accepted_at is not None:
+        if owner.state is SegmentState.CONNECTING and owner.accepted_at is not None:
             began = max(owner.accepted_at, s.placed_at)  # a new placement is a new set-up
             due.append(Deadline("connect", owner.id, began + CONNECT_MS))
         elif owner.leg.down_since is not None:
@@ -99,8 +101,11 @@ def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
             return end_session(s, lost, now)
         case "max_wait" if visit is not None:
             return flow_out(s, visit, EndReason.WAITED_TOO_LONG, now)
-        case "offer" if owner is not None:
-            return release_agent(s, owner, SegmentEnd.MISSED, now)
+        case "offer":
+            segment = s.segment(e.key)
+            if segment is None:
+                raise Stale("stale_deadline")
+            return release_agent(s, segment, SegmentEnd.MISSED, now)
         case "agent_grace" if owner is not None:
             return release_agent(s, owner, SegmentEnd.AGENT_LOST, now)
         case "connect" if owner is not None:

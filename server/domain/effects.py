@@ -21,7 +21,7 @@ from server.domain.media import (
 )
 from server.domain.recording import RecordingState
 from server.domain.segment import Segment, SegmentState
-from server.domain.session import Session
+from server.domain.session import MAX_RINGING, Session
 
 _CONTACT = {
     SegmentState.OFFERED: ag.ContactState.RINGING,
@@ -49,7 +49,7 @@ def _plan(s: Session, epoch: int) -> MediaPlan:
         return MediaPlan()
     here = epoch == s.epoch
     customer, owner = s.customer_leg, s.owner
-    if owner is None or owner.state is SegmentState.OFFERED:
+    if owner is None:
         return MediaPlan((Route(customer.id, Source.QUEUE_MUSIC),))
     agent = owner.leg
     match owner.state:
@@ -117,14 +117,16 @@ def agent_events(before: Session | None, after: Session) -> list[tuple[str, ag.A
         elif old.state is segment.state:
             continue
         elif segment.state is SegmentState.DONE:
-            missed = segment.end_reason in _BLAMED
-            found.append((segment.agent_id, ag.ContactReleased(segment.id, missed)))
+            missed, taken = segment.end_reason in _BLAMED, segment.end_reason is SegmentEnd.TAKEN
+            found.append((segment.agent_id, ag.ContactReleased(segment.id, missed, taken)))
         elif _CONTACT[old.state] is not _CONTACT[segment.state]:
             found.append((segment.agent_id, ag.ContactMoved(segment.id, _CONTACT[segment.state])))
     return found
 
 
 def routable(s: Session) -> bool:
-    """Waits for an agent, its customer is there to be connected, and a worker holds it."""
+    """Waits for an agent, or for one more where it rings for all; its customer is there to be connected, and a worker
+    holds it."""
     there = s.customer_leg.state in (LegState.OPENING, LegState.UP) and s.worker_id is not None
-    return s.visit is not None and s.owner is None and not s.ended and there
+    room = s.owner is None and len(s.ringing) < (MAX_RINGING if s.queue.ring_all else 1)
+    return s.visit is not None and room and not s.ended and there

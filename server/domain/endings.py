@@ -67,6 +67,7 @@ class SegmentEnd(StrEnum):
     REJECTED = "rejected"
     MISSED = "missed"
     WITHDRAWN = "withdrawn"  # the agent's tab died while it rang
+    TAKEN = "taken"  # by another agent, for whom it rang at the same time
     CUSTOMER_LEFT = "customer_left"  # before both could hear each other
     NO_MEDIA = "no_media"  # the agent's side never became audible
 

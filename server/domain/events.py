@@ -28,7 +28,8 @@ class Customer:
 @dataclass(frozen=True, slots=True)
 class QueueRules:
     """The queue as it was when the session arrived; later edits count for later sessions. `max_wait_s` 0: no limit.
-    `overflow` is where the session goes then, or when the queue is full; None: it ends."""
+    `overflow` is where the session goes then, or when the queue is full; None: it ends. `ring_all`: it rings for
+    several agents at once, and the first who accepts gets it."""
 
     queue_id: str
     name: str
@@ -40,6 +41,7 @@ class QueueRules:
     wrap_up_extensions: int = 0
     max_wait_s: int = 0
     overflow: QueueRules | None = None
+    ring_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ class Strategy(StrEnum):
     BEST_SKILL = "best_skill"  # the sum of the levels in the skills that are asked for, then idle time
     FEWEST_SESSIONS = "fewest_sessions"  # answered since midnight in the queue's time zone, then idle time
     ROUND_ROBIN = "round_robin"  # whose last offer is the oldest
+    RING_ALL = "ring_all"  # all of them at once, longest idle first; who accepts first gets it
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ LOG_KEPT = 20_000  # changes that a store keeps for nodes that are behind; who i
 @dataclass(frozen=True, slots=True)
 class WaitingSession:
     """A queued session as the router sees it. `arrived_at` is its first arrival, `entered_at` that in this queue.
-    `held`: it counts in the queue and is not to be offered now: it rings already, or its customer is reconnecting.
-    `asks` is asked beside what the queue asks. `preferred` agents are taken first, `excluded` ones never;
-    `sticky_agent` is the one whom the customer last had."""
+    `held`: it counts in the queue and is not to be offered now: it rings for as many as it may, or its customer is
+    reconnecting. `ringing`: the agents for whom it rings. `asks` is asked beside what the queue asks. `preferred`
+    agents are taken first, `excluded` ones never; `sticky_agent` is the one whom the customer last had."""
 
     session_id: str
     queue_id: str
@@ -34,6 +34,7 @@ class WaitingSession:
     preferred: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     sticky_agent: str | None = None
+    ringing: tuple[str, ...] = ()
     version: int = 0  # of the session's row
 
     @property

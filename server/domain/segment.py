@@ -36,7 +36,7 @@ NEXT: dict[SegmentState, frozenset[SegmentState]] = {
     S.WRAP_UP: frozenset({S.DONE}),
     S.DONE: frozenset(),
 }
-OWNING = frozenset({S.OFFERED, S.CONNECTING, S.TALKING, S.HELD})  # holds the session
+OWNING = frozenset({S.CONNECTING, S.TALKING, S.HELD})  # the agent has accepted and has the session
 IN_TALK = frozenset({S.TALKING, S.HELD})
 
 
@@ -69,8 +69,17 @@ class Segment:
     notes: str = ""
 
     @property
+    def rings(self) -> bool:
+        return self.state is S.OFFERED
+
+    @property
     def owns(self) -> bool:
         return self.state in OWNING
+
+    @property
+    def came_to_nothing(self) -> bool:
+        """Over without a talk."""
+        return self.state is S.DONE and self.talk_started_at is None
 
     @property
     def in_talk(self) -> bool:

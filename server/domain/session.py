@@ -5,9 +5,13 @@ event and the time, and gives the next session; everything that must then be don
 deadlines, what agents are told) is a function of the two sessions, in `effects.py`. So nothing can be
 forgotten on one of many paths, and the fold of the log is the session again.
 
-A session holds its segments, and each holds its agent's leg; the customer's leg is the session's own. At most
-one segment owns the session at a time. Segments in wrap-up and recordings being archived outlive the end:
-`done` tells that nothing more will happen.
+A session holds its segments, and each holds its agent's leg; the customer's leg is the session's own. It rings for
+one agent at a time, or, where its queue rings all, for several: the first who accepts owns it, and what rings for the
+others ends in the same step. At most one segment owns the session at a time, and nothing rings while one does.
+Segments in wrap-up and recordings being archived outlive the end: `done` tells that nothing more will happen.
+
+The row stays small however long a queue rings: of the offers that came to nothing in one that rings all it keeps the
+newest KEPT_OFFERS and counts the others (`folded`). All are in the log and have rows of their own.
 
 A session whose worker is to stop *moves*: it has its new placement at once, and the `former` one goes on with the legs
 that are not there yet, and with the recording. When the last leg has arrived, the recording goes on in the new place
@@ -22,7 +26,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from server.domain import recording as recordings
-from server.domain.endings import EndReason
+from server.domain.endings import EndReason, SegmentEnd
 from server.domain.events import Customer, QueueRules
 from server.domain.leg import Leg
 from server.domain.media import Placement
@@ -32,6 +36,9 @@ from server.domain.recording import Recording
 from server.domain.segment import Segment, SegmentState
 
 REJECT_PAUSE_MS = 30_000  # an agent who declined a session is not asked again at once
+MAX_RINGING = 20  # agents for whom a session rings at once: each is a row that the accept has to save
+KEPT_OFFERS = 40  # two rounds of a ring: enough to tell who answers late why it was too late
+KEPT_REJECTIONS = 40  # two rounds of a ring: more than decline within the pause
 
 
 class SessionState(StrEnum):
@@ -80,6 +87,7 @@ class Session:
     place_at: int | None = None  # the arrival that the place goes by, where it is an earlier session's
     visits: tuple[QueueVisit, ...] = ()
     segments: tuple[Segment, ...] = ()
+    folded: int = 0  # segments that the row holds no more
     recordings: tuple[Recording, ...] = ()
     rejections: tuple[Rejection, ...] = ()
     talk_started_at: int | None = None
@@ -100,8 +108,29 @@ class Session:
 
     @property
     def owner(self) -> Segment | None:
-        """The segment that owns the session now, if any."""
+        """The segment whose agent has accepted and has the session now, if any."""
         return next((segment for segment in self.segments if segment.owns), None)
+
+    @property
+    def ringing(self) -> tuple[Segment, ...]:
+        """The offers that wait for their agents' answers, in the order in which they were made."""
+        return tuple(segment for segment in self.segments if segment.rings)
+
+    @property
+    def unattended(self) -> bool:
+        """No agent has it, and it rings for none."""
+        return self.owner is None and not self.ringing
+
+    @property
+    def offers(self) -> int:
+        """How many there were, all in all."""
+        return self.folded + len(self.segments)
+
+    def taker(self, segment: Segment) -> Segment | None:
+        """Who was first, of an offer that another agent took."""
+        if segment.end_reason is not SegmentEnd.TAKEN:
+            return None
+        return next((one for one in self.segments if one.accepted_at == segment.done_at), None)
 
     @property
     def live_legs(self) -> tuple[Leg, ...]:

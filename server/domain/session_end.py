@@ -15,11 +15,12 @@ from server.domain.session import Session, SessionState, derived_id
 
 
 def end_session(s: Session, reason: EndReason, now: int) -> Session:
-    """The one terminal transition. A talk goes to wrap-up; an offer or a set-up ends as the customer's leaving."""
-    owner = s.owner
+    """The one terminal transition. A talk goes to wrap-up; a set-up ends as the customer's leaving, and so does what
+    rings, unless the queue has given up."""
+    owner, verdict = s.owner, SEGMENT_END[reason]
     if owner is not None:
-        why = SEGMENT_END[reason] if owner.in_talk else SegmentEnd.CUSTOMER_LEFT
-        s = s.with_segment(segments.end(owner, why, now))
+        s = s.with_segment(segments.end(owner, verdict if owner.in_talk else SegmentEnd.CUSTOMER_LEFT, now))
+    s = stop_ringing(s, verdict if verdict is SegmentEnd.WITHDRAWN else SegmentEnd.CUSTOMER_LEFT, now)
     visit = s.visit
     if visit is not None:
         closed = close_visit(visit, VERDICTS[reason].waiting, now)
@@ -47,12 +48,20 @@ def release_agent(s: Session, segment: Segment, why: SegmentEnd, now: int) -> Se
     return replace(s, state=SessionState.QUEUED, visits=(*s.visits, visit))
 
 
+def stop_ringing(s: Session, why: SegmentEnd, now: int) -> Session:
+    """Every offer that waits for its agent's answer is over."""
+    for segment in s.ringing:
+        s = s.with_segment(segments.end(segment, why, now))
+    return s
+
+
 def flow_out(s: Session, visit: QueueVisit, otherwise: EndReason, now: int) -> Session:
     """The queue gives up: the session goes on in the queue that its rules name, or ends where they name none. It keeps
     its first arrival, so it comes before those there who came later."""
     next_queue = s.queue.overflow
     if next_queue is None:
         return end_session(s, otherwise, now)
+    s = stop_ringing(s, SegmentEnd.WITHDRAWN, now)
     closed = close_visit(visit, VisitOutcome.FLOWED_OUT, now)
     begun = QueueVisit(derived_id(s.id, "vis", len(s.visits) + 1), next_queue.queue_id, now)
     visits = tuple(closed if v.id == visit.id else v for v in s.visits)

@@ -123,10 +123,9 @@ def _open_leg(s: Session, leg_id: str) -> Leg:
     leg = s.leg(leg_id)
     if leg is None:
         raise Refused("unknown_leg")
-    owner = s.owner
     if leg.state is LegState.CLOSED:
         raise Stale("contact_over")
-    if owner is not None and owner.leg.id == leg_id and owner.state is SegmentState.OFFERED:
+    if any(segment.leg.id == leg_id for segment in s.ringing):
         raise Refused("not_accepted")
     return leg
 

@@ -22,8 +22,17 @@ from server.domain.machine import IllegalTransition, Refused, Stale
 from server.domain.media import Placement
 from server.domain.recording import Recording
 from server.domain.segment import Segment, SegmentState
-from server.domain.session import REJECT_PAUSE_MS, Rejection, Session, SessionState, derived_id
-from server.domain.session_end import end_session, flow_out, release_agent
+from server.domain.session import (
+    KEPT_OFFERS,
+    KEPT_REJECTIONS,
+    MAX_RINGING,
+    REJECT_PAUSE_MS,
+    Rejection,
+    Session,
+    SessionState,
+    derived_id,
+)
+from server.domain.session_end import end_session, flow_out, release_agent, stop_ringing
 from server.domain.session_legs import (
     arrive_in_new_place,
     carry_recordings,
@@ -37,6 +46,7 @@ from server.domain.session_legs import (
 
 Rule = Callable[[Session, Any, int], Session]
 MAX_SEGMENTS = 200  # a session that was offered this often has a configuration fault; the row must stay small
+MAX_OFFERS = MAX_SEGMENTS * MAX_RINGING  # the same where all are rung: so many rounds
 
 
 def arrive(event: ev.CallArrived, now: int) -> Session:
@@ -65,7 +75,7 @@ def arrive(event: ev.CallArrived, now: int) -> Session:
 
 def queue_full(s: Session, e: ev.QueueFull, now: int) -> Session:
     visit = s.visit
-    if visit is None or visit.queue_id != e.queue_id or s.owner is not None:
+    if visit is None or visit.queue_id != e.queue_id or not s.unattended:
         raise Stale("no_change")
     return flow_out(s, visit, EndReason.QUEUE_FULL, now)
 
@@ -74,13 +84,19 @@ def queue_full(s: Session, e: ev.QueueFull, now: int) -> Session:
 
 
 def offer(s: Session, e: ev.AgentOffered, now: int) -> Session:
-    if s.owner is not None:
-        raise Stale("offer_taken", {"agent": s.owner.agent_name})
+    ringing = s.ringing
+    taken = s.owner if s.queue.ring_all else next(iter(ringing), s.owner)
+    if taken is not None:
+        raise Stale("offer_taken", {"agent": taken.agent_name})
+    if len(ringing) >= MAX_RINGING or any(segment.agent_id == e.agent_id for segment in ringing):
+        raise Refused("rings_already")
     if any(r.agent_id == e.agent_id and now - r.at < REJECT_PAUSE_MS for r in s.rejections):
         raise Refused("agent_declined")  # on another node, a moment ago
-    if len(s.segments) >= MAX_SEGMENTS:
+    if s.queue.ring_all:
+        s = _fold_offers(s)
+    if len(s.segments) >= MAX_SEGMENTS or s.offers >= MAX_OFFERS:
         return end_session(s, EndReason.SYSTEM_FAILED, now)
-    number = len(s.segments) + 1
+    number = s.offers + 1
     segment = Segment(
         id=derived_id(s.id, "seg", number),
         number=number,
@@ -110,14 +126,14 @@ def accept(s: Session, e: ev.AgentAccepted, now: int) -> Session:
     segment = _own(s, e.segment_id, e.agent_id)
     if segment.state is not SegmentState.OFFERED:
         raise _late_answer(s, segment)
-    return s.with_segment(segments.accept(segment, now))
+    return stop_ringing(s.with_segment(segments.accept(segment, now)), SegmentEnd.TAKEN, now)
 
 
 def reject(s: Session, e: ev.AgentRejected, now: int) -> Session:
     segment = _own(s, e.segment_id, e.agent_id)
     if segment.state is not SegmentState.OFFERED:
         raise _late_answer(s, segment)
-    s = replace(s, rejections=(*s.rejections[-19:], Rejection(e.agent_id, now)))
+    s = _declined(s, e.agent_id, now)
     return release_agent(s, segment, SegmentEnd.REJECTED, now)
 
 
@@ -138,7 +154,7 @@ def agent_hang_up(s: Session, e: ev.AgentHungUp, now: int) -> Session:
     if segment.in_talk:
         return end_session(s, EndReason.AGENT_HUNG_UP, now)
     if segment.state is SegmentState.CONNECTING:  # nobody has spoken yet: the customer keeps the place
-        s = replace(s, rejections=(*s.rejections[-19:], Rejection(e.agent_id, now)))
+        s = _declined(s, e.agent_id, now)
         return release_agent(s, segment, SegmentEnd.REJECTED, now)
     raise Stale("contact_over")
 
@@ -374,14 +390,27 @@ def _own(s: Session, segment_id: str, agent_id: str) -> Segment:
     return segment
 
 
+def _declined(s: Session, agent_id: str, now: int) -> Session:
+    return replace(s, rejections=(*s.rejections[1 - KEPT_REJECTIONS :], Rejection(agent_id, now)))
+
+
+def _fold_offers(s: Session) -> Session:
+    """The row lets go of all but the newest offers that came to nothing. Each was over before this step, so its own row
+    says how it ended."""
+    over = [segment.id for segment in s.segments if segment.came_to_nothing][:-KEPT_OFFERS]
+    if not over:
+        return s
+    kept = tuple(segment for segment in s.segments if segment.id not in over)
+    return replace(s, segments=kept, folded=s.folded + len(over))
+
+
 def _late_answer(s: Session, segment: Segment) -> Stale:
     """Why an accept or a reject comes too late, in the words that the agent needs."""
     if segment.state is not SegmentState.DONE:
         return Stale("no_change")
     if segment.end_reason is SegmentEnd.CUSTOMER_LEFT:
         return Stale("customer_left")
-    owner = s.owner
-    taken = owner if owner is not None and owner.state is not SegmentState.OFFERED else None
+    taken = s.owner or s.taker(segment)
     if taken is not None:
         return Stale("offer_taken", {"agent": taken.agent_name})
     return Stale("offer_withdrawn" if segment.end_reason is SegmentEnd.WITHDRAWN else "offer_expired")

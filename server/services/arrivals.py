@@ -7,6 +7,7 @@ from server.domain.directory import QueueConfig
 from server.domain.endings import EndReason
 from server.domain.hours import is_open
 from server.domain.machine import Refused
+from server.domain.queue_routing import Strategy
 from server.domain.session import Session, SessionState
 from server.services.admin_ports import Directory
 from server.services.ports import Clock, StepStore
@@ -24,7 +25,7 @@ def last_agent(earlier: Session) -> str | None:
 
 def left_behind(earlier: Session) -> bool:
     """It waits still, and its customer is not to be heard any more: a browser that was closed or crashed."""
-    return earlier.state is SessionState.QUEUED and earlier.owner is None and not earlier.customer_leg.is_up
+    return earlier.state is SessionState.QUEUED and earlier.unattended and not earlier.customer_leg.is_up
 
 
 class Arrivals:
@@ -78,6 +79,7 @@ class Arrivals:
             queue.routing.wrap_up_extensions,
             max_wait_s=life.max_wait_s,
             overflow=overflow,
+            ring_all=queue.routing.strategy is Strategy.RING_ALL,
         )
 
     async def full(self, tenant: str, rules: ev.QueueRules) -> tuple[ev.QueueFull, ...]:

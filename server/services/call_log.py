@@ -51,6 +51,6 @@ class CallLog:
             reason=s.end_reason,
             lasted_ms=at - s.created_at,
             talked_ms=talked_ms,
-            offers=len(s.segments),
+            offers=s.offers,
             placements=s.epoch,
         )

@@ -101,9 +101,10 @@ class ContactView(Wire):
     wrap_up_deadline_at: Ms | None
     wrap_up_extend_s: int | None = Field(description="by which the wrap-up may be extended now; null: no more")
     end_reason: str | None = Field(
-        description="customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, customer_lost, "
-        "agent_lost, no_media, system_failed"
+        description="customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, taken, "
+        "customer_lost, agent_lost, no_media, system_failed"
     )
+    taken_by: str | None = Field(description="the agent who was first, when it rang for several; null: nobody was")
     customer_reconnecting: bool
     recording: RecordingState
     leg: LegView

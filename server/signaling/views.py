@@ -25,7 +25,7 @@ def call_view(s: Session) -> wire.CallView:
     state: wire.CallState = "queued"
     if s.ended:
         state = "ended"
-    elif owner is not None and owner.state is not SegmentState.OFFERED:
+    elif owner is not None:
         state = {"connecting": "connecting", "talking": "talking", "held": "held"}[owner.state.value]  # type: ignore[assignment]  # a literal of three
     return wire.CallView(
         session_id=s.id,
@@ -33,7 +33,7 @@ def call_view(s: Session) -> wire.CallView:
         state=state,
         queue_name=s.queue.name,
         queued_at=s.created_at,
-        agent_name=owner.agent_name if owner is not None and state != "queued" else None,
+        agent_name=owner.agent_name if owner is not None else None,
         talk_started_at=s.talk_started_at,
         ended_at=s.ended_at,
         end_reason=s.end_reason,
@@ -45,7 +45,7 @@ def call_view(s: Session) -> wire.CallView:
 
 def contact_view(s: Session, segment: Segment) -> wire.ContactView:
     """A segment as its agent sees it."""
-    offered = segment.state is SegmentState.OFFERED
+    taker = s.taker(segment)
     return wire.ContactView(
         session_id=s.id,
         segment_id=segment.id,
@@ -62,12 +62,13 @@ def contact_view(s: Session, segment: Segment) -> wire.ContactView:
         queue_name=s.queue.name,
         queued_at=s.created_at,
         offered_at=segment.offered_at,
-        offer_deadline_at=segment.offer_deadline_at if offered else None,
+        offer_deadline_at=segment.offer_deadline_at if segment.rings else None,
         talk_started_at=segment.talk_started_at,
         ended_at=segment.talk_ended_at,
         wrap_up_deadline_at=segment.wrap_up_deadline_at,
         wrap_up_extend_s=segment.wrap_up_extend_s if segments.may_extend(segment) else None,
         end_reason=segment.end_reason,
+        taken_by=taker.agent_name if taker is not None else None,
         customer_reconnecting=segment.in_talk and s.customer_leg.reconnecting,
         recording=_recording_state(s, segment),
         leg=_leg_view(segment.leg),

@@ -107,9 +107,13 @@ export interface ContactView {
    */
   wrap_up_extend_s: number | null;
   /**
-   * customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, customer_lost, agent_lost, no_media, system_failed
+   * customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, taken, customer_lost, agent_lost, no_media, system_failed
    */
   end_reason: string | null;
+  /**
+   * the agent who was first, when it rang for several; null: nobody was
+   */
+  taken_by: string | null;
   customer_reconnecting: boolean;
   recording: RecordingState;
   leg: LegView;
