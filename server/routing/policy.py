@@ -8,8 +8,9 @@ The reasons are JSON-ready, so they go into the event log as they are:
      which they would be asked,
      "others": {reason: how many}}
 
-Verdicts: chosen, able, rejected_lately, excluded. Reasons of the others: able (not shown), lacks_skill, being_offered
-(by this router, at this moment), unreachable (the tab), and the states of agents who take nothing now.
+Verdicts: chosen, able, ringing (it rings for this agent already), rejected_lately, excluded. Reasons of the others:
+able (not shown), lacks_skill, being_offered (by this router, at this moment), unreachable (the tab), and the states of
+agents who take nothing now.
 
 The versions say which rows were seen: the events of the session and of each candidate, folded up to them, are what
 this decision was made of (`tests/stories/test_routing_reasons.py` makes each of them again).
@@ -38,6 +39,8 @@ class Match:
 
 def verdict(session: WaitingSession, agent_id: str, now: int) -> str:
     """Of an agent who is free and has the skills."""
+    if agent_id in session.ringing:
+        return "ringing"
     if agent_id in session.excluded:
         return "excluded"
     if any(by == agent_id and now - at < REJECT_PAUSE_MS for by, at in session.rejected_by):

@@ -19,7 +19,7 @@ from server.domain.router_state import WaitingSession
 from server.routing.scoring import Rank, Ranking, midnight_in, ranking
 
 Place = tuple[int, int, str]  # in a queue; ends with the session's id
-Urgency = tuple[float, float, int, str]
+Urgency = tuple[bool, float, float, int, str]
 
 
 class PoolKey(NamedTuple):
@@ -43,8 +43,11 @@ class Pool:
 
 
 class LaneKey(NamedTuple):
+    """`rings`: of sessions that ring already, and for which one more agent is to be found."""
+
     queue_id: str
     pool: PoolKey
+    rings: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -73,10 +76,11 @@ def place_in(session: WaitingSession, queue: QueueConfig | None) -> Place:
 
 
 def urgency(session: WaitingSession, queue: QueueConfig, now: int) -> Urgency:
-    """Which queue's first session goes first for an agent who serves both: the smallest."""
+    """Which queue's first session goes first for an agent who serves both: the smallest. One that rings already comes
+    after all that nobody was asked for yet: a ring that grows keeps no agent from them."""
     grow_ms = queue.routing.grow_s * 1000
     priority = session.priority - (now - session.arrived_at) / grow_ms if grow_ms else session.priority
-    return (-queue.routing.weight, priority, session.arrived_at, session.session_id)
+    return (bool(session.ringing), -queue.routing.weight, priority, session.arrived_at, session.session_id)
 
 
 def step_of(session: WaitingSession, queue: QueueConfig, now: int) -> tuple[int, int | None]:

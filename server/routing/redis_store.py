@@ -42,7 +42,7 @@ from server.services.ports import RouterStoreUnavailable
 
 log = structlog.get_logger()
 SCRIPTS = Path(__file__).parent / "scripts"
-FORMAT = 2  # of entries and keys; another one is another index
+FORMAT = 3  # of entries and keys; another one is another index
 KEYS = ("meta", "entries", "heard", "dropped", "log", "claims", "holders", "answers", "ends")
 V = TypeVar("V")
 PORTION = 1_000  # entries of a rebuild at once: some milliseconds of Redis
@@ -146,7 +146,7 @@ def _body(word: Word) -> str:
     match word:
         case WaitingSession() as s:
             asks = None if s.asks is None else to_json(s.asks)
-            who = (s.rejected_by, asks, s.preferred, s.excluded, s.sticky_agent)
+            who = (s.rejected_by, asks, s.preferred, s.excluded, s.sticky_agent, s.ringing)
             body = [s.version, int(s.held), s.channel, s.queue_id, s.arrived_at, s.entered_at, s.priority, *who]
         case PresentAgent() as a:
             body = [a.version, a.channels, a.state, a.idle_since, a.offered_at, a.busy_ms, a.ready_ms, a.handled]
@@ -179,6 +179,7 @@ def _entry(key: str, body: str) -> Entry | None:
                 list(preferred),
                 list(excluded),
                 sticky_agent,
+                list(ringing),
             ]:
                 return WaitingSession(
                     key[len(WAITING) :],
@@ -193,6 +194,7 @@ def _entry(key: str, body: str) -> Entry | None:
                     tuple(_is(str, agent) for agent in preferred),
                     tuple(_is(str, agent) for agent in excluded),
                     None if sticky_agent is None else _is(str, sticky_agent),
+                    tuple(_is(str, agent) for agent in ringing),
                     version,
                 )
             case "a:", [

@@ -4,7 +4,8 @@ The store is an index that all nodes share; each node follows its log of changes
 chooses. The assignment is the session's step, guarded by the versions of the session and the agent. When the step
 refuses, the claim is released, the rows of both are read anew, and the next round decides again. Every tick looks
 too, so a lost wake-up costs a second at most; once in a while the index is made anew from the database, and at once
-when the store says that it is lost.
+when the store says that it is lost. A session that rings for all is offered to one agent after the other, each time
+as what the step before has made of it, until nobody more can be asked.
 
 Any node may route any tenant. One of them goes first (`Nodes.mine`), the others only at their ticks: what they would
 otherwise do is choose the same head and lose the claim. While the store is away routing pauses; `on_pause` tells.
@@ -347,6 +348,7 @@ def waiting_word(s: Session) -> WaitingSession | Gone:
         preferred=s.preferred,
         excluded=s.excluded,
         sticky_agent=s.sticky_agent_id,
+        ringing=tuple(segment.agent_id for segment in s.ringing),
         version=s.version,
     )
 

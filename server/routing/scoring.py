@@ -35,7 +35,7 @@ def score(
 ) -> float:
     """What the strategy compares; less is better."""
     match strategy:
-        case Strategy.LONGEST_IDLE:
+        case Strategy.LONGEST_IDLE | Strategy.RING_ALL:
             return agent.idle_since
         case Strategy.LEAST_OCCUPIED:
             return round(occupancy(agent), 4)

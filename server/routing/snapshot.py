@@ -140,7 +140,8 @@ class Snapshot:
 
     def choose(self, now: int, limit: int = 64) -> list[Match]:
         """Matches for as many sessions as there are agents for, each agent and session at most once, and reserved
-        until `settle`. A session goes before others by its queue's weight, its priority, its arrival."""
+        until `settle`. A session goes before others by its queue's weight, its priority, its arrival; one that rings
+        already, and would ring for one more, after all others."""
         self._advance(now)
         matches: list[Match] = []
         ripe = [(self._first_urgency(lane, now), lane) for lane in self._ripe.values()]
@@ -184,7 +185,8 @@ class Snapshot:
         lane = wait.lane or self._lane(wait.entry, queue, step, None, now)
         why = self._why(wait, lane, None, now)
         self._forget_unused(lane)
-        return why | {"held": wait.entry.held, "place": self._in_queue[queue.queue_id].bisect_right(wait.place)}
+        place = self._in_queue[queue.queue_id].bisect_right(wait.place)
+        return why | {"held": wait.entry.held, "ringing": len(wait.entry.ringing), "place": place}
 
     # --- RoutingView ---
 
@@ -379,7 +381,7 @@ class Snapshot:
     def _lane(self, session: WaitingSession, queue: QueueConfig, step: int, sticky: str | None, now: int) -> Lane:
         routing = queue.routing
         key = PoolKey(_asked(session, queue, step), session.channel, routing.strategy, routing.time_zone, sticky)
-        lane_key = LaneKey(queue.queue_id, key)
+        lane_key = LaneKey(queue.queue_id, key, bool(session.ringing))
         pool = self._pools.get(key)
         if pool is None:
             pool = self._make_pool(key, now)

@@ -69,6 +69,7 @@ def waiting(number: int, version: int = 0, *, held: bool = False) -> WaitingSess
         number + 1,
         held=held,
         rejected_by=((f"usr_{version}", number),),
+        ringing=("usr_r",) * (version % 2),
         version=version,
     )
 

@@ -63,6 +63,7 @@ PEOPLE = [person("ann", en=9, fr=2), person("bob", en=5), person("cid", fr=8)]
         (Strategy.BEST_SKILL, "ann"),
         (Strategy.FEWEST_SESSIONS, "ann"),
         (Strategy.ROUND_ROBIN, "cid"),
+        (Strategy.RING_ALL, "bob"),
     ],
 )
 def test_each_strategy_picks_its_own(strategy: Strategy, first: str) -> None:
@@ -99,6 +100,32 @@ def test_weight_goes_before_priority_and_priority_before_arrival() -> None:
         made.take(present(name), START)
         order += pairs(made.choose(START))
     assert order == [("3", "ann"), ("2", "bob"), ("1", "cid")]
+
+
+def test_a_ring_grows_by_one_agent_a_time_and_keeps_none_from_who_was_not_asked_for() -> None:
+    queues = [queue("a", strategy=Strategy.RING_ALL, weight=11), queue("b")]
+    words = [waiting(1, "a", START - 90), waiting(2, "a", START - 50), waiting(3, "b")]
+    made = snapshot(queues, PEOPLE, *words, present("ann", START - 3), present("bob", START - 2))
+    first = made.choose(START)
+    assert pairs(first) == [("1", "ann"), ("2", "bob")]
+    rings = [replace(words[0], ringing=("usr_ann",), version=2), replace(words[1], ringing=("usr_bob",), version=2)]
+    words_now: list[Word] = [*rings, present("ann", channels=()), present("bob", channels=())]
+    for word in words_now:
+        made.take(word, START)
+    for match in first:
+        made.settle(match, START)
+    made.take(present("cid"), START)
+    assert pairs(made.choose(START)) == [("3", "cid")], "nobody was asked for it yet"
+    made.take(Gone(WaitingSession, "ses_3", 1), START)
+    made.take(present("bob", channels=("voice",)), START)  # has room for two, and one of them rings
+    again = made.choose(START)
+    assert pairs(again) == [("1", "bob")]
+    verdicts = {c["agent_id"]: c["verdict"] for c in again[0].why["candidates"]}  # type: ignore[attr-defined]
+    assert verdicts == {"usr_bob": "chosen"}
+    made.take(replace(rings[0], ringing=("usr_ann", "usr_bob"), version=3), START)
+    made.settle(again[0], START)
+    assert made.choose(START) == [], "it rings for this agent already, and so does the other"
+    assert made.explain("ses_1", START)["ringing"] == 2  # type: ignore[index]  # it waits
 
 
 def test_a_growing_priority_overtakes() -> None:
@@ -247,12 +274,14 @@ class Naive:
             and agent.agent_id not in self.reserved
             and meets(self._asked(session, queue, now), profile.level)
             and agent.agent_id not in session.excluded
+            and agent.agent_id not in session.ringing
             and not pausing
         )
 
-    def _urgency(self, session: WaitingSession, queue: QueueConfig, now: int) -> tuple[float, float, int, str]:
+    def _urgency(self, session: WaitingSession, queue: QueueConfig, now: int) -> tuple[bool, float, float, int, str]:
         grown = (now - session.arrived_at) / (queue.routing.grow_s * 1000) if queue.routing.grow_s else 0
-        return (-queue.routing.weight, session.priority - grown, session.arrived_at, session.session_id)
+        rings = bool(session.ringing)
+        return (rings, -queue.routing.weight, session.priority - grown, session.arrived_at, session.session_id)
 
     def _rank(
         self, session: WaitingSession, queue: QueueConfig, agent: PresentAgent, now: int
@@ -264,6 +293,7 @@ class Naive:
             Strategy.BEST_SKILL: -sum(profile.level(s) for s in skills_of(self._asked(session, queue, now))),
             Strategy.FEWEST_SESSIONS: handled_since(agent, midnight_in(queue.routing.time_zone, now)),
             Strategy.ROUND_ROBIN: agent.offered_at,
+            Strategy.RING_ALL: agent.idle_since,
         }
         return (compared[queue.routing.strategy], agent.idle_since, agent.agent_id)
 
@@ -311,6 +341,7 @@ sessions = st.builds(
             "preferred": st.tuples(ids),
             "excluded": st.tuples(ids),
             "sticky_agent": ids,
+            "ringing": st.tuples(ids),
             "channel": st.sampled_from(["voice", "chat"]),
         },
     ),

@@ -30,6 +30,7 @@ RANKED_BY = {
     Strategy.BEST_SKILL: "has the highest levels in the skills that are asked for",
     Strategy.FEWEST_SESSIONS: "had answered the fewest sessions today",
     Strategy.ROUND_ROBIN: "had waited longest for an offer",
+    Strategy.RING_ALL: "had been idle longest; the others are asked at the same time",
 }
 NOT_ASKED = {
     "able": "free for it, too",
@@ -214,6 +215,8 @@ def _chosen_words(view: DecisionView, why: Mapping[str, Any], counts: Mapping[st
     ranked = RANKED_BY.get(Strategy(view.strategy), "") if view.strategy in set(Strategy) else ""
     if why.get("sticky"):
         first = f"{view.agent_name} was chosen: the agent whom this customer last had."
+    elif able == 1 and counts.get("ringing") and view.strategy == Strategy.RING_ALL:
+        first = f"{view.agent_name} was chosen: everybody who can take it is asked at the same time."
     elif able == 1:
         first = f"{view.agent_name} was chosen: nobody else could take it."
     else:
@@ -225,6 +228,9 @@ def _waiting_words(view: DecisionView, why: Mapping[str, Any], counts: Mapping[s
     place = f"It waits at place {why.get('place')}."
     if why.get("held"):
         return [place, "It is not offered now: it rings already, or its customer is reconnecting."]
+    if why.get("ringing"):
+        first = f"Agents for whom it rings: {why['ringing']}. Who accepts first gets it."
+        return [place, first, *_asked_words(view), *_other_words({k: n for k, n in counts.items() if k != "able"})]
     if why.get("sticky"):
         return [place, "It waits for the agent whom this customer last had.", *_asked_words(view)]
     if counts.get("able"):
