@@ -50,13 +50,13 @@ def _expected(s: Session, pick: Any) -> list[ev.Event]:
     if not s.customer_leg.is_up and s.customer_leg.state is not LegState.CLOSED:
         return [_forward(s, s.customer_leg)]
     owner = s.owner
+    if s.ringing:
+        return [ev.AgentAccepted(x.id, x.agent_id) for x in s.ringing]
     if owner is None:
         wrap_ups = [x for x in s.segments if x.state is SegmentState.WRAP_UP]
         done: list[ev.Event] = [ev.WrapUpDone(x.id, x.agent_id, "", "dsp_1") for x in wrap_ups]
         offer = ev.AgentOffered(pick(st.sampled_from(("usr_a", "usr_b"))), "Ana")
         return [*done, offer] if s.state is SessionState.QUEUED else done
-    if owner.state is SegmentState.OFFERED:
-        return [ev.AgentAccepted(owner.id, owner.agent_id)]
     if not owner.leg.is_up:
         return [_forward(s, owner.leg)]
     return [
@@ -74,5 +74,5 @@ def _forward(s: Session, leg: Leg) -> ev.Event:
 def _any_time(s: Session) -> list[ev.Event]:
     """What ends or disturbs it: a hang-up, a deadline, a lost worker."""
     due: list[ev.Event] = [ev.DeadlinePassed(d.kind, d.key, d.at) for d in sorted(deadlines(s), key=lambda d: d.at)]
-    rejections: list[ev.Event] = [ev.AgentRejected(x.id, x.agent_id) for x in s.segments if x.owns]
+    rejections: list[ev.Event] = [ev.AgentRejected(x.id, x.agent_id) for x in s.segments if x.rings or x.owns]
     return [ev.CustomerHungUp(), ev.WorkerLost(s.worker_id or "media-1", "media-2"), *due, *rejections]

@@ -29,13 +29,14 @@ from server.domain.deadlines import deadlines
 from server.domain.effects import routable
 from server.domain.machine import IllegalTransition, Refused, Stale
 from server.domain.segment import NEXT, SegmentState
-from server.domain.session import REJECT_PAUSE_MS, Session, SessionState
+from server.domain.session import MAX_RINGING, REJECT_PAUSE_MS, Session, SessionState
 from server.domain.session_step import step
 from server.media.peer import RATE, spectrum_peak
 from server.storage import codec
 from tests.helpers.database import Database
 from tests.helpers.light_peer import PITCHES_HZ, Ear
 
+OWNED = (SegmentState.CONNECTING, SegmentState.TALKING, SegmentState.HELD)
 MAX_SHOWN = 5  # faults in a verdict's text
 
 TICK_MS = 1_000  # invariant 6: the head of the queue is offered within a second
@@ -132,7 +133,8 @@ def read_log(database: Database) -> Log:
     for user_id, version, at, kind, body in database.rows(query):
         agent_events[user_id].append((version, at, codec.AGENT_EVENTS.load(kind, body)))
     segment_columns = (
-        "id session_id number agent_id state offered_at accepted_at talk_started_at talk_ended_at done_at end_reason"
+        "id session_id number agent_id queue_id state offered_at accepted_at talk_started_at talk_ended_at done_at"
+        " end_reason"
     )
     recording_columns = "id session_id segment_id state reason started_at ended_at parts duration_ms archive"
     return Log(
@@ -257,28 +259,36 @@ def rows_are_folds(log: Log) -> Verdict:
         agent_steps = log.agent_steps.get(user_id)
         verdict.check(bool(agent_steps) and agent_steps is not None and agent_steps[-1].after == agent,
                       f"{user_id}: row and log differ")  # fmt: skip
-    counted = sum(len(s.segments) for s in log.sessions.values()), sum(len(s.visits) for s in log.sessions.values())
+    counted = sum(s.offers for s in log.sessions.values()), sum(len(s.visits) for s in log.sessions.values())
     verdict.check(counted == (len(log.segments), len(log.visits)), "segment or visit rows that no session holds")
     return verdict
 
 
 def only_allowed_steps(log: Log) -> Verdict:
-    """One owner at most, only transitions of the table, epochs never fall, a visit ends once, and the place in the
-    queue is kept for ever."""
+    """One owner at most, who rings alone unless the queue rings all; only transitions of the table, epochs never fall,
+    a visit ends once, and the place in the queue is kept for ever."""
     verdict = Verdict("only transitions of the table")
     for session_id, steps in log.steps.items():
         for line in steps:
             before, after = line.before, line.after
             what = f"{session_id} v{after.version} {type(line.event).__name__}"
-            owners = [s for s in after.segments if s.owns]
+            owners = [s.agent_id for s in after.segments if s.state in OWNED]
+            ringing = [s.agent_id for s in after.segments if s.state is SegmentState.OFFERED]
+            most = MAX_RINGING if after.queue.ring_all else 1
             waits = [v for v in after.visits if v.outcome is None]
             verdict.check(len(owners) <= 1, f"{what}: {len(owners)} owners")
+            verdict.check(not (owners and ringing), f"{what}: {owners} has it, and it rings for {ringing}")
+            verdict.check(len(set(ringing)) == len(ringing) <= most, f"{what}: rings for {ringing}")
             verdict.check(len(waits) == (after.state is SessionState.QUEUED), f"{what}: {len(waits)} open visits")
             if before is None:
                 continue
             verdict.check(after.epoch >= before.epoch, f"{what}: epoch {before.epoch} -> {after.epoch}")
             verdict.check(after.order_key == before.order_key, f"{what}: another place in the queue")
-            for old, new in zip(before.segments, after.segments, strict=False):
+            for old in before.segments:
+                new = after.segment(old.id)
+                if new is None:
+                    verdict.check(old.state is SegmentState.DONE, f"{what}: lost a segment that is {old.state}")
+                    continue
                 allowed = new.state is old.state or new.state in NEXT[old.state]
                 verdict.check(allowed, f"{what}: segment {old.state} -> {new.state}")
             for was, now in zip(before.visits, after.visits, strict=False):
@@ -308,7 +318,8 @@ def _overlap(began: int, ended: int, outages: Sequence[tuple[int, int]]) -> int:
 
 def order_kept(log: Log, disturbed: Sequence[tuple[int, int]]) -> Verdict:
     """No session is offered to somebody while an earlier one of its queue could have been: one that is routable, that
-    this agent has not just declined, and that goes on waiting. Earlier: (priority, first arrival, id).
+    rings for nobody, that this agent has not just declined, and that goes on waiting. Earlier: (priority, first
+    arrival, id).
 
     What the log proves. An offer is chosen from the index, then claimed, then saved, by any node: for TICK_MS before
     and after it the index may not say what the log says, since a node takes in what it saved, and a look is one tick
@@ -346,13 +357,14 @@ def _routable_spans(log: Log) -> Iterator[tuple[int, int, Session]]:
     for steps in log.steps.values():
         began: int | None = None
         for line in steps:
-            if began is None and routable(line.after):
+            waits = routable(line.after) and line.after.unattended
+            if began is None and waits:
                 began = line.at
-            elif began is not None and line.before is not None:
-                waits = routable(line.after)
-                if not waits or line.before.queue != line.after.queue:
-                    yield began, line.at, line.before
-                    began = line.at if waits else None
+            elif (
+                began is not None and line.before is not None and not (waits and line.before.queue == line.after.queue)
+            ):
+                yield began, line.at, line.before
+                began = line.at if waits else None
 
 
 # --- agents --------------------------------------------------------------------------------------------
@@ -364,12 +376,12 @@ def capacity_kept(log: Log) -> Verdict:
     different nodes may have put there."""
     verdict = Verdict("load within capacity")
     held: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for session in log.sessions.values():
-        for segment in session.segments:
-            able = segment.agent_id in log.skilled.get(segment.queue_id, frozenset())
-            verdict.check(able, f"{segment.id}: {segment.agent_id} lacks a skill")
-            done_at = segment.done_at if segment.done_at is not None else segment.offered_at
-            held[segment.agent_id] += [(segment.offered_at, 1), (max(segment.offered_at, done_at - NODES_APART_MS), -1)]
+    for segment_id, row in log.segments.items():
+        agent_id, offered_at, done_at = row["agent_id"], row["offered_at"], row["done_at"]
+        able = agent_id in log.skilled.get(row["queue_id"], frozenset())
+        verdict.check(able, f"{segment_id}: {agent_id} lacks a skill")
+        over = max(offered_at, (offered_at if done_at is None else done_at) - NODES_APART_MS)
+        held[agent_id] += [(offered_at, 1), (over, -1)]
     for user_id, steps in log.agent_steps.items():
         for line in steps:
             load = len(line.after.contacts)
@@ -394,14 +406,13 @@ def seconds_add_up(log: Log, now: int) -> Verdict:
     of the segments: two logs that say the same."""
     verdict = Verdict("agents' seconds add up", unit="ms apart")
     of_segments: dict[tuple[str, AgentState], int] = defaultdict(int)
-    for session in log.sessions.values():
-        for s in session.segments:
-            over = s.done_at or now
-            ring_over, talk_over = s.accepted_at or over, s.talk_ended_at or over
-            of_segments[s.agent_id, AgentState.RINGING] += ring_over - s.offered_at
-            if s.accepted_at is not None:
-                of_segments[s.agent_id, AgentState.ON_CONTACT] += talk_over - s.accepted_at
-            of_segments[s.agent_id, AgentState.WRAP_UP] += over - talk_over if s.talk_ended_at is not None else 0
+    for row in log.segments.values():
+        agent_id, accepted_at, over = row["agent_id"], row["accepted_at"], row["done_at"] or now
+        ring_over, talk_over = accepted_at or over, row["talk_ended_at"] or over
+        of_segments[agent_id, AgentState.RINGING] += ring_over - row["offered_at"]
+        if accepted_at is not None:
+            of_segments[agent_id, AgentState.ON_CONTACT] += talk_over - accepted_at
+        of_segments[agent_id, AgentState.WRAP_UP] += over - talk_over if row["talk_ended_at"] is not None else 0
     for user_id, steps in log.agent_steps.items():
         times: dict[AgentState, int] = defaultdict(int)
         for line, until in zip(steps, [*(s.at for s in steps[1:]), now], strict=True):

@@ -193,9 +193,9 @@ class World:
         return token
 
     async def accept(self, token: CustomerToken, name: str, *, up: bool = True) -> None:
-        owner = (await self.session(token)).owner
-        assert owner is not None
-        await self.core.sessions.accept(self.user(name), token.session_id, owner.id, "v=0 offer")
+        session = await self.session(token)
+        offered = next(s for s in reversed(session.segments) if s.agent_id == f"usr_{name}")
+        await self.core.sessions.accept(self.user(name), token.session_id, offered.id, "v=0 offer")
         await self.settle()
         if up:
             await self.leg_up(token, name)
@@ -254,8 +254,14 @@ class World:
         return agent.state.value
 
     async def offered_to(self, token: CustomerToken) -> str | None:
-        owner = (await self.session(token)).owner
-        return owner.agent_id.removeprefix("usr_") if owner is not None else None
+        """Who has it, or is asked first."""
+        session = await self.session(token)
+        found = next(iter(session.ringing), session.owner)
+        return found.agent_id.removeprefix("usr_") if found is not None else None
+
+    async def rings_for(self, token: CustomerToken) -> list[str]:
+        """In the order in which they were asked."""
+        return [segment.agent_id.removeprefix("usr_") for segment in (await self.session(token)).ringing]
 
     async def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         return self.database.rows(query, *values)

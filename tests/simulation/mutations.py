@@ -19,6 +19,7 @@ from server.domain import events as ev
 from server.domain.agent import Agent
 from server.domain.capacity import Capacity
 from server.domain.deadlines import on_deadline
+from server.domain.endings import SegmentEnd
 from server.domain.router_state import Changes, Gone
 from server.domain.session import Session, SessionState
 from server.routing import memory_store, router, snapshot
@@ -130,6 +131,11 @@ def _keep_ringing(before: Session | None, after: Session) -> list[tuple[str, ag.
     return [] if after.ended and before is not None and not before.ended else found
 
 
+def _ring_on(s: Session, why: SegmentEnd, now: int) -> Session:
+    """Somebody has accepted, and the others are not told."""
+    return s
+
+
 def _rules(changed: Mapping[tuple[SessionState, type], Any]) -> Plant:
     return lambda: patch.dict(session_step.TRANSITIONS, changed)
 
@@ -183,6 +189,7 @@ MUTATIONS: dict[str, Plant] = {
     "a session ends twice": _rules({(SessionState.ENDED, ev.CustomerHungUp): session_step.customer_hang_up}),
     "words of an older placement count": lambda: patch.object(session_legs, "_reported", _any_leg),
     "who rings when the customer leaves rings on": lambda: patch.object(stepper, "agent_events", _keep_ringing),
+    "who was not first rings on": lambda: patch.object(session_step, "stop_ringing", _ring_on),
     "offers have no end": lambda: patch.object(MemorySteps, "due", _due_without_offers),
     "nobody sweeps": lambda: patch.object(DeadlineSweep, "sweep", _sweep_nothing),
     "tabs that vanish are not missed": lambda: patch.object(Presence, "look", _look_away),

@@ -23,7 +23,7 @@ from server.services.ports import Conflict, OutboxRow, Save, StorageUnavailable
 from server.services.tokens import CustomerToken
 from tests.simulation.node import Node, NodeDied
 from tests.simulation.virtual_loop import Owner
-from tests.simulation.watch import OWNS, Watch
+from tests.simulation.watch import OPEN, Watch
 
 TENANT = "default"
 TALK_S, PATIENCE_S, WRAP_UP_S, ANSWER_S = 7.0, 45.0, 2.5, 1.5  # on average
@@ -93,7 +93,7 @@ class People(Owner):
         elif segment.state is SegmentState.WRAP_UP and stood is not SegmentState.WRAP_UP:
             wrap_up = self._wrap_up(s, segment)
             self._later(self._random.expovariate(1 / WRAP_UP_S), wrap_up)
-        if segment.leg.state is LegState.LOST and segment.state in OWNS and segment.agent_id in self._tabs:
+        if segment.leg.state is LegState.LOST and segment.state in OPEN and segment.agent_id in self._tabs:
             self._later(self._random.uniform(0.2, 2), self._offer_again(s.id, segment.id))
 
     # --- customers ---

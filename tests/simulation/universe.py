@@ -48,6 +48,7 @@ SKEW_MS = 250
 BACK_AFTER_S = (0.3, 2.0, 7.0)
 LONG_S = 25.0  # how long the last node that dies stays away, so that others have to notice
 CHAOS_EVERY_S = 4.0
+RINGS_ALL = 0.2  # of the queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Universe:
         self._store = MemorySteps(self._now_ms)
         self._index = MemoryRouterStore()
         self._ether = Ether(loop, random)
-        self._directory = _directory(random)
+        self._directory = _directory(random, Random(f"rings {seed}"))
         self._silent_losses = random.random() < 0.3
         self._skews = [random.randint(-SKEW_MS, SKEW_MS) for _ in range(random.choice(NODES))]
         self._nodes: list[Node] = []
@@ -309,12 +310,13 @@ _FATES = (
 )
 
 
-def _directory(random: Random) -> FixedDirectory:
-    """Three queues; some people can serve all of them, each queue has somebody."""
+def _directory(random: Random, rings: Random) -> FixedDirectory:
+    """Three queues; some people can serve all of them, each queue has somebody. `rings` says which ones ring all, apart
+    from all other chance: a seed whose queues do not is the universe that it was before any could."""
     skills = ("skl_a", "skl_b", "skl_c")
     queues: list[QueueConfig] = [
         queue(f"que_{skill[-1]}", skill, skill, skills=((skill, LEVEL),), ring_timeout_s=6, wrap_up_s=4,
-              disposition_required=False, record=False, routing=_routing(random, skill))
+              disposition_required=False, record=False, routing=_routing(random, rings, skill))
         for skill in skills
     ]  # fmt: skip
     profiles = []
@@ -327,10 +329,11 @@ def _directory(random: Random) -> FixedDirectory:
     return FixedDirectory(queues, profiles, entries)
 
 
-def _routing(random: Random, skill: str) -> QueueRouting:
+def _routing(random: Random, rings: Random, skill: str) -> QueueRouting:
     """Any strategy; who waits for long is served by anybody with a little of the skill."""
+    strategy = random.choice([one for one in Strategy if one is not Strategy.RING_ALL])
     return QueueRouting(
-        strategy=random.choice(list(Strategy)),
+        strategy=Strategy.RING_ALL if rings.random() < RINGS_ALL else strategy,
         steps=(RelaxStep(RELAX_AFTER_S, SkillLevels(skill, RELAXED_LEVEL)),),
         weight=random.choice((5, 10)),
         grow_s=random.choice((0, 30)),

@@ -13,6 +13,7 @@ from server.domain import events as ev
 from server.domain.agent import Agent, Chosen, ContactState
 from server.domain.directory import AgentProfile, QueueConfig
 from server.domain.leg import LegState
+from server.domain.queue_routing import Strategy
 from server.domain.segment import SegmentState
 from server.domain.session import Session, SessionState
 from server.services.ports import AgentSave, Save, SessionSave
@@ -40,7 +41,9 @@ SEGMENT_EDGES: frozenset[tuple[SegmentState | None, SegmentState]] = frozenset(
         (_G.HELD, _G.WRAP_UP), (_G.TALKING, _G.DONE), (_G.HELD, _G.DONE), (_G.WRAP_UP, _G.DONE),
     }
 )  # fmt: skip
-OWNS = (_G.OFFERED, _G.CONNECTING, _G.TALKING, _G.HELD)
+OWNS = (_G.CONNECTING, _G.TALKING, _G.HELD)
+OPEN = (_G.OFFERED, *OWNS)
+RINGS_AT_MOST = 20
 HELD_AS = {
     _G.OFFERED: ContactState.RINGING,
     _G.CONNECTING: ContactState.ON_CONTACT,
@@ -74,6 +77,7 @@ class Watch:
     offers: int = 0
     commits: int = 0
     _routable_since: dict[str, float] = field(default_factory=dict)
+    _unasked_since: dict[str, float] = field(default_factory=dict)  # of those that ring for nobody
     _free_since: dict[str, float] = field(default_factory=dict)
     _indexed_since: dict[str, float] = field(default_factory=dict)
     _claim_tried: dict[str, float] = field(default_factory=dict)  # session id -> the last try, or its end
@@ -109,15 +113,28 @@ class Watch:
             _hold(after.epoch >= known.epoch, f"{name}: epoch fell from {known.epoch} to {after.epoch}")
             self._ended_once(known, after)
         self._edges(known, after)
-        owners = [segment for segment in after.segments if segment.state in OWNS]
-        _hold(len(owners) <= 1, f"{name}: owned by {[segment.agent_id for segment in owners]}")
+        self._agents_of(after, name)
         waits = [visit for visit in after.visits if visit.outcome is None]
         _hold(len(waits) == (after.state is _S.QUEUED), f"{name}: {after.state} with {len(waits)} open waits")
         current = known
         for _, event in save.events:
             self._event(current, event, whole.now)
         self.sessions[after.id] = after
-        self._note(self._routable_since, after.id, is_routable(after))
+        room = RINGS_AT_MOST if self._rings_all(after) else 1
+        self._note(self._routable_since, after.id, is_routable(after, room))
+        self._note(self._unasked_since, after.id, is_routable(after, 1))
+
+    def _agents_of(self, s: Session, name: str) -> None:
+        """One has it; or it rings, for several only where the queue rings all, and for nobody twice."""
+        owners = [segment.agent_id for segment in s.segments if segment.state in OWNS]
+        ringing = [segment.agent_id for segment in s.segments if segment.state is _G.OFFERED]
+        _hold(len(owners) <= 1, f"{name}: owned by {owners}")
+        _hold(not (owners and ringing), f"{name}: {owners} has it, and it rings for {ringing}")
+        most = RINGS_AT_MOST if self._rings_all(s) else 1
+        _hold(len(set(ringing)) == len(ringing) <= most, f"{name}: rings for {ringing}")
+
+    def _rings_all(self, s: Session) -> bool:
+        return self.queues[s.queue.queue_id].routing.strategy is Strategy.RING_ALL
 
     def _ended_once(self, before: Session, after: Session) -> None:
         if before.state is _S.ENDED:
@@ -129,7 +146,10 @@ class Watch:
         edge = (was, after.state)
         _hold(was is after.state or edge in SESSION_EDGES, f"session {after.id}: {was} -> {after.state}")
         old = {segment.id: segment.state for segment in before.segments} if before is not None else {}
-        _hold(old.keys() <= {segment.id for segment in after.segments}, f"session {after.id}: lost a segment")
+        lost = {stood for segment_id, stood in old.items() if after.segment(segment_id) is None}
+        _hold(lost <= {_G.DONE}, f"session {after.id}: lost a segment")
+        counted = before.folded + len(before.segments) if before is not None else 0
+        _hold(after.folded + len(after.segments) >= counted, f"session {after.id}: miscounts its segments")
         for segment in after.segments:
             stood = old.get(segment.id)
             known = stood is segment.state or (stood, segment.state) in SEGMENT_EDGES
@@ -198,13 +218,15 @@ class Watch:
         self._order(s, event, name)
 
     def _order(self, s: Session, event: ev.AgentOffered, name: str) -> None:
-        """Nobody of the same queue whom the same agent could have taken was waiting before."""
+        """Nobody of the same queue whom the same agent could have taken was waiting before; where this one rang for
+        others already, nobody at all who rang for none."""
         chosen_s = self.now_s() - max(0, self.at_ms() - int(str(event.why["at"]))) / 1000
         before_s = chosen_s - self.slack_s
         index = None
+        joins = any(x.state is _G.OFFERED and x.agent_id != event.agent_id for x in s.segments)
         for other in self.sessions.values():
-            earlier = other.queue.queue_id == s.queue.queue_id and _place(other) < _place(s)
-            if not earlier or self._routable_since.get(other.id, chosen_s) > before_s:
+            earlier = other.queue.queue_id == s.queue.queue_id and (joins or _place(other) < _place(s))
+            if not earlier or other.id == s.id or self._unasked_since.get(other.id, chosen_s) > before_s:
                 continue
             known = self._indexed_since.get(other.id, chosen_s) <= before_s
             tried = self._claim_tried.get(other.id, -1e9) > before_s
@@ -353,10 +375,11 @@ def id_of(word: Any) -> str:
     return str(getattr(word, "session_id", None) or getattr(word, "agent_id", None) or word.id)
 
 
-def is_routable(s: Session) -> bool:
-    """Queued, nobody's, its customer there."""
+def is_routable(s: Session, room: int) -> bool:
+    """Queued, nobody's, its customer there; it rings for less than `room` agents."""
     there = s.customer_leg.state in (LegState.OPENING, LegState.UP) and s.worker_id is not None
-    return s.state is _S.QUEUED and there and all(segment.state not in OWNS for segment in s.segments)
+    ringing = sum(segment.state is _G.OFFERED for segment in s.segments)
+    return s.state is _S.QUEUED and there and ringing < room and all(x.state not in OWNS for x in s.segments)
 
 
 def _place(s: Session) -> tuple[int, int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from server.domain.endings import VisitOutcome
 from server.domain.machine import IllegalTransition, Refused, Stale
 from server.domain.media import ReleaseSession
 from server.domain.segment import NEXT
-from server.domain.session import Session, SessionState
+from server.domain.session import MAX_RINGING, Session, SessionState
 from server.domain.session_step import TRANSITIONS, step
 from server.storage import codec
 from tests.helpers.fuzz import examples
@@ -25,10 +26,11 @@ from tests.helpers.fuzz import examples
 LAST = ev.QueueRules("que_3", "Anybody", 20, 60, True, False, max_wait_s=40)
 NEXT_QUEUE = ev.QueueRules("que_2", "Help", 20, 0, False, True, max_wait_s=30, overflow=LAST)
 RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True, 30, 2, max_wait_s=50, overflow=NEXT_QUEUE)
+RING_ALL = replace(RULES, ring_all=True, overflow=replace(NEXT_QUEUE, ring_all=True))
 ARRIVED = ev.CallArrived(
     "ses_1", "default", "ept_1", RULES, ev.Customer("Li"), "media-1", priority=3, sticky_agent_id="usr_a", place_at=5
 )
-AGENTS = ("usr_a", "usr_b")
+AGENTS = ("usr_a", "usr_b", "usr_c")
 
 
 def candidates(s: Session, pick: Any, now: int) -> ev.Event:
@@ -65,7 +67,7 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         ev.SessionMoved(pick(st.sampled_from(("media-1", "media-2", "media-3"))), epoch),
         ev.Placed("media-2"),
     ]
-    if s.owner is None and s.state is SessionState.QUEUED:
+    if s.owner is None and s.state is SessionState.QUEUED and (s.queue.ring_all or not s.ringing):
         choices += [ev.AgentOffered(agent_id, "Ana", {})] * 4
     if due:
         choices += [ev.DeadlinePassed(due[0].kind, due[0].key, due[0].at)] * 2
@@ -81,14 +83,17 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
 
 
 def check(before: Session | None, after: Session) -> None:
-    owners = [x for x in after.segments if x.owns]
+    owners, ringing = [x for x in after.segments if x.owns], [x.agent_id for x in after.segments if x.rings]
     assert len(owners) <= 1
+    assert not (owners and ringing), "the first who accepts has it"
+    assert len(set(ringing)) == len(ringing) <= (MAX_RINGING if after.queue.ring_all else 1)
     assert (after.state is SessionState.CONNECTED) == bool(owners and owners[0].in_talk)
     waiting = [v for v in after.visits if v.outcome is None]
     assert len(waiting) == (1 if after.state is SessionState.QUEUED else 0)
     if after.ended:
         assert after.end_reason is not None
         assert not owners
+        assert not ringing
         assert not media_plan(after).routes
     if before is not None:
         assert after.epoch >= before.epoch
@@ -114,7 +119,7 @@ def check(before: Session | None, after: Session) -> None:
     for x in after.live_legs:
         assert x.former or not (x.is_up and x.gone >= x.generation), "what went down never comes up again"
     assert len({d.kind + d.key for d in deadlines(after)}) == len(deadlines(after))
-    assert not (routable(after) and owners)
+    assert not (routable(after) and (owners or (ringing and not after.queue.ring_all)))
     if not after.done:  # somebody is always expected to do something, or a limit is running
         held = after.state is SessionState.QUEUED and after.customer_leg.is_up
         talking = after.state is SessionState.CONNECTED
@@ -123,12 +128,14 @@ def check(before: Session | None, after: Session) -> None:
 
 
 @settings(max_examples=examples(300), deadline=None)
-@given(st.data())
-def test_any_history_keeps_the_invariants_and_folds_to_the_same_session(data: st.DataObject) -> None:
-    now = 1_000_000
-    session = step(None, ARRIVED, now)
+@given(st.data(), st.sampled_from((RULES, RING_ALL)))
+def test_any_history_keeps_the_invariants_and_folds_to_the_same_session(
+    data: st.DataObject, rules: ev.QueueRules
+) -> None:
+    now, arrived = 1_000_000, replace(ARRIVED, queue=rules)
+    session = step(None, arrived, now)
     check(None, session)
-    log: list[tuple[int, ev.Event]] = [(now, ARRIVED)]
+    log: list[tuple[int, ev.Event]] = [(now, arrived)]
     agents: dict[str, Agent] = {}
     for user_id in AGENTS:
         agent = step_agent(None, ag.AgentCreated(user_id, "default"), now)
