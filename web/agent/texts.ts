@@ -107,6 +107,7 @@ export const en = {
 
   'farewell.text': '{name}: {reason}',
   'farewell.no_penalty': 'This does not count against you.',
+  'farewell.taken': '{agent} took it.',
 
   'queues.title': 'Queues',
   'queues.none': 'You serve no queues yet. An administrator sets your skills.',
@@ -266,6 +267,7 @@ export const zh: Record<AgentKey, string> = {
 
   'farewell.text': '{name}：{reason}',
   'farewell.no_penalty': '这不计入您的考核。',
+  'farewell.taken': '{agent} 已接听。',
 
   'queues.title': '队列',
   'queues.none': '您还没有服务的队列，请管理员设置您的技能。',

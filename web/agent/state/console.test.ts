@@ -77,8 +77,9 @@ it('extends a wrap-up while the queue allows it', () => {
 
 describe('farewell', () => {
   it('explains an offer that vanished', () => {
-    expect(farewell(null, ringing, ended(ringing, { end_reason: 'customer_left' }))).toEqual({ customer: 'Li Wei', reason: 'customer_left' });
+    expect(farewell(null, ringing, ended(ringing, { end_reason: 'customer_left' }))).toEqual({ customer: 'Li Wei', reason: 'customer_left', takenBy: null });
     expect(farewell(null, ringing, ended(ringing, { end_reason: 'withdrawn' }))?.reason).toBe('withdrawn');
+    expect(farewell(null, ringing, ended(ringing, { end_reason: 'taken', taken_by: 'Ana' }))).toEqual({ customer: 'Li Wei', reason: 'taken', takenBy: 'Ana' });
   });
 
   it('is silent where the agent knows, or another place says it', () => {

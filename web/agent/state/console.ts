@@ -80,11 +80,13 @@ export function forced(state: DeskState): Forced | null {
 /** Refusals of an accept that say why the offer is gone. */
 const OFFER_GONE: ReadonlySet<string> = new Set(['offer_taken', 'offer_expired', 'customer_left', 'offer_withdrawn']);
 /** Endings of an offer that the agent did not choose. A missed one has a state, and a page of its own. */
-const TOLD_WHILE_RINGING: ReadonlySet<string> = new Set(['customer_left', 'withdrawn', 'no_media', 'system_failed']);
+const TOLD_WHILE_RINGING: ReadonlySet<string> = new Set(['customer_left', 'withdrawn', 'taken', 'no_media', 'system_failed']);
 
 export interface Farewell {
   customer: string;
   reason: string;
+  /** Who was first, where it rang for several. */
+  takenBy: string | null;
 }
 
 /** What to tell about a contact that vanished between two states: one that rang, or a call without a wrap-up. */
@@ -95,7 +97,7 @@ export function farewell(told: Farewell | null, before: DeskState, after: DeskSt
     const was = before.contacts.find((contact) => contact.segment_id === one.segment_id);
     if (was === undefined || was.state === 'wrap_up' || one.end_reason === null || refusedSince(after, was.offered_at)) continue;
     const worth = was.state === 'offered' ? TOLD_WHILE_RINGING.has(one.end_reason) : one.end_reason !== 'agent_hung_up';
-    if (worth) return { customer: one.customer_name, reason: one.end_reason };
+    if (worth) return { customer: one.customer_name, reason: one.end_reason, takenBy: one.taken_by };
   }
   return told;
 }

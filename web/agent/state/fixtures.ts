@@ -22,6 +22,7 @@ export function contact(over: Partial<ContactView> = {}): ContactView {
     wrap_up_deadline_at: null,
     wrap_up_extend_s: null,
     end_reason: null,
+    taken_by: null,
     customer_reconnecting: false,
     recording: 'off',
     leg: { leg_id: 'leg_1', generation: 0, state: 'wanted' },

@@ -106,7 +106,7 @@ export interface Queue {
   warnings: QueueWarning[] | null;
 }
 
-export const STRATEGIES = ['longest_idle', 'least_occupied', 'best_skill', 'fewest_sessions', 'round_robin'] as const;
+export const STRATEGIES = ['longest_idle', 'least_occupied', 'best_skill', 'fewest_sessions', 'round_robin', 'ring_all'] as const;
 export type Strategy = (typeof STRATEGIES)[number];
 
 /** Requirements are texts: `english >= 5 and (billing or refunds)`; empty: anyone. */

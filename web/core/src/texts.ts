@@ -79,6 +79,7 @@ export const en = {
   'end.rejected': 'You declined this call.',
   'end.missed': 'You missed this call.',
   'end.withdrawn': 'The offer was withdrawn.',
+  'end.taken': 'Another agent took this call.',
 
   'microphone.denied': 'The microphone is blocked. Allow it in the address bar of your browser, then try again.',
   'microphone.none': 'No microphone was found. Plug one in, then try again.',
@@ -176,6 +177,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'end.rejected': '您已拒接此来电。',
   'end.missed': '您错过了此来电。',
   'end.withdrawn': '该来电邀请已撤回。',
+  'end.taken': '该来电已由其他坐席接听。',
 
   'microphone.denied': '麦克风已被禁用。请在浏览器地址栏中允许使用麦克风，然后重试。',
   'microphone.none': '未找到麦克风。请插入麦克风后重试。',

@@ -301,6 +301,7 @@ export function contactView(change: Partial<ContactView> = {}): ContactView {
     wrap_up_deadline_at: null,
     wrap_up_extend_s: null,
     end_reason: null,
+    taken_by: null,
     customer_reconnecting: false,
     recording: 'off',
     leg: { leg_id: 'leg_a', generation: 0, state: 'wanted' },

@@ -18,6 +18,8 @@ export interface EndedContact {
   version: number;
   customer_name: string;
   end_reason: string | null;
+  /** Who was first, of an offer that rang for several. */
+  taken_by: string | null;
   at: number;
 }
 
@@ -161,7 +163,8 @@ function viewed(state: DeskState, contact: ContactView, at: number): DeskState {
 
 function remember(ended: EndedContact[], contact: ContactView, at: number): EndedContact[] {
   const { segment_id, version, end_reason } = contact;
-  const entry: EndedContact = { segment_id, version, end_reason, customer_name: contact.customer.name, at };
+  const taken_by = contact.taken_by ?? null; // a node of before ring all does not say
+  const entry: EndedContact = { segment_id, version, end_reason, taken_by, customer_name: contact.customer.name, at };
   return [entry, ...ended.filter((one) => one.segment_id !== segment_id)].slice(0, ENDED_KEPT);
 }
 
