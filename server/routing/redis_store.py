@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
+from pydantic_core import to_json as json_bytes
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError
 
@@ -152,7 +153,7 @@ def _body(word: Word) -> str:
             body = [a.version, a.channels, a.state, a.idle_since, a.offered_at, a.busy_ms, a.ready_ms, a.handled]
         case Gone():
             return ""
-    return json.dumps(body, separators=(",", ":"))
+    return json_bytes(body).decode()  # json.dumps with separators builds an encoder each time
 
 
 def _word(key: str, version: int, body: str) -> Word | None:

@@ -42,7 +42,7 @@ _ORDERS = _Tagged(media.MediaOrder)
 
 def dump_order(order: media.MediaOrder) -> str:
     name, body = _ORDERS.dump(order)
-    return json.dumps({"type": name, "body": json.loads(body)})
+    return f'{{"type":"{name}","body":{body}}}'
 
 
 def load_order(text: str) -> media.MediaOrder:

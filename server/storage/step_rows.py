@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from pydantic_core import to_json
+
 from server.domain.agent import agent_deadlines
 from server.domain.deadlines import Deadline, deadlines
 from server.domain.recording import Recording, RecordingState
@@ -72,7 +74,7 @@ def order_keys(keys: Iterable[OutboxKey]) -> list[Row]:
 
 
 def push_body(push: Push) -> str:
-    return json.dumps(push.body, ensure_ascii=False)
+    return to_json(push.body).decode()
 
 
 def load_outbox_row(

@@ -6,8 +6,8 @@ ask for one skill each at level 3. Redis and PostgreSQL are processes of the ben
 - A claim is: choose in the snapshot, reserve in Redis, release, and take in that both changed.
 - An assignment is all that the product does for an offer: the router with its reasons, the claim, the session's step
   with the agent's, the event, the messages and the deadlines in PostgreSQL, and the new words in Redis.
-- Enqueue to offer: sessions begin to wait at half the rate of the assignments, by a step in the same process; from that
-  step's commit to the offer's.
+- Enqueue to offer: sessions begin to wait at half the rate of the assignments, on a node of its own (other_node.py);
+  from that step's commit there to the offer's commit here.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -25,6 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import uvloop
+from redis.asyncio import Redis
 
 from server.clock import MonotonicClock
 from server.domain import agent as ag
@@ -34,7 +37,7 @@ from server.domain.router_state import Claim, PresentAgent, WaitingSession
 from server.domain.session import Session
 from server.domain.session_step import step
 from server.ids import new_id
-from server.routing.memory_bus import MemoryExchange
+from server.routing.redis_bus import RedisBus
 from server.routing.redis_connection import connect_redis
 from server.routing.redis_store import RedisRouterStore
 from server.routing.router import BATCH, Router
@@ -103,11 +106,12 @@ class Center:
 
 
 @asynccontextmanager
-async def store_of(server: RedisServer) -> AsyncIterator[RedisRouterStore]:
+async def connected(server: RedisServer) -> AsyncIterator[Redis]:
+    """A client of a server that holds nothing."""
     server.flush()
     redis = connect_redis(server.url)
     try:
-        yield RedisRouterStore(redis)
+        yield redis
     finally:
         await redis.aclose()
 
@@ -168,9 +172,9 @@ async def measure_claims(server: RedisServer) -> tuple[dict[int, list[float]], f
     memory = 0.0
     for _ in range(ROUNDS):
         for agents in CENTERS:
-            async with store_of(server) as store:
+            async with connected(server) as redis:
                 empty = used_mb(server)
-                claims = Claims(Center(agents), store)
+                claims = Claims(Center(agents), RedisRouterStore(redis))
                 await claims.prepare()
                 if agents == LARGEST:
                     memory = used_mb(server) - empty
@@ -217,12 +221,11 @@ async def fill(store: PostgresSteps, center: Center, sessions: int) -> list[Sess
 
 
 class Offers:
-    """`CommitListener`: when sessions began to wait, and when they were offered."""
+    """`CommitListener`: when sessions began to wait here, and when they were offered here; s, by session id."""
 
     def __init__(self) -> None:
         self.queued: dict[str, float] = {}
-        self.latency_ms: list[float] = []
-        self.count = 0
+        self.offered: dict[str, float] = {}
 
     def on_commit(self, commit: Commit) -> None:
         at = time.perf_counter()
@@ -230,9 +233,7 @@ class Offers:
             if any(isinstance(event, ev.LegOffered) for _, event in save.events):
                 self.queued[save.after.id] = at
             if any(isinstance(event, ev.AgentOffered) for _, event in save.events):
-                self.count += 1
-                if save.after.id in self.queued:  # else a rebuild has read it before its commit was told here
-                    self.latency_ms.append((at - self.queued[save.after.id]) * 1000)
+                self.offered[save.after.id] = at
 
 
 class Alone:
@@ -244,8 +245,8 @@ class Alone:
         return True
 
 
-def enqueue(session: Session) -> ev.LegOffered:
-    return ev.LegOffered(session.customer_leg.id, 1, SDP)
+def enqueue(customer_leg_id: str) -> ev.LegOffered:
+    return ev.LegOffered(customer_leg_id, 1, SDP)
 
 
 async def measure_assignments(server: RedisServer, url: str, agents: int) -> tuple[float, list[float], float]:
@@ -256,57 +257,60 @@ async def measure_assignments(server: RedisServer, url: str, agents: int) -> tup
         assigned = min(ASSIGNED, agents // 2)
         arriving = round(HALF_RATE_S * 1_000) if agents == LARGEST else 0
         sessions = await fill(store, center, assigned + arriving + REBUILT_WAITING)
-        async with store_of(server) as index:
-            clock = MonotonicClock()
+        async with connected(server) as redis:
+            clock, bus = MonotonicClock(), RedisBus(redis)
             stepper = Stepper(store, WirePresenter(), clock)
             offers = Offers()
             stepper.listen(offers)
-            router = Router(index, store, center, clock, Alone(), MemoryExchange().bus(), stepper.apply)  # type: ignore[arg-type]  # as far as it reads
+            router = Router(RedisRouterStore(redis), store, center, clock, Alone(), bus, stepper.apply)  # type: ignore[arg-type]  # as far as it reads
             stepper.listen(router)
             await router.look()
             first, rest = sessions[:assigned], sessions[assigned:]
             for at in range(0, assigned, 32):
-                await asyncio.gather(*(stepper.apply(s.id, enqueue(s)) for s in first[at : at + 32]))
+                await asyncio.gather(*(stepper.apply(s.id, enqueue(s.customer_leg.id)) for s in first[at : at + 32]))
             gc.collect()
             gc.freeze()
             began = time.perf_counter()
-            while offers.count < assigned:
-                before = offers.count
+            while len(offers.offered) < assigned:
+                before = len(offers.offered)
                 await router.look()
-                assert offers.count > before, "somebody waits and somebody is free"
+                assert len(offers.offered) > before, "somebody waits and somebody is free"
             per_second = assigned / (time.perf_counter() - began)
-            offers.latency_ms.clear()
+            latency: list[float] = []
             if arriving:
-                await _arrive(router, stepper, offers, rest, per_second / 2, center.random)
+                await bus.start(router.on_notice)
+                coming, rest = rest[:arriving], rest[arriving:]
+                other = f"{url}\n{server.url}\n{agents}"
+                latency = await _arrive(router, offers, other, [s.id for s in coming], per_second / 2)
+                await bus.stop()
             gc.unfreeze()
-            latency = list(offers.latency_ms)
             return per_second, latency, await _rebuild(server, router, stepper, rest)
     finally:
         await store.close()
 
 
-async def _arrive(
-    router: Router, stepper: Stepper, offers: Offers, sessions: list[Session], rate: float, dice: random.Random
-) -> None:
-    """Sessions begin to wait at a Poisson rate; returns when all that did are offered."""
+async def _arrive(router: Router, offers: Offers, other: str, sessions: list[str], rate: float) -> list[float]:
+    """Sessions begin to wait at a Poisson rate on another node; ms from there to their offers, when all have one."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.bench.other_node", *other.split("\n"),
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**26,
+    )  # fmt: skip
+    assert child.stdin is not None
+    assert child.stdout is not None
+    while await child.stdout.readline() != b"ready\n":  # it logs, too
+        assert child.returncode is None, "the other node has ended"
     routing = asyncio.create_task(router.run())
-    loop = asyncio.get_running_loop()
-    wanted = offers.count
-    arriving: set[asyncio.Task[Session]] = set()
-    at = end = loop.time()
-    end += HALF_RATE_S
-    while (at := at + dice.expovariate(rate)) < end and sessions:
-        await asyncio.sleep(max(0.0, at - loop.time()))
-        session = sessions.pop()
-        arriving.add(asyncio.create_task(stepper.apply(session.id, enqueue(session))))
-        wanted += 1
-    await asyncio.gather(*arriving)
+    child.stdin.write(json.dumps({"sessions": sessions, "rate": rate, "seconds": HALF_RATE_S}).encode() + b"\n")
+    told = json.loads((await child.communicate())[0].splitlines()[-1])
+    offered = offers.offered | told["offered"]
     async with asyncio.timeout(30):
-        while offers.count < wanted:  # noqa: ASYNC110  # a benchmark looks
+        while not told["queued"].keys() <= offered.keys():
             await asyncio.sleep(0.05)
+            offered |= offers.offered
     routing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await routing
+    return [(offered[session_id] - at) * 1000 for session_id, at in told["queued"].items()]
 
 
 async def _rebuild(server: RedisServer, router: Router, stepper: Stepper, sessions: list[Session]) -> float:
@@ -314,7 +318,7 @@ async def _rebuild(server: RedisServer, router: Router, stepper: Stepper, sessio
     router._nodes = Nobody()  # waits, and routes nothing
     waiting = sessions[:REBUILT_WAITING]
     for at in range(0, len(waiting), 32):
-        await asyncio.gather(*(stepper.apply(s.id, enqueue(s)) for s in waiting[at : at + 32]))
+        await asyncio.gather(*(stepper.apply(s.id, enqueue(s.customer_leg.id)) for s in waiting[at : at + 32]))
     await router._write()
     before = (await router._store.state(TENANT, 0)).waiting
     assert len(before) >= REBUILT_WAITING
