@@ -23,7 +23,7 @@ import uvloop
 from server.clock import MonotonicClock
 from server.domain.session import Session, derived_id
 from server.routing.redis_bus import RedisBus
-from server.routing.redis_connection import connect_redis
+from server.routing.redis_connection import connect_bus
 from server.routing.redis_store import RedisRouterStore
 from server.routing.router import Router
 from server.services.stepper import Stepper
@@ -33,7 +33,7 @@ from tests.bench.router import Center, Nobody, Offers, enqueue
 
 
 async def main(postgres: str, redis_url: str, agents: int) -> None:
-    redis = connect_redis(redis_url)
+    redis = connect_bus(redis_url)
     store, clock, bus = await PostgresSteps.open(postgres), MonotonicClock(), RedisBus(redis)
     stepper, offers = Stepper(store, WirePresenter(), clock), Offers()
     stepper.listen(offers)

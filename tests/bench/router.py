@@ -38,7 +38,7 @@ from server.domain.session import Session
 from server.domain.session_step import step
 from server.ids import new_id
 from server.routing.redis_bus import RedisBus
-from server.routing.redis_connection import connect_redis
+from server.routing.redis_connection import connect_bus
 from server.routing.redis_store import RedisRouterStore
 from server.routing.router import BATCH, Router
 from server.routing.snapshot import Snapshot
@@ -109,7 +109,7 @@ class Center:
 async def connected(server: RedisServer) -> AsyncIterator[Redis]:
     """A client of a server that holds nothing."""
     server.flush()
-    redis = connect_redis(server.url)
+    redis = connect_bus(server.url)
     try:
         yield redis
     finally:
