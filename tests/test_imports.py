@@ -25,10 +25,17 @@ PURE = {
     "server/routing/policy.py": {"server.domain"},
     "server/routing/scoring.py": {"server.domain"},
     "server/routing/pools.py": {"server.domain", "server.routing.scoring"},
+    "server/routing/reasons.py": {
+        "server.domain",
+        "server.routing.policy",
+        "server.routing.pools",
+        "server.routing.scoring",
+    },
     "server/routing/snapshot.py": {
         "server.domain",
         "server.routing.policy",
         "server.routing.pools",
+        "server.routing.reasons",
         "server.routing.scoring",
     },
     "server/whatif/workload.py": {"server.domain"},

@@ -19,11 +19,12 @@ from sortedcontainers import SortedList
 from server.domain.capacity import VOICE
 from server.domain.directory import AgentProfile, QueueConfig
 from server.domain.queue_routing import Strategy
-from server.domain.requirements import AllOf, Requirement, keys_of, meets, skills_of, to_json
+from server.domain.requirements import AllOf, Requirement, keys_of, meets
 from server.domain.router_state import Gone, PresentAgent, QueueLook, WaitingSession, Word
-from server.routing.policy import MAX_CANDIDATES, Match, asked_again_at, verdict
+from server.routing.policy import Match, asked_again_at, verdict
 from server.routing.pools import Lane, LaneKey, Place, Pool, PoolKey, Urgency, new_pool, place_in, step_of, urgency
-from server.routing.scoring import Rank, midnight_in, score
+from server.routing.reasons import MAX_CANDIDATES, others, reasons
+from server.routing.scoring import Rank, midnight_in
 
 MAX_TRIED = 50  # sessions of a lane that are tried before the lane has to wait for something to change
 DAY_LOOK_MS = 60_000
@@ -486,56 +487,20 @@ class Snapshot:
         return Match(wait.entry.session_id, agent_id, self._profiles[agent_id].name, why)
 
     def _why(self, wait: _Wait, lane: Lane, chosen: str | None, now: int) -> dict[str, object]:
-        session, pool, routing = wait.entry, lane.pool, lane.queue.routing
+        session, pool = wait.entry, lane.pool
         first = [agent_id for agent_id in session.preferred if pool.key in self._ranks(agent_id)]
         ranked = (rank[2] for rank in islice(pool.agents, MAX_CANDIDATES) if rank[2] not in first)
         shown = [*first, *ranked][:MAX_CANDIDATES]
         if chosen is not None and chosen not in shown:
             shown[-1:] = [chosen]
-        skills = tuple(skills_of(pool.key.asked))
-        candidates = []
-        for agent_id in shown:
-            entry = self._desks[agent_id].entry
-            candidates.append(
-                {
-                    "agent_id": agent_id,
-                    "verdict": "chosen" if agent_id == chosen else verdict(session, agent_id, now),
-                    "score": score(routing.strategy, skills, pool.midnight, entry, self._profiles[agent_id]),
-                    "idle_ms": max(0, now - entry.idle_since),
-                    "version": entry.version,
-                }
-            )
-        return {
-            "strategy": routing.strategy.value,
-            "at": now,
-            "queue_id": session.queue_id,
-            "asked": to_json(pool.key.asked),
-            "step": lane.step,
-            "sticky": pool.key.only,
-            "waited_ms": max(0, now - session.entered_at),
-            "priority": session.priority,
-            "weight": routing.weight,
-            "channel": session.channel,
-            "session_version": session.version,
-            "position": self.position,
-            "candidates": candidates,
-            "others": self._others(pool, len(shown)),
-        }
+        seen = ((self._desks[agent_id].entry, self._profiles[agent_id]) for agent_id in shown)
+        being_offered = len(self._reserved_agents & self._desks.keys())
+        rest = others(pool, self._states, being_offered, len(shown))
+        return reasons(session, lane, seen, chosen, rest, self.position, now)
 
     def _ranks(self, agent_id: str) -> Mapping[PoolKey, Rank]:
         desk = self._desks.get(agent_id)
         return desk.ranks if desk is not None else {}
-
-    def _others(self, pool: Pool, shown: int) -> dict[str, int]:
-        """Everybody on duty who is not among the candidates, counted by the reason."""
-        being_offered = len(self._reserved_agents & self._desks.keys())
-        counts = {
-            "able": len(pool.agents) - shown,
-            "being_offered": being_offered,
-            "lacks_skill": self._states["ready"] - len(pool.agents) - being_offered,
-            **{state: count for state, count in self._states.items() if state != "ready"},
-        }
-        return {reason: count for reason, count in counts.items() if count > 0}
 
 
 def _asked(session: WaitingSession, queue: QueueConfig, step: int) -> Requirement:

@@ -170,7 +170,7 @@ class Availability(Protocol):
 
 class Explanations(Protocol):
     def explain(self, tenant: str, session_id: str) -> Mapping[str, object] | None:
-        """Why a session that waits is not offered, in the form of server/routing/policy.py with `held` and `place`;
+        """Why a session that waits is not offered, in the form of server/routing/reasons.py with `held` and `place`;
         None for one that does not wait, or that this node does not know yet."""
         ...
 

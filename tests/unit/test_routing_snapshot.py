@@ -139,6 +139,9 @@ def test_a_growing_priority_overtakes() -> None:
 def test_a_sticky_agent_is_waited_for_and_then_anyone_is_taken() -> None:
     busy = present("ann", channels=(), state="on_contact")
     made = snapshot([queue("a", sticky_s=20)], PEOPLE, busy, present("bob"), waiting(1, sticky_agent="usr_ann"))
+    why = made.explain("ses_1", START)
+    assert why is not None
+    assert why["others"] == {"not_the_last": 1, "on_contact": 1}, "bob lacks nothing"
     assert made.choose(START + 19_999) == []
     made.take(present("ann", START + 10_000), START + 10_000)
     assert pairs(made.choose(START + 10_000)) == [("1", "ann")]

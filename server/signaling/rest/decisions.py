@@ -1,6 +1,6 @@
 """/sessions/{session_id}/routing: why this agent, and why nobody yet; in words and as data.
 
-The reasons are those that the router kept with each offer (server/routing/policy.py) or gives at this moment for a
+The reasons are those that the router kept with each offer (server/routing/reasons.py) or gives at this moment for a
 session that waits. Agents see the decisions for sessions that they took, and of the candidates only themselves.
 """
 
@@ -37,6 +37,7 @@ NOT_ASKED = {
     "rejected_lately": "who declined it a moment ago",
     "excluded": "excluded from it",
     "lacks_skill": "without the skills that are asked for",
+    "not_the_last": "not the agent whom this customer last had",
     "being_offered": "being offered another session",
     "unreachable": "without a live tab",
     "inactive": "switched off",
