@@ -1,6 +1,6 @@
 """The deadlines of a session are a function of its state: what is not due any more can't be forgotten.
 
-`kind`: arrival, max_wait, offer, connect, customer_grace, agent_grace, placement, move, wrap_up. `key` names the
+`kind`: arrival, max_wait, place, offer, connect, customer_grace, agent_grace, placement, move, wrap_up. `key` names the
 segment, leg, queue visit or session.
 """
 
@@ -41,6 +41,8 @@ def deadlines(s: Session) -> frozenset[Deadline]:
     ]
     if s.ended:
         return frozenset(due)
+    if s.kept_since is not None:  # nobody and nothing else is waited for
+        return frozenset({*due, Deadline("place", s.id, s.kept_since + s.queue.keep_place_s * 1000)})
     if s.state is SessionState.ARRIVING:
         due.append(Deadline("arrival", s.id, s.created_at + ARRIVAL_MS))
     customer = _customer_grace(s)
@@ -50,12 +52,11 @@ def deadlines(s: Session) -> frozenset[Deadline]:
         due.append(Deadline("placement", s.id, s.unplaced_since + PLACEMENT_MS))
     if s.former is not None:
         due.append(Deadline("move", s.id, s.placed_at + MOVE_MS))
-    owner, visit = s.owner, s.visit
-    if visit is not None and owner is None and s.queue.max_wait_s and (s.queue.ring_all or not s.ringing):
+    owner, visit, ends_at = s.owner, s.visit, wait_ends_at(s)
+    if visit is not None and owner is None and ends_at is not None and (s.queue.ring_all or not s.ringing):
         # What rings is seen through. Where all are rung, agents who join must not put it off for ever.
         seen_through_s = s.queue.ring_timeout_s if s.ringing else 0
-        at = visit.entered_at + (s.queue.max_wait_s + seen_through_s) * 1000
-        due.append(Deadline("max_wait", visit.id, at))
+        due.append(Deadline("max_wait", visit.id, ends_at + seen_through_s * 1000))
     due += [Deadline("offer", segment.id, segment.offer_deadline_at) for segment in s.ringing]
     if owner is not None:
         if owner.state is SegmentState.CONNECTING and owner.accepted_at is not None:
@@ -67,6 +68,14 @@ def deadlines(s: Session) -> frozenset[Deadline]:
             at = max(owner.leg.down_since + TALK_GRACE_MS, after_customer)
             due.append(Deadline("agent_grace", owner.leg.id, at))
     return frozenset(due)
+
+
+def wait_ends_at(s: Session) -> int | None:
+    """When the queue gives the session up; None: never, or not now. Time away with the place kept does not count."""
+    visit = s.visit
+    if visit is None or not s.queue.max_wait_s or s.kept_since is not None:
+        return None
+    return visit.entered_at + visit.away_ms + s.queue.max_wait_s * 1000
 
 
 def _customer_grace(s: Session) -> Deadline | None:
@@ -101,6 +110,8 @@ def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
             return end_session(s, lost, now)
         case "max_wait" if visit is not None:
             return flow_out(s, visit, EndReason.WAITED_TOO_LONG, now)
+        case "place":
+            return end_session(s, EndReason.PLACE_EXPIRED, now)
         case "offer":
             segment = s.segment(e.key)
             if segment is None:

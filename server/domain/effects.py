@@ -97,12 +97,18 @@ def orders(before: Session | None, after: Session, event: Event) -> list[MediaOr
 
 
 def former_orders(before: Session | None, after: Session) -> list[tuple[Placement, MediaOrder]]:
-    """The orders to a placement that the session is leaving: it follows the session, and is released at the end."""
-    if before is None or before.former is None:
+    """The orders to a placement that the session is leaving: it follows the session, and is released at the end. When
+    its customer goes away for a while it leaves all of them."""
+    if before is None:
         return []
+    here: list[tuple[Placement, MediaOrder]] = []
+    if before.worker_id is not None and before.kept_since is None and after.kept_since is not None:
+        here = [(Placement(before.worker_id, before.epoch, before.incarnation), ReleaseSession())]
     former = before.former
+    if former is None:
+        return here
     if after.former != former:
-        return [(former, ReleaseSession())]
+        return [*here, (former, ReleaseSession())]
     return [(former, ApplyPlan(former_plan(after)))] if former_plan(before) != former_plan(after) else []
 
 

@@ -34,6 +34,7 @@ class EndReason(StrEnum):
     SYSTEM_FAILED = "system_failed"  # no media worker could hold the call
     WAITED_TOO_LONG = "waited_too_long"  # the queue's maximum wait, and no queue to overflow to
     QUEUE_FULL = "queue_full"  # the queue's maximum length, and no queue to overflow to
+    PLACE_EXPIRED = "place_expired"  # a kept place that nobody came back for in time
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ VERDICTS: dict[EndReason, Verdict] = {
     EndReason.SYSTEM_FAILED: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.WAITED_TOO_LONG: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.QUEUE_FULL: Verdict(Blame.US, VisitOutcome.FAILED),
+    EndReason.PLACE_EXPIRED: Verdict(Blame.CUSTOMER, VisitOutcome.ABANDONED),
 }
 
 
@@ -80,6 +82,7 @@ SEGMENT_END: dict[EndReason, SegmentEnd] = {
     EndReason.CUSTOMER_LOST: SegmentEnd.CUSTOMER_LOST,
     EndReason.NO_MEDIA: SegmentEnd.CUSTOMER_LEFT,
     EndReason.SYSTEM_FAILED: SegmentEnd.SYSTEM_FAILED,
-    EndReason.WAITED_TOO_LONG: SegmentEnd.WITHDRAWN,  # nobody talks while these two can happen
+    EndReason.WAITED_TOO_LONG: SegmentEnd.WITHDRAWN,  # nobody talks while these three can happen
     EndReason.QUEUE_FULL: SegmentEnd.WITHDRAWN,
+    EndReason.PLACE_EXPIRED: SegmentEnd.WITHDRAWN,
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from server.domain.hours import Hours
 from server.domain.queue_routing import PRIORITY
 
 UNLOGGED = frozenset({"sdp", "archive"})
@@ -29,7 +30,9 @@ class Customer:
 class QueueRules:
     """The queue as it was when the session arrived; later edits count for later sessions. `max_wait_s` 0: no limit.
     `overflow` is where the session goes then, or when the queue is full; None: it ends. `ring_all`: it rings for
-    several agents at once, and the first who accepts gets it."""
+    several agents at once, and the first who accepts gets it. `hours` are told of queues that sessions overflow into:
+    outside them nobody does. None: always open. `keep_place_s`: for so long the customer may be away and keep the
+    place; 0: not at all."""
 
     queue_id: str
     name: str
@@ -42,6 +45,8 @@ class QueueRules:
     max_wait_s: int = 0
     overflow: QueueRules | None = None
     ring_all: bool = False
+    hours: Hours | None = None
+    keep_place_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,27 @@ class QueueFull:
     """The session entered a queue in which as many wait already as it takes."""
 
     queue_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceKept:
+    """The customer goes away for a while and wants to be served in turn all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceTaken:
+    """The customer is back in the place that was kept. The worker (and which life of it) that is to hold the session
+    from now on; None while no worker has room."""
+
+    worker_id: str | None
+    incarnation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlacePassedOn:
+    """The customer of this session, who had dropped out, has its place in another one: nobody else gets it."""
+
+    session_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +303,9 @@ class DeadlinePassed:
 Event = (
     CallArrived
     | QueueFull
+    | PlaceKept
+    | PlaceTaken
+    | PlacePassedOn
     | RoutingChanged
     | LegOffered
     | LegAnswered

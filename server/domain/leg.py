@@ -106,6 +106,11 @@ def moved(leg: Leg, now: int) -> Leg:
     return lost(leg, now) if leg.state is LegState.OPENING else leg
 
 
+def wanted(leg: Leg, now: int) -> Leg:
+    """Its participant, who was away on purpose, is here again: the next generation is to be offered."""
+    return replace(leg, state=LegState.WANTED, since=now, pending=False, down_since=None, quiet_change=0)
+
+
 def closed(leg: Leg, now: int) -> Leg:
     if leg.state is LegState.CLOSED:
         return leg

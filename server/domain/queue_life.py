@@ -13,12 +13,14 @@ from server.domain.hours import Hours, hours_from_json, hours_to_json
 class QueueLife:
     """Who waits longer than `max_wait_s`, or finds `max_length` waiting already, goes to the queue
     `overflow_queue_id`, or is told so and the call ends where that is None. 0: no such limit. Who drops out
-    while waiting and is back within `return_s` has the old place. `hours` None: always open."""
+    while waiting and is back within `return_s` has the old place. Who says so may be away for `keep_place_s` and is
+    served in turn; 0: that is not offered. `hours` None: always open."""
 
     max_wait_s: int = 0
     max_length: int = 0
     overflow_queue_id: str | None = None
     return_s: int = 0
+    keep_place_s: int = 0
     hours: Hours | None = None
 
 
@@ -32,6 +34,7 @@ def life_to_json(life: QueueLife) -> dict[str, object]:
         "max_length": life.max_length,
         "overflow_queue_id": life.overflow_queue_id,
         "return_s": life.return_s,
+        "keep_place_s": life.keep_place_s,
         "hours": None if life.hours is None else hours_to_json(life.hours),
     }
     return {name: value for name, value in whole.items() if value}
@@ -46,5 +49,6 @@ def life_from_json(value: Mapping[str, Any]) -> QueueLife:
         max_length=value.get("max_length", 0),
         overflow_queue_id=value.get("overflow_queue_id"),
         return_s=value.get("return_s", 0),
+        keep_place_s=value.get("keep_place_s", 0),
         hours=None if hours is None else hours_from_json(hours),
     )

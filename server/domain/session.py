@@ -17,6 +17,9 @@ A session whose worker is to stop *moves*: it has its new placement at once, and
 that are not there yet, and with the recording. When the last leg has arrived, the recording goes on in the new place
 and the former one is released. Nobody hears a gap, since both hear each other there until both are here.
 
+A customer who waits may leave and keep the place: then no worker holds the session, the customer's leg is closed, and
+the wait goes on at the same order key until they take the place again, or stay away for too long.
+
 Ids of what a session holds are derived from its own, so that the fold gives the same ids each time.
 """
 
@@ -44,6 +47,7 @@ KEPT_REJECTIONS = 40  # two rounds of a ring: more than decline within the pause
 class SessionState(StrEnum):
     ARRIVING = "arriving"  # the customer's first SDP offer, until the arrival deadline
     QUEUED = "queued"  # an agent who can hear the customer: waiting, ringing, connecting
+    PLACE_KEPT = "place_kept"  # the customer, who is away, until the place's deadline
     CONNECTED = "connected"  # a hang-up, or a lost leg's grace
     ENDED = "ended"  # nobody; segments and recordings may still be finishing
 
@@ -58,10 +62,11 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """All times are UTC epoch milliseconds. `epoch` counts placements and never falls; `placed_at` is when the newest
-    began; `worker_id` is None while no worker holds the session (since `unplaced_since`); `incarnation` is which life
-    of the worker holds it, where that is known. `former` is set while legs are on their way from another worker.
-    `queue` is the one in which the session waits, or last waited; `priority` stays that of the first."""
+    """All times are UTC epoch milliseconds. `epoch` counts placements (and the ends of those that a customer left) and
+    never falls; `placed_at` is when the newest began; `worker_id` is None while no worker holds the session (since
+    `unplaced_since`, where one is looked for); `incarnation` is which life of the worker holds it, where that is known.
+    `former` is set while legs are on their way from another worker. `queue` is the one in which the session waits, or
+    last waited; `priority` stays that of the first."""
 
     id: str
     tenant: str
@@ -85,6 +90,8 @@ class Session:
     excluded: tuple[str, ...] = ()  # agents who are not asked
     sticky_agent_id: str | None = None
     place_at: int | None = None  # the arrival that the place goes by, where it is an earlier session's
+    kept_since: int | None = None  # when the customer left, while the place is kept
+    passed_to: str | None = None  # the session that has this one's place, after the customer had dropped out
     visits: tuple[QueueVisit, ...] = ()
     segments: tuple[Segment, ...] = ()
     folded: int = 0  # segments that the row holds no more

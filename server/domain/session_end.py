@@ -8,6 +8,7 @@ from server.domain import leg as legs
 from server.domain import recording as recordings
 from server.domain import segment as segments
 from server.domain.endings import SEGMENT_END, VERDICTS, EndReason, SegmentEnd, VisitOutcome
+from server.domain.hours import is_open
 from server.domain.queue_visit import QueueVisit
 from server.domain.queue_visit import close as close_visit
 from server.domain.segment import Segment
@@ -31,6 +32,7 @@ def end_session(s: Session, reason: EndReason, now: int) -> Session:
         state=SessionState.ENDED,
         customer_leg=legs.closed(s.customer_leg, now),
         unplaced_since=None,
+        kept_since=None,
         ended_at=now,
         end_reason=reason,
     )
@@ -56,10 +58,10 @@ def stop_ringing(s: Session, why: SegmentEnd, now: int) -> Session:
 
 
 def flow_out(s: Session, visit: QueueVisit, otherwise: EndReason, now: int) -> Session:
-    """The queue gives up: the session goes on in the queue that its rules name, or ends where they name none. It keeps
-    its first arrival, so it comes before those there who came later."""
+    """The queue gives up: the session goes on in the queue that its rules name, or ends where they name none that is
+    open now. It keeps its first arrival, so it comes before those there who came later."""
     next_queue = s.queue.overflow
-    if next_queue is None:
+    if next_queue is None or (next_queue.hours is not None and not is_open(next_queue.hours, now)):
         return end_session(s, otherwise, now)
     s = stop_ringing(s, SegmentEnd.WITHDRAWN, now)
     closed = close_visit(visit, VisitOutcome.FLOWED_OUT, now)

@@ -88,6 +88,12 @@ def arrive_in_new_place(s: Session) -> Session:
     return s if s.worker_id is None else carry_recordings(s, s.worker_id)
 
 
+def placed(s: Session, worker_id: str, incarnation: str | None, now: int) -> Session:
+    """A new placement, on that worker."""
+    s = replace(s, worker_id=worker_id, incarnation=incarnation, epoch=s.epoch + 1, placed_at=now, unplaced_since=None)
+    return s if s.former is not None else carry_recordings(s, worker_id)
+
+
 def carry_recordings(s: Session, worker_id: str) -> Session:
     for recording in s.recordings:
         s = s.with_recording(recordings.move(recording, worker_id, s.epoch))

@@ -15,7 +15,7 @@ from server.domain import events as ev
 from server.domain import leg as legs
 from server.domain import recording as recordings
 from server.domain import segment as segments
-from server.domain.deadlines import Deadline, deadlines, on_deadline
+from server.domain.deadlines import Deadline, deadlines, on_deadline, wait_ends_at
 from server.domain.endings import EndReason, SegmentEnd
 from server.domain.leg import Leg, LegState
 from server.domain.machine import IllegalTransition, Refused, Stale
@@ -35,14 +35,15 @@ from server.domain.session import (
 from server.domain.session_end import end_session, flow_out, release_agent, stop_ringing
 from server.domain.session_legs import (
     arrive_in_new_place,
-    carry_recordings,
     leg_answered,
     leg_down,
     leg_offered,
     leg_quiet,
     leg_refused,
     leg_up,
+    placed,
 )
+from server.domain.session_place import away, keep_place, not_over, not_waiting, nothing_new, pass_on, take_place
 
 Rule = Callable[[Session, Any, int], Session]
 MAX_SEGMENTS = 200  # a session that was offered this often has a configuration fault; the row must stay small
@@ -75,7 +76,7 @@ def arrive(event: ev.CallArrived, now: int) -> Session:
 
 def queue_full(s: Session, e: ev.QueueFull, now: int) -> Session:
     visit = s.visit
-    if visit is None or visit.queue_id != e.queue_id or not s.unattended:
+    if visit is None or visit.queue_id != e.queue_id or not s.unattended or s.state is SessionState.PLACE_KEPT:
         raise Stale("no_change")
     return flow_out(s, visit, EndReason.QUEUE_FULL, now)
 
@@ -220,16 +221,16 @@ def lose_worker(s: Session, e: ev.WorkerLost, now: int) -> Session:
         return s
     if e.replacement is None:
         return replace(s, worker_id=None, incarnation=None, unplaced_since=now)
-    return _place(s, e.replacement, e.incarnation, now)
+    return placed(s, e.replacement, e.incarnation, now)
 
 
 def place(s: Session, e: ev.Placed, now: int) -> Session:
-    if s.worker_id is not None:
+    if s.worker_id is not None or s.state is SessionState.PLACE_KEPT:
         raise Stale("no_change")
     for leg in s.live_legs:  # what was offered meanwhile went nowhere: its sender must offer again
         if leg.state is LegState.OPENING:
             s = s.with_leg(legs.lost(leg, now))
-    return _place(s, e.worker_id, e.incarnation, now)
+    return placed(s, e.worker_id, e.incarnation, now)
 
 
 def move(s: Session, e: ev.SessionMoved, now: int) -> Session:
@@ -244,7 +245,7 @@ def move(s: Session, e: ev.SessionMoved, now: int) -> Session:
         for leg in s.live_legs:
             if not leg.former and leg.state is not LegState.WANTED:
                 s = s.with_leg(legs.lost(leg, now))
-    return _place(s, e.worker_id, e.incarnation, now)
+    return placed(s, e.worker_id, e.incarnation, now)
 
 
 def part_closed(s: Session, e: ev.RecordingPartClosed, now: int) -> Session:
@@ -289,8 +290,8 @@ def over(s: Session, e: Any, now: int) -> Session:
 # --- the table ---------------------------------------------------------------------------------------
 
 ANY = tuple(SessionState)
-LIVE = (SessionState.ARRIVING, SessionState.QUEUED, SessionState.CONNECTED)
-_A, _Q, _C, _E = SessionState
+LIVE = (SessionState.ARRIVING, SessionState.QUEUED, SessionState.PLACE_KEPT, SessionState.CONNECTED)
+_A, _Q, _K, _C, _E = SessionState
 
 
 def _rows(states: tuple[SessionState, ...], rules: dict[type, Rule]) -> dict[tuple[SessionState, type], Rule]:
@@ -312,6 +313,9 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
             ev.CustomerHungUp: customer_hang_up,
             ev.Placed: place,
             ev.SessionMoved: move,
+            ev.PlaceKept: not_waiting,
+            ev.PlaceTaken: nothing_new,
+            ev.PlacePassedOn: not_over,
         },
     ),
     **_rows(
@@ -329,6 +333,8 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
                 ev.CustomerHungUp,
                 ev.Placed,
                 ev.SessionMoved,
+                ev.PlaceKept,
+                ev.PlaceTaken,
                 ev.AgentOffered,
             ),
             over,
@@ -354,7 +360,12 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
         },
     ),
     (_Q, ev.AgentOffered): offer,
+    (_K, ev.AgentOffered): away,
     (_C, ev.AgentOffered): offer,
+    (_Q, ev.PlaceKept): keep_place,
+    (_K, ev.PlaceKept): nothing_new,
+    (_K, ev.PlaceTaken): take_place,
+    (_E, ev.PlacePassedOn): pass_on,
 }
 
 
@@ -371,16 +382,21 @@ def step(session: Session | None, event: ev.Event, now: int) -> Session:
     rule = TRANSITIONS.get((session.state, type(event)))
     if rule is None:
         raise IllegalTransition(f"{type(event).__name__} in {session.state}")
-    after = arrive_in_new_place(rule(session, event, now))
+    after = arrive_in_new_place(_give_up(session, rule(session, event, now), now))
     return replace(after, version=session.version + 1)
 
 
 # --- what the rules share ----------------------------------------------------------------------------
 
 
-def _place(s: Session, worker_id: str, incarnation: str | None, now: int) -> Session:
-    s = replace(s, worker_id=worker_id, incarnation=incarnation, epoch=s.epoch + 1, placed_at=now, unplaced_since=None)
-    return s if s.former is not None else carry_recordings(s, worker_id)
+def _give_up(before: Session, after: Session, now: int) -> Session:
+    """An offer that rings is seen through; when it ends without an answer after the queue's longest wait, no other
+    agent is asked."""
+    freed = not before.unattended and after.unattended and after.state is SessionState.QUEUED
+    ends_at, visit = wait_ends_at(after), after.visit
+    if not freed or visit is None or ends_at is None or now < ends_at:
+        return after
+    return flow_out(after, visit, EndReason.WAITED_TOO_LONG, now)
 
 
 def _own(s: Session, segment_id: str, agent_id: str) -> Segment:

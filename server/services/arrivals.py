@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from server.domain import events as ev
 from server.domain.directory import QueueConfig
 from server.domain.endings import EndReason
@@ -24,7 +26,10 @@ def last_agent(earlier: Session) -> str | None:
 
 
 def left_behind(earlier: Session) -> bool:
-    """It waits still, and its customer is not to be heard any more: a browser that was closed or crashed."""
+    """It waits still, and its customer is not to be heard any more: a browser that was closed or crashed, or one that
+    keeps its place and has forgotten so."""
+    if earlier.state is SessionState.PLACE_KEPT:
+        return True
     return earlier.state is SessionState.QUEUED and earlier.unattended and not earlier.customer_leg.is_up
 
 
@@ -62,12 +67,13 @@ class Arrivals:
         return None if late else earlier.first_arrival
 
     async def rules(self, queue: QueueConfig, left: int = MAX_CHAIN) -> ev.QueueRules:
-        """With those of the queues that it overflows into. One that was switched off meanwhile takes nobody."""
+        """With those of the queues that it overflows into. One that was switched off meanwhile takes nobody. Their
+        hours go with them, since it is later that they are asked."""
         life, overflow = queue.life, None
         if life.overflow_queue_id is not None and left > 0:
             target = await self._directory.queue(queue.tenant, life.overflow_queue_id)
             if target is not None and target.active:
-                overflow = await self.rules(target, left - 1)
+                overflow = replace(await self.rules(target, left - 1), hours=target.life.hours)
         return ev.QueueRules(
             queue.queue_id,
             queue.name,
@@ -80,6 +86,7 @@ class Arrivals:
             max_wait_s=life.max_wait_s,
             overflow=overflow,
             ring_all=queue.routing.strategy is Strategy.RING_ALL,
+            keep_place_s=life.keep_place_s,
         )
 
     async def full(self, tenant: str, rules: ev.QueueRules) -> tuple[ev.QueueFull, ...]:

@@ -134,7 +134,7 @@ class MediaLink:
         self._absent = {worker_id: since for worker_id, since in self._absent.items() if worker_id not in connected}
         missed, self._missed = self._missed, {}
         for session in await self._store.open_sessions():
-            if session.worker_id is None and not session.ended:
+            if session.worker_id is None and not session.ended and session.kept_since is None:
                 worker = self.place()
                 if worker is not None:
                     await self._post(session.id, ev.Placed(worker.worker_id, worker.incarnation))

@@ -41,6 +41,7 @@ class SessionService:
             queue = await self._arrivals.queue(grant)
             rules = await self._arrivals.rules(queue)
             earlier = await self._left(queue, await self._arrivals.earlier(grant.tenant, earlier_id))
+            place_at = await self._place_at(queue, earlier, grant.session_id)
             worker = self._link.place()
             arrived = ev.CallArrived(
                 session_id=grant.session_id,
@@ -52,11 +53,12 @@ class SessionService:
                 incarnation=worker.incarnation if worker is not None else None,
                 priority=queue.routing.priority,
                 sticky_agent_id=last_agent(earlier) if earlier is not None else None,
-                place_at=self._arrivals.place_at(queue, earlier) if earlier is not None else None,
+                place_at=place_at,
             )
             events: tuple[ev.Event, ...] = (arrived,)
             if first is not None:
-                events = (arrived, first, *await self._arrivals.full(grant.tenant, rules))
+                full = () if place_at is not None else await self._arrivals.full(grant.tenant, rules)
+                events = (arrived, first, *full)
             return await self._stepper.apply(grant.session_id, *events, skip_stale=True)
         if first is not None and not session.ended:
             return await self._stepper.apply(grant.session_id, *await self._entering(session, first), skip_stale=True)
@@ -68,6 +70,16 @@ class SessionService:
     async def customer_hang_up(self, grant: CustomerToken) -> None:
         if await self._store.session(grant.session_id) is not None:
             await self._stepper.apply(grant.session_id, ev.CustomerHungUp())
+
+    async def keep_place(self, grant: CustomerToken) -> None:
+        """The customer goes away for a while. Raises Refused: not_waiting, place_not_offered, being_connected."""
+        await self._stepper.apply((await self._of(grant)).id, ev.PlaceKept())
+
+    async def take_place(self, grant: CustomerToken) -> None:
+        """The customer is back; their leg is wanted from now on."""
+        worker = self._link.place()
+        taken = ev.PlaceTaken(worker.worker_id, worker.incarnation) if worker is not None else ev.PlaceTaken(None)
+        await self._stepper.apply((await self._of(grant)).id, taken)
 
     async def customer_leg(self, grant: CustomerToken, leg_id: str, generation: int, sdp: str) -> None:
         """Raises Refused(unknown_leg) for a leg that is not the customer's own."""
@@ -151,9 +163,28 @@ class SessionService:
         except Stale:
             return await self._store.session(earlier.id)
 
+    async def _place_at(self, queue: QueueConfig, earlier: Session | None, session_id: str) -> int | None:
+        """The place of a session that the customer dropped out of. It is had once: the first who asks gets it."""
+        place_at = None if earlier is None else self._arrivals.place_at(queue, earlier)
+        if earlier is None or place_at is None:
+            return None
+        try:
+            await self._stepper.apply(earlier.id, ev.PlacePassedOn(session_id))
+        except Stale as late:
+            return place_at if late.code == "no_change" else None
+        return place_at
+
+    async def _of(self, grant: CustomerToken) -> Session:
+        """Raises Refused(not_waiting) before the session has begun."""
+        session = await self._store.session(grant.session_id)
+        if session is None:
+            raise Refused("not_waiting")
+        return session
+
     async def _entering(self, session: Session, offer: ev.LegOffered) -> tuple[ev.Event, ...]:
-        """The customer's first offer takes the session into its queue, which may be full."""
-        if session.state is not SessionState.ARRIVING:
+        """The customer's first offer takes the session into its queue, which may be full. Who had a place in it before
+        has it still."""
+        if session.state is not SessionState.ARRIVING or session.place_at is not None:
             return (offer,)
         return (offer, *await self._arrivals.full(session.tenant, session.queue))
 

@@ -41,7 +41,7 @@ class Wire(BaseModel):
 
 LegState = Literal["wanted", "opening", "up", "lost", "closed"]
 SegmentState = Literal["offered", "connecting", "talking", "held", "wrap_up", "done"]
-CallState = Literal["queued", "connecting", "talking", "held", "ended"]
+CallState = Literal["queued", "place_kept", "connecting", "talking", "held", "ended"]
 AgentState = Literal["offline", "ready", "break", "ringing", "on_contact", "wrap_up", "missed"]
 ChosenState = Literal["offline", "ready", "break"]
 EquipmentFault = Literal["no_microphone", "microphone_muted", "no_media"]
@@ -58,8 +58,9 @@ class LegView(Wire):
 
 
 class CallView(Wire):
-    """A session as its customer sees it. `end_reason` when ended: customer_hung_up, agent_hung_up, abandoned,
-    no_media, agent_lost, customer_lost, system_failed, closed."""
+    """A session as its customer sees it. `end_reason` when ended: customer_hung_up, agent_hung_up, abandoned, no_media,
+    customer_lost, system_failed, waited_too_long, queue_full, place_expired. In `place_kept` the customer is away: the
+    leg is closed until `place.take`."""
 
     session_id: str
     version: int
@@ -73,6 +74,8 @@ class CallView(Wire):
     recording: RecordingState
     leg: LegView
     agent_reconnecting: bool = Field(description="the agent's leg is lost, and its grace is running")
+    may_keep_place: bool = Field(default=False, description="`place.keep` is possible now")
+    place_until: Ms | None = Field(default=None, description="in place_kept: for how long it is kept")
 
 
 class CustomerView(Wire):
@@ -251,6 +254,20 @@ class CallHangUpMessage(_Message):
     body: Empty
 
 
+class PlaceKeepMessage(_Message):
+    """The customer, who waits, goes away for a while, and is served in turn when back."""
+
+    type: Literal["place.keep"]
+    body: Empty
+
+
+class PlaceTakeMessage(_Message):
+    """The customer is back: the leg is wanted again."""
+
+    type: Literal["place.take"]
+    body: Empty
+
+
 class LegOfferMessage(_Message):
     type: Literal["leg.offer"]
     body: LegOffer
@@ -322,7 +339,14 @@ class ContactWrapUpMessage(_Message):
 
 
 CustomerMessage = Annotated[
-    CallRequestMessage | CallHangUpMessage | LegOfferMessage | IceServersMessage | StreamFetchMessage | SyncMessage,
+    CallRequestMessage
+    | CallHangUpMessage
+    | PlaceKeepMessage
+    | PlaceTakeMessage
+    | LegOfferMessage
+    | IceServersMessage
+    | StreamFetchMessage
+    | SyncMessage,
     Field(discriminator="type"),
 ]
 AgentMessage = Annotated[

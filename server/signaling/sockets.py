@@ -208,6 +208,10 @@ class CustomerNamespace(_Namespace):
                 return {"call": call_view(call).model_dump(mode="json")}
             case wire.CallHangUpMessage():
                 await _forgiving(deps.sessions.customer_hang_up(grant), "session_ended")
+            case wire.PlaceKeepMessage():
+                await deps.sessions.keep_place(grant)
+            case wire.PlaceTakeMessage():
+                await deps.sessions.take_place(grant)
             case wire.LegOfferMessage(body=body):
                 if body.session_id != grant.session_id:
                     raise Refused("not_your_session")

@@ -25,6 +25,8 @@ def call_view(s: Session) -> wire.CallView:
     state: wire.CallState = "queued"
     if s.ended:
         state = "ended"
+    elif s.kept_since is not None:
+        state = "place_kept"
     elif owner is not None:
         state = {"connecting": "connecting", "talking": "talking", "held": "held"}[owner.state.value]  # type: ignore[assignment]  # a literal of three
     return wire.CallView(
@@ -40,6 +42,8 @@ def call_view(s: Session) -> wire.CallView:
         recording=_recording_state(s, owner),
         leg=_leg_view(s.customer_leg),
         agent_reconnecting=owner is not None and owner.in_talk and owner.leg.reconnecting,
+        may_keep_place=state == "queued" and s.visit is not None and s.queue.keep_place_s > 0,
+        place_until=None if s.kept_since is None else s.kept_since + s.queue.keep_place_s * 1000,
     )
 
 

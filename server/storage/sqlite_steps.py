@@ -112,6 +112,9 @@ DELETE_ORDER = "DELETE FROM outbox WHERE session_id = :session_id AND version = 
 SELECT_ORDERS = """
 SELECT session_id, version, idx, tenant, worker_id, epoch, body FROM outbox WHERE session_id = ?
 ORDER BY version, idx LIMIT ?"""
+WAITING = """
+SELECT COUNT(*) FROM session
+WHERE tenant = ? AND done = 0 AND state IN ('queued', 'place_kept') AND queue_id = ?"""
 TAKE_LEASE = """
 INSERT INTO order_lease (session_id, node_id, expires_at) VALUES (:session_id, :node_id, :until)
 ON CONFLICT (session_id) DO UPDATE SET node_id = excluded.node_id, expires_at = excluded.expires_at
@@ -183,8 +186,7 @@ class SqliteSteps:
         return readable.sessions((row[0], row[1]) for row in rows)
 
     async def waiting(self, tenant: str, queue_id: str) -> int:
-        query = "SELECT COUNT(*) FROM session WHERE tenant = ? AND done = 0 AND state = 'queued' AND queue_id = ?"
-        count: int = (await self._all(query, (tenant, queue_id)))[0][0]
+        count: int = (await self._all(WAITING, (tenant, queue_id)))[0][0]
         return count
 
     async def outbox(self, session_id: str, limit: int = 16) -> Sequence[OutboxRow]:

@@ -45,7 +45,7 @@ from tests.helpers.postgres import PostgresServer
 from tests.helpers.prometheus import read
 from tests.simulation.store import MemorySteps
 
-RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True)
+RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True, keep_place_s=60)
 ARRIVED = ev.CallArrived("ses_1", "default", "ept_1", RULES, ev.Customer("李伟", context={"order": "42"}), "media-1")
 OFFERED = ev.LegOffered("leg_1_0", 1, "v=0 secret-sdp")
 
@@ -106,8 +106,12 @@ async def test_who_waits_in_a_queue_is_counted(store: Store) -> None:
     assert await store.waiting("default", "que_1") == 1
     assert await store.waiting("default", "que_2") == 0
     assert await store.waiting("other", "que_1") == 0
-    left = step(waiting, ev.CustomerHungUp(), 600)
-    await store.save(Save("default", 600, (SessionSave(waiting, left, (), ()),)))
+    away = step(waiting, ev.PlaceKept(), 550)
+    await store.save(Save("default", 550, (SessionSave(waiting, away, (), ()),)))
+    assert await store.waiting("default", "que_1") == 1, "a kept place counts"
+    assert [due.deadline.kind for due in await store.due(2**50) if due.owner_id == away.id] == ["place"]
+    left = step(away, ev.CustomerHungUp(), 600)
+    await store.save(Save("default", 600, (SessionSave(away, left, (), ()),)))
     assert await store.waiting("default", "que_1") == 0
 
 

@@ -47,6 +47,8 @@ def history(pick: Any, arrived: ev.CallArrived, now: int, most: int = 40) -> His
 
 def _expected(s: Session, pick: Any) -> list[ev.Event]:
     """What brings the call forward."""
+    if s.state is SessionState.PLACE_KEPT:
+        return [ev.PlaceTaken("media-1")]
     if not s.customer_leg.is_up and s.customer_leg.state is not LegState.CLOSED:
         return [_forward(s, s.customer_leg)]
     owner = s.owner
@@ -75,4 +77,4 @@ def _any_time(s: Session) -> list[ev.Event]:
     """What ends or disturbs it: a hang-up, a deadline, a lost worker."""
     due: list[ev.Event] = [ev.DeadlinePassed(d.kind, d.key, d.at) for d in sorted(deadlines(s), key=lambda d: d.at)]
     rejections: list[ev.Event] = [ev.AgentRejected(x.id, x.agent_id) for x in s.segments if x.rings or x.owns]
-    return [ev.CustomerHungUp(), ev.WorkerLost(s.worker_id or "media-1", "media-2"), *due, *rejections]
+    return [ev.CustomerHungUp(), ev.PlaceKept(), ev.WorkerLost(s.worker_id or "media-1", "media-2"), *due, *rejections]

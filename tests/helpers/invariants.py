@@ -279,7 +279,8 @@ def only_allowed_steps(log: Log) -> Verdict:
             verdict.check(len(owners) <= 1, f"{what}: {len(owners)} owners")
             verdict.check(not (owners and ringing), f"{what}: {owners} has it, and it rings for {ringing}")
             verdict.check(len(set(ringing)) == len(ringing) <= most, f"{what}: rings for {ringing}")
-            verdict.check(len(waits) == (after.state is SessionState.QUEUED), f"{what}: {len(waits)} open visits")
+            waiting = after.state in (SessionState.QUEUED, SessionState.PLACE_KEPT)
+            verdict.check(len(waits) == waiting, f"{what}: {len(waits)} open visits")
             if before is None:
                 continue
             verdict.check(after.epoch >= before.epoch, f"{what}: epoch {before.epoch} -> {after.epoch}")

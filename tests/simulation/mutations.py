@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from server.domain import agent as ag
-from server.domain import effects, session_legs, session_step
+from server.domain import effects, session_legs, session_place, session_step
 from server.domain import events as ev
 from server.domain.agent import Agent
 from server.domain.capacity import Capacity
@@ -122,6 +122,10 @@ def _any_deadline(s: Session, e: ev.DeadlinePassed, now: int) -> Session:
     return on_deadline(s, e, now)
 
 
+def _back_at_the_end(s: Session, e: ev.PlaceTaken, now: int) -> Session:
+    return replace(session_place.take_place(s, e, now), place_at=now)
+
+
 def _any_leg(s: Session, leg_id: str, generation: int, epoch: int) -> Any:
     return session_legs._known_leg(s, leg_id)
 
@@ -187,6 +191,7 @@ MUTATIONS: dict[str, Plant] = {
     "capacity is one too many": lambda: patch.object(Capacity, "open_over", _one_more),
     "a deadline that is over counts": _rules({(state, ev.DeadlinePassed): _any_deadline for state in SessionState}),
     "a session ends twice": _rules({(SessionState.ENDED, ev.CustomerHungUp): session_step.customer_hang_up}),
+    "a kept place loses its arrival": _rules({(SessionState.PLACE_KEPT, ev.PlaceTaken): _back_at_the_end}),
     "words of an older placement count": lambda: patch.object(session_legs, "_reported", _any_leg),
     "who rings when the customer leaves rings on": lambda: patch.object(stepper, "agent_events", _keep_ringing),
     "who was not first rings on": lambda: patch.object(session_step, "stop_ringing", _ring_on),

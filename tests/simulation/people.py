@@ -1,6 +1,7 @@
 """Customers, agents and their media, who see what is committed a little later and act through whatever node they reach.
 
-They lose tabs and lines, lose patience, decline, miss, take breaks, say things twice and in the wrong order.
+They lose tabs and lines, lose patience, go away and keep their place, decline, miss, take breaks, say things twice and
+in the wrong order.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tests.simulation.watch import OPEN, Watch
 
 TENANT = "default"
 TALK_S, PATIENCE_S, WRAP_UP_S, ANSWER_S = 7.0, 45.0, 2.5, 1.5  # on average
+AWAY_S = 6.0
 NEVER_S = 10_000.0
 TRY_AGAIN_S = 0.3
 
@@ -111,10 +113,20 @@ class People(Owner):
             await self._insist(lambda node: node.core.sessions.call(token, Customer("Li"), "v=0"))
         if self._random.random() < 0.08:
             self._later(self._random.expovariate(1 / 8), self._lose_line(session_id))
+        if self._random.random() < 0.15:
+            self._later(self._random.expovariate(1 / 4), self._go_away(token))
         await asyncio.sleep(max(0.0, began + patience_s - self._loop.time()))
         s = self._world.watch.sessions[session_id]
-        if s.state in (SessionState.ARRIVING, SessionState.QUEUED):
+        if s.state in (SessionState.ARRIVING, SessionState.QUEUED, SessionState.PLACE_KEPT):
             await self._insist(lambda node: node.core.sessions.customer_hang_up(token))
+
+    async def _go_away(self, token: CustomerToken) -> None:
+        """The place is kept; most come back in time, some say so twice."""
+        await self._insist(lambda node: node.core.sessions.keep_place(token))
+        await asyncio.sleep(self._random.expovariate(1 / AWAY_S))
+        for _ in range(2 if self._random.random() < 0.1 else 1):
+            await self._insist(lambda node: node.core.sessions.take_place(token))
+        await self._offer_again(token.session_id, None)
 
     async def _lose_line(self, session_id: str) -> None:
         """A reload, a change of network, or for ever."""
@@ -132,7 +144,7 @@ class People(Owner):
             if segment_id is not None:
                 segment = s.segment(segment_id)
                 leg = segment.leg if segment is not None else None
-            if leg is None or leg.state is not LegState.LOST:
+            if leg is None or leg.state not in (LegState.LOST, LegState.WANTED):
                 return None
             return ev.LegOffered(leg.id, leg.generation + 1, "v=0")
 

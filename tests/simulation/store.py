@@ -75,7 +75,8 @@ class MemorySteps:
         return sorted(found, key=lambda s: (s.created_at, s.id))
 
     async def waiting(self, tenant: str, queue_id: str) -> int:
-        places = [(s.tenant, s.queue.queue_id) for s in self._open.values() if s.state is SessionState.QUEUED]
+        waits = SessionState.QUEUED, SessionState.PLACE_KEPT
+        places = [(s.tenant, s.queue.queue_id) for s in self._open.values() if s.state in waits]
         return places.count((tenant, queue_id))
 
     async def outbox(self, session_id: str, limit: int = 16) -> Sequence[OutboxRow]:

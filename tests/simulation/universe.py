@@ -22,6 +22,7 @@ import structlog
 
 import server.ids
 from server.domain.directory import AgentProfile, EntryPoint, QueueConfig, Role
+from server.domain.queue_life import QueueLife
 from server.domain.queue_routing import QueueRouting, RelaxStep, Strategy
 from server.domain.requirements import SkillLevels
 from server.routing.memory_store import MemoryRouterStore
@@ -39,6 +40,7 @@ NODES = 2, 3, 4
 AGENTS = 8, 14
 FAULTS_S = 60.0
 FAREWELL_S = 3.0  # in the end a node dies right after it has freed an agent
+KEEP_PLACE_S = 20  # who is away for longer has lost the place
 LAST_FATE_S = FAULTS_S - 8  # a line is out of order for 6 s
 HEAL_S = 10.0  # a dead node is noticed after 5 s, its claims last as long
 REBUILD_S = 31.0  # what a store lost without a trace comes back with the next rebuild
@@ -316,7 +318,8 @@ def _directory(random: Random, rings: Random) -> FixedDirectory:
     skills = ("skl_a", "skl_b", "skl_c")
     queues: list[QueueConfig] = [
         queue(f"que_{skill[-1]}", skill, skill, skills=((skill, LEVEL),), ring_timeout_s=6, wrap_up_s=4,
-              disposition_required=False, record=False, routing=_routing(random, rings, skill))
+              disposition_required=False, record=False, routing=_routing(random, rings, skill),
+              life=QueueLife(keep_place_s=KEEP_PLACE_S))
         for skill in skills
     ]  # fmt: skip
     profiles = []

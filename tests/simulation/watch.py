@@ -32,6 +32,7 @@ SESSION_EDGES: frozenset[tuple[SessionState | None, SessionState]] = frozenset(
     {
         (None, _S.ARRIVING), (None, _S.QUEUED), (_S.ARRIVING, _S.QUEUED), (_S.ARRIVING, _S.ENDED),
         (_S.QUEUED, _S.CONNECTED), (_S.QUEUED, _S.ENDED), (_S.CONNECTED, _S.QUEUED), (_S.CONNECTED, _S.ENDED),
+        (_S.QUEUED, _S.PLACE_KEPT), (_S.PLACE_KEPT, _S.QUEUED), (_S.PLACE_KEPT, _S.ENDED),
     }
 )  # fmt: skip
 SEGMENT_EDGES: frozenset[tuple[SegmentState | None, SegmentState]] = frozenset(
@@ -115,7 +116,8 @@ class Watch:
         self._edges(known, after)
         self._agents_of(after, name)
         waits = [visit for visit in after.visits if visit.outcome is None]
-        _hold(len(waits) == (after.state is _S.QUEUED), f"{name}: {after.state} with {len(waits)} open waits")
+        waiting = after.state in (_S.QUEUED, _S.PLACE_KEPT)
+        _hold(len(waits) == waiting, f"{name}: {after.state} with {len(waits)} open waits")
         current = known
         for _, event in save.events:
             self._event(current, event, whole.now)

@@ -16,21 +16,22 @@ from server.domain.deadlines import deadlines
 from server.domain.effects import agent_events, former_orders, former_plan, media_plan, orders, routable
 from server.domain.endings import VisitOutcome
 from server.domain.machine import IllegalTransition, Refused, Stale
-from server.domain.media import ReleaseSession
+from server.domain.media import Placement, ReleaseSession
 from server.domain.segment import NEXT
 from server.domain.session import MAX_RINGING, Session, SessionState
 from server.domain.session_step import TRANSITIONS, step
 from server.storage import codec
 from tests.helpers.fuzz import examples
 
-LAST = ev.QueueRules("que_3", "Anybody", 20, 60, True, False, max_wait_s=40)
+LAST = ev.QueueRules("que_3", "Anybody", 20, 60, True, False, max_wait_s=40, keep_place_s=90)
 NEXT_QUEUE = ev.QueueRules("que_2", "Help", 20, 0, False, True, max_wait_s=30, overflow=LAST)
-RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True, 30, 2, max_wait_s=50, overflow=NEXT_QUEUE)
+RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True, 30, 2, max_wait_s=50, overflow=NEXT_QUEUE, keep_place_s=70)
 RING_ALL = replace(RULES, ring_all=True, overflow=replace(NEXT_QUEUE, ring_all=True))
 ARRIVED = ev.CallArrived(
     "ses_1", "default", "ept_1", RULES, ev.Customer("Li"), "media-1", priority=3, sticky_agent_id="usr_a", place_at=5
 )
 AGENTS = ("usr_a", "usr_b", "usr_c")
+WAITS = SessionState.QUEUED, SessionState.PLACE_KEPT
 
 
 def candidates(s: Session, pick: Any, now: int) -> ev.Event:
@@ -59,6 +60,11 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         ev.WrapUpExtended(segment_id, agent_id, pick(st.sampled_from([d.at for d in due] or [0]))),
         ev.WrapUpDone(segment_id, agent_id, "", pick(st.sampled_from((None, "dsp_1")))),
         ev.CustomerHungUp(),
+        ev.PlaceKept(),
+        ev.PlaceKept(),
+        ev.PlaceTaken(pick(st.sampled_from((None, "media-1", "media-2")))),
+        ev.PlaceTaken("media-3"),
+        ev.PlacePassedOn(pick(st.sampled_from(("ses_2", "ses_3")))),
         ev.RoutingChanged(pick(st.integers(1, 3)), "", (agent_id,), (), "usr_sam"),
         ev.QueueFull(pick(st.sampled_from(("que_1", "que_2", "que_3")))),
         ev.WorkerLost("media-1", pick(st.sampled_from((None, "media-2"))), epoch),
@@ -67,7 +73,7 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         ev.SessionMoved(pick(st.sampled_from(("media-1", "media-2", "media-3"))), epoch),
         ev.Placed("media-2"),
     ]
-    if s.owner is None and s.state is SessionState.QUEUED and (s.queue.ring_all or not s.ringing):
+    if s.owner is None and s.state in WAITS and (s.queue.ring_all or not s.ringing):
         choices += [ev.AgentOffered(agent_id, "Ana", {})] * 4
     if due:
         choices += [ev.DeadlinePassed(due[0].kind, due[0].key, due[0].at)] * 2
@@ -89,7 +95,12 @@ def check(before: Session | None, after: Session) -> None:
     assert len(set(ringing)) == len(ringing) <= (MAX_RINGING if after.queue.ring_all else 1)
     assert (after.state is SessionState.CONNECTED) == bool(owners and owners[0].in_talk)
     waiting = [v for v in after.visits if v.outcome is None]
-    assert len(waiting) == (1 if after.state is SessionState.QUEUED else 0)
+    assert len(waiting) == (1 if after.state in WAITS else 0)
+    assert (after.state is SessionState.PLACE_KEPT) == (after.kept_since is not None)
+    if after.kept_since is not None:  # who is away holds nothing
+        assert not ringing
+        assert (after.owner, after.worker_id, after.former, after.customer_leg.state) == (None, None, None, "closed")
+        assert {d.kind for d in deadlines(after)} - {"wrap_up"} == {"place"}
     if after.ended:
         assert after.end_reason is not None
         assert not owners
@@ -99,6 +110,7 @@ def check(before: Session | None, after: Session) -> None:
         assert after.epoch >= before.epoch
         assert after.version == before.version + 1
         assert not before.ended or after.ended, "an end is final"
+        assert before.passed_to in (None, after.passed_to), "a place is passed on once"
         assert before.order_key[1:] == after.order_key[1:], "only a supervisor changes the priority"
         assert before.queue == after.queue or before.queue.overflow == after.queue
         assert [v.queue_id for v in after.visits if v.outcome is None] in ([], [after.queue.queue_id])
@@ -158,7 +170,10 @@ def test_any_history_keeps_the_invariants_and_folds_to_the_same_session(
         check(session, after)
         orders(session, after, event)
         released = [place for place, order in former_orders(session, after) if order == ReleaseSession()]
-        assert released == ([session.former] if session.former not in (None, after.former) else [])
+        left = [session.former] if session.former not in (None, after.former) else []
+        if session.worker_id is not None and session.kept_since is None and after.kept_since is not None:
+            left = [Placement(session.worker_id, session.epoch, session.incarnation), *left]
+        assert released == left
         agents, session = stepped, after
         log.append((now, event))
         for agent in agents.values():

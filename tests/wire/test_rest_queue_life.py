@@ -39,9 +39,10 @@ HOURS = {
 
 async def test_what_a_queue_does_with_who_waits_too_long_is_kept_as_it_was_said(world: World, admin: Api) -> None:
     sales, support = [await _queue(admin, name) for name in ("Sales", "Support")]
-    nothing = {"max_wait_s": 0, "max_length": 0, "overflow_queue_id": None, "return_s": 0, "hours": None}
+    nothing: dict[str, Any] = dict.fromkeys(("max_wait_s", "max_length", "return_s", "keep_place_s"), 0)
+    nothing |= {"overflow_queue_id": None, "hours": None}
     assert sales["life"] == nothing
-    limits = {"max_wait_s": 300, "max_length": 20, "return_s": 90}
+    limits = {"max_wait_s": 300, "max_length": 20, "return_s": 90, "keep_place_s": 3600}
     life = limits | {"overflow_queue_id": support["queue_id"], "hours": HOURS}
     path = f"/api/v1/queues/{sales['queue_id']}"
     changed = await admin.patch(path, {"version": sales["version"], "life": life})
@@ -82,6 +83,8 @@ async def test_queues_that_overflow_in_a_circle_are_refused_and_named(admin: Api
         ({"max_wait_s": 86_401}, "life.max_wait_s"),
         ({"max_length": -1}, "life.max_length"),
         ({"return_s": 3601}, "life.return_s"),
+        ({"keep_place_s": 59}, "life.keep_place_s"),
+        ({"keep_place_s": 28_801}, "life.keep_place_s"),
         ({"overflow_queue_id": "que_none"}, "life.overflow_queue_id"),
         ({"hours": {**HOURS, "time_zone": "Berlin"}}, "life.hours.time_zone"),
         ({"hours": {**HOURS, "time_zone": "America"}}, "life.hours.time_zone"),

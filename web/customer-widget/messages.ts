@@ -15,7 +15,7 @@ export type ToFrame =
   /** The panel was opened: the keyboard goes inside. */
   | { patchbay: 'shown' };
 
-export type CallPhase = 'starting' | 'queued' | 'connecting' | 'talking' | 'held' | 'ended';
+export type CallPhase = 'starting' | 'queued' | 'place_kept' | 'connecting' | 'talking' | 'held' | 'ended';
 
 export type ToHost =
   | { patchbay: 'ready' }

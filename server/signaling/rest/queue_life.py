@@ -11,7 +11,8 @@ from server.domain.queue_life import QueueLife
 from server.signaling.rest.models import Id, RestModel
 from server.signaling.rest.reports import Day
 
-MAX_WAIT_S, MAX_LENGTH, MAX_RETURN_S = 86_400, 100_000, 3600
+MAX_WAIT_S, MAX_LENGTH, MAX_RETURN_S, MAX_KEEP_S = 86_400, 100_000, 3600, 28_800
+SHORTEST_KEEP_S = 60  # nobody goes away for less
 SHORTEST_WAIT_S = 5  # less is no wait: an offer takes as long
 
 
@@ -24,6 +25,12 @@ def _known(name: str) -> str:
 def _wait(seconds: int) -> int:
     if 0 < seconds < SHORTEST_WAIT_S:
         raise ValueError(f"0, or at least {SHORTEST_WAIT_S} seconds")
+    return seconds
+
+
+def _keep(seconds: int) -> int:
+    if 0 < seconds < SHORTEST_KEEP_S:
+        raise ValueError(f"0, or at least {SHORTEST_KEEP_S} seconds")
     return seconds
 
 
@@ -71,12 +78,14 @@ class HoursModel(RestModel):
 class QueueLifeModel(RestModel):
     """Who waits longer than `max_wait_s`, or finds `max_length` waiting, goes to `overflow_queue_id`; without one the
     call ends and tells why. 0: no limit. Who drops out while waiting and calls again within `return_s` has the old
-    place. `hours` null: always open."""
+    place. Who asks for it may be away for `keep_place_s` and is served in turn; 0: not offered. `hours` null: always
+    open; outside its hours nobody overflows into a queue."""
 
     max_wait_s: Annotated[int, Field(ge=0, le=MAX_WAIT_S), AfterValidator(_wait)] = 0
     max_length: Annotated[int, Field(ge=0, le=MAX_LENGTH)] = 0
     overflow_queue_id: Id | None = None
     return_s: Annotated[int, Field(ge=0, le=MAX_RETURN_S)] = 0
+    keep_place_s: Annotated[int, Field(ge=0, le=MAX_KEEP_S), AfterValidator(_keep)] = 0
     hours: HoursModel | None = None
 
 
@@ -86,6 +95,7 @@ def life_view(life: QueueLife) -> QueueLifeModel:
         max_length=life.max_length,
         overflow_queue_id=life.overflow_queue_id,
         return_s=life.return_s,
+        keep_place_s=life.keep_place_s,
         hours=None if life.hours is None else _hours_view(life.hours),
     )
 
@@ -96,6 +106,7 @@ def life_of(model: QueueLifeModel) -> QueueLife:
         max_length=model.max_length,
         overflow_queue_id=model.overflow_queue_id,
         return_s=model.return_s,
+        keep_place_s=model.keep_place_s,
         hours=None if model.hours is None else _hours_of(model.hours),
     )
 

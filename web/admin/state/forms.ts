@@ -25,6 +25,7 @@ export const WRAP_UP_EXTENSIONS: Limits = { min: 0, max: 5 };
 export const STEP_AFTER_S: Limits = { min: 1, max: 86_400 };
 export const MAX_STEPS = 10;
 export const RETURN_S: Limits = { min: 0, max: 3600 };
+export const KEEP_PLACE_S: Limits = { min: 60, max: 28_800 }; // or 0: not offered
 
 const LOGIN = /^[A-Za-z0-9][A-Za-z0-9._@+-]*$/; // as the server's: typed at every start of a shift
 
@@ -75,7 +76,7 @@ export const NEW_QUEUE: QueueForm = {
   disposition_required: true,
   record: true,
   service_level_s: 20,
-  life: { max_wait_s: 0, max_length: 0, overflow_queue_id: null, return_s: 0, hours: null },
+  life: { max_wait_s: 0, max_length: 0, overflow_queue_id: null, return_s: 0, keep_place_s: 0, hours: null },
   routing: {
     strategy: 'longest_idle',
     requirement: '',
@@ -117,11 +118,13 @@ export function checkQueue(form: QueueForm): Faults {
   ];
   const wrong = numbers.filter(([, value, limits]) => !within(value, limits)).map(([field]) => [field, 'out_of_range']);
   const levels = form.skills.every((one) => within(one.min_level, LEVEL)) ? {} : { skills: 'out_of_range' };
-  const { max_wait_s, max_length, return_s } = form.life;
+  const { max_wait_s, max_length, return_s, keep_place_s } = form.life;
   const wait = max_wait_s === 0 || within(max_wait_s, MAX_WAIT_S) ? {} : { 'life.max_wait_s': 'out_of_range' };
   const length = within(max_length, MAX_LENGTH) ? {} : { 'life.max_length': 'out_of_range' };
   const back = within(return_s, RETURN_S) ? {} : { 'life.return_s': 'out_of_range' };
-  return { ...checkName(form.name), ...Object.fromEntries(wrong), ...levels, ...wait, ...length, ...back, ...checkRouting(form.routing) };
+  const keep = keep_place_s === 0 || within(keep_place_s, KEEP_PLACE_S) ? {} : { 'life.keep_place_s': 'out_of_range' };
+  const life = { ...wait, ...length, ...back, ...keep };
+  return { ...checkName(form.name), ...Object.fromEntries(wrong), ...levels, ...life, ...checkRouting(form.routing) };
 }
 
 function checkRouting(routing: QueueRouting): Faults {

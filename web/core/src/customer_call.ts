@@ -3,13 +3,17 @@
  * methods; nothing else here is its business.
  *
  * A click starts the microphone and `POST /sessions` side by side, and the line as soon as the token is there; the
- * offer goes out with `call.request`. The token is kept in this tab's sessionStorage, so that a reload of the frame or
- * of the page around it finds the call again: line, snapshot, microphone, and a leg of the next generation.
+ * offer goes out with `call.request`. The token is kept (kept_call.ts), so that a reload of the frame or of the page
+ * around it finds the call again: line, snapshot, microphone, and a leg of the next generation.
+ *
+ * A customer who keeps the place has the line only. The microphone is asked for before the place is taken again, so
+ * that whoever is back can be heard.
  */
 import { browserClock, ServerClock, ticker, type Clock, type TimerId } from './clock';
 import { MicrophoneError, openMicrophone, type Microphone, type MicrophoneQuiet } from './devices';
 import { HeldMicrophone } from './held_microphone';
 import { IceAccess } from './ice_access';
+import { KeptCall, type Kept } from './kept_call';
 import { Leg } from './leg';
 import type { RtcPeer } from './peer';
 import type { Quality } from './quality';
@@ -60,7 +64,6 @@ function browserCall(): CustomerEnvironment {
 const OPENING_LATE_MS = 5_000; // and up to as much again: clocks differ, and not everybody asks at once
 const LOOK_AGAIN_MS = 3_600_000; // hours are changed, and computers sleep
 
-type Kept = Pick<SessionCreated, 'token' | 'expires_at'>;
 type Returning = Pick<SessionCreated, 'return_token'>;
 
 /** What the form says; the call adds the rest. */
@@ -72,6 +75,11 @@ interface Attempt {
   ice: IceAccess;
   /** `call.request` went out: a hang-up has to follow it, view or not. */
   asked: boolean;
+  session: Kept | null;
+  /** The customer keeps the place, as far as is known here. */
+  away: boolean;
+  /** And wants it back. */
+  returning: boolean;
   line: Signalling<'customer'> | null;
   leg: Leg | null;
 }
@@ -91,6 +99,7 @@ export class CustomerCall {
   readonly #state = store(initialCustomer);
   readonly #quality = store<Quality | null>(null);
   readonly #microphone: HeldMicrophone;
+  readonly #kept: KeptCall;
   #attempt: Attempt | null = null;
   #opening: TimerId;
 
@@ -98,6 +107,7 @@ export class CustomerCall {
     this.#options = options;
     this.#env = options.environment ?? browserCall();
     this.#serverClock = new ServerClock(this.#env.clock);
+    this.#kept = new KeptCall(options.key, this.#env.storage, this.#env.lasting);
     const now = ticker(this.#serverClock, this.#env.clock);
     this.#scope.add(() => now.end());
     this.now = now;
@@ -113,10 +123,9 @@ export class CustomerCall {
     this.quality = this.#quality;
   }
 
-  /** Availability; and the call of before a reload, if there was one. */
+  /** Availability; and the call of before a reload, or the place that is kept, if there is one. */
   async load(): Promise<void> {
-    const kept = this.#kept();
-    if (kept !== null) this.#resume(kept);
+    if (this.#attempt === null) this.#resume();
     try {
       this.#did({ type: 'InfoLoaded', info: await this.#options.rest.get<WidgetInfo>(`/widget/${this.#options.key}`) });
     } catch (error) {
@@ -154,7 +163,9 @@ export class CustomerCall {
   async retryMicrophone(request: Asked): Promise<void> {
     const attempt = this.#attempt;
     if (attempt === null || this.#microphone.opening) return;
-    if (attempt.asked) {
+    if (attempt.returning) {
+      this.#return(attempt);
+    } else if (attempt.asked) {
       this.#reopenMicrophone(attempt);
     } else {
       this.#finish(attempt);
@@ -168,6 +179,26 @@ export class CustomerCall {
     if (attempt !== null) this.#part(attempt);
   }
 
+  /** Go away for a while, and be served in turn all the same. */
+  keepPlace(): void {
+    const attempt = this.#attempt;
+    attempt?.line?.send('place.keep', {}).catch((error: unknown) => this.#refused(attempt, error));
+  }
+
+  comeBack(): void {
+    const attempt = this.#attempt;
+    if (attempt === null || attempt.returning) return;
+    attempt.returning = true;
+    this.#return(attempt);
+  }
+
+  /** Not back after all: the microphone can't be had. */
+  stayAway(): void {
+    if (this.#attempt !== null) this.#attempt.returning = false;
+    this.#microphone.release();
+    this.#did({ type: 'MicrophoneReleased' });
+  }
+
   /** From the end of a call back to the form. */
   again(): void {
     if (this.#attempt !== null) this.#finish(this.#attempt);
@@ -179,7 +210,7 @@ export class CustomerCall {
     const attempt = this.#attempt;
     if (attempt === null) return;
     attempt.line?.start();
-    this.#reopenMicrophone(attempt);
+    if (!attempt.away) this.#reopenMicrophone(attempt);
   }
 
   setMuted(muted: boolean): void {
@@ -219,6 +250,9 @@ export class CustomerCall {
         ask: () => attempt.line?.send('ice.servers', {}) ?? Promise.reject(new WireFailure('unavailable')),
       }),
       asked: false,
+      session: null,
+      away: false,
+      returning: false,
       line: null,
       leg: null,
     };
@@ -234,18 +268,25 @@ export class CustomerCall {
       ...(locale === undefined ? {} : { locale }),
     });
     if (!attempt.scope.ended) {
+      attempt.session = { token: session.token, expires_at: session.expires_at };
       attempt.ice.take(session);
       this.#openLine(attempt, session);
     }
     return { token: session.token, expires_at: session.expires_at, return_token: session.return_token };
   }
 
-  #resume(kept: Kept): void {
+  #resume(): void {
+    const now = this.#serverClock.now();
+    const call = this.#kept.call(now);
+    const kept = call ?? this.#kept.place(now);
+    if (kept === null) return;
     const attempt = this.#begin();
     this.#did({ type: 'Started' });
     attempt.asked = true;
+    attempt.session = kept;
+    attempt.away = call === null;
     this.#openLine(attempt, kept);
-    this.#reopenMicrophone(attempt);
+    if (!attempt.away) this.#reopenMicrophone(attempt);
   }
 
   #openLine(attempt: Attempt, session: Kept): void {
@@ -291,8 +332,8 @@ export class CustomerCall {
     const leg = this.#makeLeg(attempt);
     const sdp = await leg.firstOffer();
     if (attempt.scope.ended || attempt.line === null) return;
-    const { return_token, ...kept } = session;
-    this.#env.storage.setItem(this.#storageKey, JSON.stringify(kept));
+    const { return_token } = session;
+    this.#kept.inCall(session);
     attempt.asked = true;
     const earlier = this.#env.lasting.getItem(this.#returnKey);
     if (return_token === null) this.#env.lasting.removeItem(this.#returnKey);
@@ -341,12 +382,50 @@ export class CustomerCall {
       this.#finish(attempt);
       return;
     }
+    if (call.state === 'place_kept') {
+      this.#beAway(attempt);
+      return;
+    }
+    if (attempt.away) this.#beBack(attempt);
     const microphone = this.#microphone.current;
     if (microphone === null || call.state === 'ended') return;
     const leg = attempt.leg ?? this.#makeLeg(attempt);
     void leg.replaceLocal(microphone.stream);
     leg.expectsAudio = call.state === 'talking' && !call.agent_reconnecting;
     leg.view(call.session_id, call.leg);
+  }
+
+  /** No sound and no microphone, until the customer wants the place back. */
+  #beAway(attempt: Attempt): void {
+    attempt.away = true;
+    if (attempt.session !== null) this.#kept.away(attempt.session);
+    if (!attempt.returning) this.#letGo(attempt);
+  }
+
+  #beBack(attempt: Attempt): void {
+    attempt.away = attempt.returning = false;
+    if (attempt.session !== null) this.#kept.inCall(attempt.session);
+    if (this.#microphone.current === null) this.#reopenMicrophone(attempt);
+  }
+
+  /** The view that follows says whether it worked. A microphone fault has its own screen, and may be mended. */
+  #return(attempt: Attempt): void {
+    this.#microphone.need().then(
+      () => {
+        if (!attempt.scope.ended && attempt.returning) {
+          attempt.line?.send('place.take', {}).catch((error: unknown) => this.#refused(attempt, error));
+        }
+      },
+      () => undefined,
+    );
+  }
+
+  /** What the customer asked for about the place could not be done; the call goes on as it was. */
+  #refused(attempt: Attempt, error: unknown): void {
+    if (attempt.scope.ended) return;
+    attempt.returning = false;
+    this.#did({ type: 'Refused', code: codeOf(error) });
+    this.#follow(attempt);
   }
 
   /** Another tab has the call: give back microphone and sound, keep the line's object to take it back. */
@@ -358,7 +437,7 @@ export class CustomerCall {
 
   /** The call is over: nothing of it stays. */
   #finish(attempt: Attempt): void {
-    this.#env.storage.removeItem(this.#storageKey);
+    if (attempt.session !== null) this.#kept.forget(attempt.session);
     this.#release(attempt);
   }
 
@@ -371,19 +450,8 @@ export class CustomerCall {
     this.#quality.set(null);
   }
 
-  #kept(): Kept | null {
-    const text = this.#env.storage.getItem(this.#storageKey);
-    if (text === null) return null;
-    const kept = JSON.parse(text) as Kept;
-    return kept.expires_at > this.#serverClock.now() ? kept : null;
-  }
-
   get #returnKey(): string {
     return `patchbay.last.${this.#options.key}`;
-  }
-
-  get #storageKey(): string {
-    return `patchbay.call.${this.#options.key}`;
   }
 
   #did(event: CustomerEvent): void {

@@ -165,6 +165,8 @@ export interface QueueLife {
   overflow_queue_id: string | null;
   /** Who drops out while waiting and calls again so soon has the old place; 0: nobody. */
   return_s: number;
+  /** Who asks for it may be away so long and is served in turn; 0: not offered. */
+  keep_place_s: number;
   hours: OpeningHours | null;
 }
 

@@ -22,11 +22,13 @@ export type AgentMessage =
   | IceServersMessage
   | StreamFetchMessage
   | SyncMessage;
-export type CallState = 'queued' | 'connecting' | 'talking' | 'held' | 'ended';
+export type CallState = 'queued' | 'place_kept' | 'connecting' | 'talking' | 'held' | 'ended';
 export type CustomerPush = CallChanged | LegAnswer | LegRefused | QueuePosition | Superseded | Moving;
 export type CustomerMessage =
   | CallRequestMessage
   | CallHangUpMessage
+  | PlaceKeepMessage
+  | PlaceTakeMessage
   | LegOfferMessage
   | IceServersMessage
   | StreamFetchMessage
@@ -382,8 +384,9 @@ export interface CallChanged {
   call: CallView;
 }
 /**
- * A session as its customer sees it. `end_reason` when ended: customer_hung_up, agent_hung_up, abandoned,
- * no_media, agent_lost, customer_lost, system_failed, closed.
+ * A session as its customer sees it. `end_reason` when ended: customer_hung_up, agent_hung_up, abandoned, no_media,
+ * customer_lost, system_failed, waited_too_long, queue_full, place_expired. In `place_kept` the customer is away: the
+ * leg is closed until `place.take`.
  */
 export interface CallView {
   session_id: string;
@@ -404,6 +407,14 @@ export interface CallView {
    * the agent's leg is lost, and its grace is running
    */
   agent_reconnecting: boolean;
+  /**
+   * `place.keep` is possible now
+   */
+  may_keep_place: boolean;
+  /**
+   * in place_kept: for how long it is kept
+   */
+  place_until: number | null;
 }
 export interface CallHangUpMessage {
   v: 1;
@@ -448,6 +459,24 @@ export interface QueuePosition {
   type: 'queue.position';
   session_id: string;
   position: number;
+}
+/**
+ * The customer, who waits, goes away for a while, and is served in turn when back.
+ */
+export interface PlaceKeepMessage {
+  v: 1;
+  id: string;
+  type: 'place.keep';
+  body: Empty;
+}
+/**
+ * The customer is back: the leg is wanted again.
+ */
+export interface PlaceTakeMessage {
+  v: 1;
+  id: string;
+  type: 'place.take';
+  body: Empty;
 }
 /**
  * `reset`: what came after `after` is not kept any more; ask `sync` instead.

@@ -9,7 +9,7 @@ import { asPeer, callView, FakeClock, fakeMicrophone, FakePeer, FakeServer, NO_I
 
 const info = { key: 'wk_1', name: 'Shop', locale_default: 'en', queue_name: 'Sales', agents_ready: true, recording_notice: true, open: true, opens_at: null };
 
-function setUp(storage: KeyValues = memoryStorage(), clock = new FakeClock(), server = new FakeServer()) {
+function setUp(storage: KeyValues = memoryStorage(), clock = new FakeClock(), server = new FakeServer(), lasting = memoryStorage()) {
   const peers: FakePeer[] = [];
   const configurations: RTCConfiguration[] = [];
   const tracks: FakeTrack[] = [];
@@ -22,7 +22,6 @@ function setUp(storage: KeyValues = memoryStorage(), clock = new FakeClock(), se
   let session: () => Promise<unknown> = () =>
     Promise.resolve({ session_id: 'ses_1', token: 'tok', expires_at: 1e15, ...NO_ICE, recording_notice: true, queue_name: 'Sales', return_token: null });
   let told: unknown = info;
-  const lasting = memoryStorage();
   const rest = { get: () => Promise.resolve(told), post: () => session() } as unknown as Rest;
   const call = new CustomerCall({
     key: 'wk_1',
@@ -232,6 +231,101 @@ describe('after a reload', () => {
     expect(screen()).toBe('form');
     expect(tracks.every((track) => track.stopped)).toBe(true);
     expect(before.storage.getItem('patchbay.call.wk_1')).toBeNull();
+  });
+});
+
+describe('a place that is kept', () => {
+  const away = (version: number) =>
+    callView({ version, state: 'place_kept', place_until: 9_000_000, leg: { leg_id: 'leg_1', generation: 1, state: 'closed' } });
+  const wanted = (version: number) => callView({ version, leg: { leg_id: 'leg_1', generation: 1, state: 'wanted' } });
+
+  async function keeping(world = setUp()) {
+    const { call, clock, changed } = world;
+    await call.load();
+    void call.start(request);
+    await clock.pass(10);
+    changed(callView({ may_keep_place: true }));
+    call.keepPlace();
+    await clock.pass(10);
+    changed(away(2));
+    await clock.pass(10);
+    return world;
+  }
+
+  it('needs no microphone and no connection, and is noted in the browser', async () => {
+    const { screen, server, tracks, peers, storage, lasting } = await keeping();
+    expect(screen()).toBe('place');
+    expect(server.types()).toContain('place.keep');
+    expect(tracks[0]?.stopped).toBe(true);
+    expect(peers[0]?.closed).toBe(true);
+    expect(storage.getItem('patchbay.call.wk_1')).toBeNull();
+    expect(JSON.parse(lasting.getItem('patchbay.place.wk_1') ?? '')).toEqual({ token: 'tok', expires_at: 1e15 });
+  });
+
+  it('is taken once the microphone is there, with a leg of the next generation', async () => {
+    const { call, clock, screen, server, tracks, changed, storage, lasting } = await keeping();
+    call.comeBack();
+    await clock.pass(10);
+    expect(server.types()).toContain('place.take');
+    changed(wanted(3));
+    await clock.pass(10);
+    expect(screen()).toBe('queue');
+    expect(tracks[1]?.stopped).toBe(false);
+    expect(server.sent.findLast(({ type }) => type === 'leg.offer')?.body).toMatchObject({ generation: 2 });
+    expect(storage.getItem('patchbay.call.wk_1')).not.toBeNull();
+    expect(lasting.getItem('patchbay.place.wk_1')).toBeNull();
+  });
+
+  it('is found by a later page, which asks for no microphone before the customer is back', async () => {
+    const before = await keeping();
+    before.call.end();
+    const { call, clock, screen, server, tracks, changed } = setUp(memoryStorage(), new FakeClock(), before.server, before.lasting);
+    server.sync = () => ({ call: away(2) });
+    server.sent = [];
+    await call.load();
+    await clock.pass(10);
+    expect(screen()).toBe('place');
+    expect(tracks).toEqual([]);
+    call.comeBack();
+    await clock.pass(10);
+    changed(wanted(3));
+    await clock.pass(10);
+    expect(server.types().filter((type) => type !== 'sync')).toEqual(['place.take', 'leg.offer']);
+  });
+
+  it('stays kept while the microphone is blocked', async () => {
+    const { call, clock, screen, server, microphoneIs } = await keeping();
+    microphoneIs(() => Promise.reject(new MicrophoneError('denied')));
+    call.comeBack();
+    await clock.pass(10);
+    expect(screen()).toBe('microphone');
+    expect(server.types()).not.toContain('place.take');
+    call.stayAway();
+    expect(screen()).toBe('place');
+    call.comeBack();
+    await clock.pass(10);
+    microphoneIs(() => Promise.resolve(fakeMicrophone(clock).microphone));
+    await call.retryMicrophone(request);
+    await clock.pass(10);
+    expect(server.types()).toContain('place.take');
+  });
+
+  it('that can not be had says why and stays as it is', async () => {
+    const { call, clock, screen, server, tracks } = await keeping();
+    server.answers['place.take'] = () => ({ ok: false, error: { code: 'busy', message: 'x', params: {} } });
+    call.comeBack();
+    await clock.pass(10);
+    expect([screen(), call.state.get().error]).toEqual(['place', 'busy']);
+    expect(tracks[1]?.stopped).toBe(true);
+  });
+
+  it('that is given up is forgotten', async () => {
+    const { call, clock, screen, server, lasting } = await keeping();
+    call.hangUp();
+    await clock.pass(10);
+    expect(screen()).toBe('ended');
+    expect(server.types().at(-1)).toBe('call.hang_up');
+    expect(lasting.getItem('patchbay.place.wk_1')).toBeNull();
   });
 });
 

@@ -22,4 +22,10 @@ describe('the place in the queue', () => {
     expect(announcement({ ...waiting, position: 1 }, english)).toBe('You are next in line');
     expect(announcement({ ...waiting, position: 2 }, english)).toBe('Number 2 in line');
   });
+
+  it('that is kept is read out when its turn comes', () => {
+    const away: CustomerState = { ...waiting, call: callView({ state: 'place_kept' }) };
+    expect(announcement({ ...away, position: 3 }, english)).toBe('Your place is kept');
+    expect(announcement({ ...away, position: 1 }, english)).toBe('It is your turn soon. Come back now.');
+  });
 });

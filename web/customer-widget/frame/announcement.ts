@@ -10,6 +10,8 @@ export function announcement(state: CustomerState, i18n: WidgetI18n): string | n
   switch (screen) {
     case 'queue':
       return placeInLine(state.position, i18n);
+    case 'place':
+      return placeKept(state.position, i18n);
     case 'connecting':
       return i18n.t('connecting.title');
     case 'call':
@@ -19,6 +21,11 @@ export function announcement(state: CustomerState, i18n: WidgetI18n): string | n
     default:
       return null;
   }
+}
+
+/** A place that is kept: only the last step matters, and to come back then. */
+export function placeKept(position: number | null, i18n: WidgetI18n): string {
+  return i18n.t(position === 1 ? 'place.soon' : 'place.title');
 }
 
 /** The place, in words, as soon as the server has told it. */

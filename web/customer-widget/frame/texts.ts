@@ -38,6 +38,15 @@ export const en = {
   'queue.waiting': 'Waiting for {time}',
   'queue.moved': 'You are now waiting for {queue}. You kept your turn.',
   'queue.keep': 'Keep this page open. You can close this panel: your place is kept.',
+  'queue.may_keep': 'Keep this page open, or keep your place and come back later.',
+
+  'place.keep': 'Keep my place',
+  'place.title': 'Your place is kept',
+  'place.lead': 'You move up as if you were here. You may close this page and open it again in this browser.',
+  'place.until': 'We keep your place until {time}.',
+  'place.soon': 'It is your turn soon. Come back now.',
+  'place.back': 'Come back',
+  'place.give_up': 'Give it up',
 
   'connecting.title': 'Connecting…',
   'connecting.lead': 'You are being connected to an agent.',
@@ -76,6 +85,7 @@ export const en = {
   'end.agent_lost': 'We lost the connection to the agent. We are sorry.',
   'end.waited_too_long': 'We are sorry: nobody became free in time. Please try again later.',
   'end.queue_full': 'We are sorry: too many people are waiting right now. Please try again later.',
+  'end.place_expired': 'We kept your place as long as we could. Please call again.',
   'end.system_failed': 'The call ended because of a fault on our side. We are sorry.',
 } as const;
 
@@ -114,6 +124,15 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'queue.waiting': '已等待 {time}',
   'queue.moved': '您现在在“{queue}”排队，先来后到不变。',
   'queue.keep': '请保持此页面打开。您可以关闭此面板，排队位置会保留。',
+  'queue.may_keep': '请保持此页面打开，或者保留位置，稍后再回来。',
+
+  'place.keep': '保留我的位置',
+  'place.title': '您的位置已保留',
+  'place.lead': '您的位置会照常前移。您可以关闭此页面，之后用同一浏览器再次打开。',
+  'place.until': '您的位置将保留至 {time}。',
+  'place.soon': '马上就轮到您了，请回来。',
+  'place.back': '回到队列',
+  'place.give_up': '放弃位置',
 
   'connecting.title': '正在接通…',
   'connecting.lead': '正在为您接通客服。',
@@ -152,5 +171,6 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'end.agent_lost': '我们与客服的连接已断开，非常抱歉。',
   'end.waited_too_long': '非常抱歉，暂时没有空闲的客服，请稍后再试。',
   'end.queue_full': '非常抱歉，目前排队人数过多，请稍后再试。',
+  'end.place_expired': '您的位置保留时间已到，请重新呼叫。',
   'end.system_failed': '由于我们的故障，通话已结束，非常抱歉。',
 };

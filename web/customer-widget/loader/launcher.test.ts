@@ -5,6 +5,7 @@ import { CHINESE, ENGLISH, labelOf } from './launcher';
 it.each<[CallPhase, string]>([
   ['starting', 'Waiting'],
   ['queued', 'Waiting'],
+  ['place_kept', 'Waiting'],
   ['connecting', 'Waiting'],
   ['talking', 'In a call'],
   ['held', 'In a call'],

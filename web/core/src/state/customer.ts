@@ -26,7 +26,7 @@ export interface CustomerState {
   fault: MicrophoneFault | null;
   connection: ConnectionState | null;
   leg: LegStatus;
-  /** A call that could not be made, or that the server no longer knows. */
+  /** A call that could not be made, or that the server no longer knows; or a wish that was refused. */
   error: string | null;
 }
 
@@ -57,6 +57,7 @@ export type CustomerEvent =
   | { type: 'Pushed'; push: CustomerPush }
   | { type: 'HungUp'; at: number }
   | { type: 'Failed'; code: string }
+  | { type: 'Refused'; code: string }
   | { type: 'Cleared' };
 
 export function reduce(state: CustomerState, event: CustomerEvent): CustomerState {
@@ -87,6 +88,8 @@ export function reduce(state: CustomerState, event: CustomerEvent): CustomerStat
       return hungUp(state, event.at);
     case 'Failed':
       return { ...state, phase: state.call === null ? 'idle' : 'ended', error: event.code };
+    case 'Refused':
+      return { ...state, error: event.code };
     case 'Cleared':
       return cleared(state);
     default:
@@ -125,8 +128,8 @@ function viewed(state: CustomerState, call: CallView): CustomerState {
   if (state.phase === 'idle' || state.phase === 'ended') return state;
   const known = state.call;
   if (known && (known.session_id !== call.session_id || known.version >= call.version)) return state;
-  const position = call.state === 'queued' ? state.position : null;
-  return { ...state, call, position, phase: call.state === 'ended' ? 'ended' : 'live' };
+  const position = call.state === 'queued' || call.state === 'place_kept' ? state.position : null;
+  return { ...state, call, position, error: null, phase: call.state === 'ended' ? 'ended' : 'live' };
 }
 
 /** At once, without waiting for the server: nobody wants to be kept on a call that they have left. */
@@ -147,6 +150,7 @@ export type CustomerScreen =
   | 'form'
   | 'microphone'
   | 'queue'
+  | 'place'
   | 'connecting'
   | 'call'
   | 'elsewhere'
@@ -174,6 +178,8 @@ function screenOfCall(call: CallView): CustomerScreen {
   switch (call.state) {
     case 'queued':
       return 'queue';
+    case 'place_kept':
+      return 'place';
     case 'connecting':
       return 'connecting';
     case 'talking':

@@ -1,0 +1,77 @@
+"""The session's rules about places in a queue: one that is kept while its customer is away, and one that a customer who
+dropped out has again in another session.
+
+A kept place costs nothing but a row: the worker is let go, and the epoch rises, so that whatever it says of the session
+from then on is late. The queue visit goes on, and with it the order key; nothing else of the wait runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from server.domain import events as ev
+from server.domain import leg as legs
+from server.domain.endings import SegmentEnd
+from server.domain.machine import Refused, Stale
+from server.domain.session import Session, SessionState
+from server.domain.session_end import stop_ringing
+from server.domain.session_legs import placed
+
+
+def keep_place(s: Session, e: ev.PlaceKept, now: int) -> Session:
+    """What rings is withdrawn without blame; an agent who has accepted already is not left alone."""
+    if not s.queue.keep_place_s:
+        raise Refused("place_not_offered")
+    if s.owner is not None:
+        raise Refused("being_connected")
+    return replace(
+        stop_ringing(s, SegmentEnd.WITHDRAWN, now),
+        state=SessionState.PLACE_KEPT,
+        kept_since=now,
+        customer_leg=legs.closed(s.customer_leg, now),
+        worker_id=None,
+        incarnation=None,
+        epoch=s.epoch + 1,
+        former=None,
+        unplaced_since=None,
+    )
+
+
+def take_place(s: Session, e: ev.PlaceTaken, now: int) -> Session:
+    assert s.kept_since is not None
+    away_ms = now - s.kept_since
+    s = replace(
+        s,
+        state=SessionState.QUEUED,
+        kept_since=None,
+        customer_leg=legs.wanted(s.customer_leg, now),
+        visits=tuple(v if v.outcome is not None else replace(v, away_ms=v.away_ms + away_ms) for v in s.visits),
+    )
+    if e.worker_id is None:
+        return replace(s, unplaced_since=now)
+    return placed(s, e.worker_id, e.incarnation, now)
+
+
+def pass_on(s: Session, e: ev.PlacePassedOn, now: int) -> Session:
+    if s.passed_to is not None:
+        raise Stale("no_change" if s.passed_to == e.session_id else "place_taken")
+    return replace(s, passed_to=e.session_id)
+
+
+def not_over(s: Session, e: ev.PlacePassedOn, now: int) -> Session:
+    """The customer is still in this session, so the place is nobody else's."""
+    raise Stale("not_over")
+
+
+def not_waiting(s: Session, e: ev.PlaceKept, now: int) -> Session:
+    raise Refused("not_waiting")
+
+
+def nothing_new(s: Session, e: ev.PlaceKept | ev.PlaceTaken, now: int) -> Session:
+    """Said twice, because the first answer was lost."""
+    raise Stale("no_change")
+
+
+def away(s: Session, e: ev.AgentOffered, now: int) -> Session:
+    """A router whose index is late offers a session that its customer has left for a while."""
+    raise Stale("customer_away")
