@@ -258,10 +258,9 @@ async def test_when_the_longest_wait_passes_while_it_rings_nobody_else_is_asked(
     call = await w.call()
     await w.after(25)
     await w.ready("ana", "bo")
-    ringing = await w.session(call)
-    assert ringing.owner is not None
+    (ringing,) = (await w.session(call)).ringing
     await w.after(10)
-    name = ringing.owner.agent_id.removeprefix("usr_")
-    await w.core.sessions.reject(w.user(name), call.session_id, ringing.owner.id)
+    name = ringing.agent_id.removeprefix("usr_")
+    await w.core.sessions.reject(w.user(name), call.session_id, ringing.id)
     moved = await w.session(call)
     assert (moved.queue.queue_id, len(moved.segments)) == ("que_support", 1), "in the same step"
