@@ -21,16 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from server.domain.directory import AgentProfile
-from server.domain.requirements import skills_of, to_json
-from server.domain.router_state import PresentAgent, WaitingSession
+from server.domain.requirements import to_json
+from server.domain.router_state import WaitingSession
 from server.routing.policy import verdict
 from server.routing.pools import Lane, Pool
-from server.routing.scoring import score
+from server.routing.scoring import Rank
 
 MAX_CANDIDATES = 20
 
-Seen = tuple[PresentAgent, AgentProfile]
+Seen = tuple[Rank, int]  # where an agent stands in the lane's pool, and the version of the agent's row
 
 
 def reasons(
@@ -44,7 +43,6 @@ def reasons(
 ) -> dict[str, object]:
     """`seen`: the candidates in their order; `chosen` None: nobody yet."""
     pool, routing = lane.pool, lane.queue.routing
-    skills = tuple(skills_of(pool.key.asked))
     return {
         "strategy": routing.strategy.value,
         "at": now,
@@ -60,13 +58,13 @@ def reasons(
         "position": position,
         "candidates": [
             {
-                "agent_id": entry.agent_id,
-                "verdict": "chosen" if entry.agent_id == chosen else verdict(session, entry.agent_id, now),
-                "score": score(routing.strategy, skills, pool.midnight, entry, profile),
-                "idle_ms": max(0, now - entry.idle_since),
-                "version": entry.version,
+                "agent_id": agent_id,
+                "verdict": "chosen" if agent_id == chosen else verdict(session, agent_id, now),
+                "score": score,
+                "idle_ms": max(0, now - idle_since),
+                "version": version,
             }
-            for entry, profile in seen
+            for (score, idle_since, agent_id), version in seen
         ],
         "others": dict(others),
     }

@@ -488,12 +488,12 @@ class Snapshot:
 
     def _why(self, wait: _Wait, lane: Lane, chosen: str | None, now: int) -> dict[str, object]:
         session, pool = wait.entry, lane.pool
-        first = [agent_id for agent_id in session.preferred if pool.key in self._ranks(agent_id)]
-        ranked = (rank[2] for rank in islice(pool.agents, MAX_CANDIDATES) if rank[2] not in first)
+        first = [rank for agent_id in session.preferred if (rank := self._ranks(agent_id).get(pool.key)) is not None]
+        ranked = (rank for rank in islice(pool.agents, MAX_CANDIDATES) if rank not in first)
         shown = [*first, *ranked][:MAX_CANDIDATES]
-        if chosen is not None and chosen not in shown:
-            shown[-1:] = [chosen]
-        seen = ((self._desks[agent_id].entry, self._profiles[agent_id]) for agent_id in shown)
+        if chosen is not None and all(rank[2] != chosen for rank in shown):
+            shown[-1:] = [self._ranks(chosen)[pool.key]]
+        seen = ((rank, self._desks[rank[2]].entry.version) for rank in shown)
         being_offered = len(self._reserved_agents & self._desks.keys())
         rest = others(pool, self._states, being_offered, len(shown))
         return reasons(session, lane, seen, chosen, rest, self.position, now)
