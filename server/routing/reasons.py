@@ -3,8 +3,8 @@
 They are JSON-ready, so they go into the event log as they are:
 
     {"strategy", "at", "queue_id", "asked" (domain.requirements.to_json), "step" (0: what the queue asks at first),
-     "sticky" (the one agent whom it waits for), "waited_ms", "priority", "weight", "channel", "session_version",
-     "position" (of the router's index),
+     "sticky" (the one agent whom it waits for), "waited_ms", "priority", "weight", "channel",
+     "ringing" (for how many others already), "session_version", "position" (of the router's index),
      "candidates": [{"agent_id", "verdict", "score", "idle_ms", "version"}], at most MAX_CANDIDATES, in the order in
      which they would be asked,
      "others": {reason: how many}}
@@ -54,6 +54,7 @@ def reasons(
         "priority": session.priority,
         "weight": routing.weight,
         "channel": session.channel,
+        "ringing": len(session.ringing),
         "session_version": session.version,
         "position": position,
         "candidates": [

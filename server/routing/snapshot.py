@@ -187,7 +187,7 @@ class Snapshot:
         why = self._why(wait, lane, None, now)
         self._forget_unused(lane)
         place = self._in_queue[queue.queue_id].bisect_right(wait.place)
-        return why | {"held": wait.entry.held, "ringing": len(wait.entry.ringing), "place": place}
+        return why | {"held": wait.entry.held, "place": place}
 
     # --- RoutingView ---
 

@@ -239,6 +239,28 @@ async def test_why_this_agent(world: World) -> None:
     await (await world.logged_in(Role.AGENT)).get(f"/api/v1/sessions/{theirs}/routing", 404)
 
 
+async def test_why_several_at_once(world: World) -> None:
+    session_id, ana = await _session(world, 1, "ana"), await world.user("ana")
+    candidates = [{"agent_id": ana.id, "verdict": "chosen", "score": 5, "idle_ms": 5, "version": 3}]
+    why = WHY | {"strategy": "ring_all", "ringing": 2, "others": {"able": 3, "ringing": 3}, "asked": ["and"]}
+    body = {"agent_id": ana.id, "agent_name": ana.name, "why": why | {"candidates": candidates}}
+    offered = {"session_id": session_id, "version": 2, "tenant": DEFAULT_TENANT, "at": T0, "type": "AgentOffered"}
+    await world.insert("session_event", **offered, body=body)
+    api = await world.logged_in(Role.SUPERVISOR)
+    world.availability.reasons[session_id] = why | {"candidates": [], "place": 1, "held": False}
+    answer = await api.get(f"/api/v1/sessions/{session_id}/routing")
+    assert answer["decisions"][0]["words"] == [
+        "Ana Duarte was chosen: all who could take it are asked at once, the longest idle first.",
+        "Agents for whom it rang before: 2.",
+        "Not asked: 1 with an offer ringing.",
+    ]
+    assert answer["waiting"]["words"] == [
+        "It waits at place 1.",
+        "Agents for whom it rings: 2. Who accepts first gets it.",
+        "Not asked: 1 with an offer ringing.",
+    ]
+
+
 async def test_decisions_of_older_versions_are_told_too(world: World) -> None:
     session_id, ana = await _session(world, 1, "ana"), await world.user("ana")
     body = {

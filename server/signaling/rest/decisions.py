@@ -30,7 +30,7 @@ RANKED_BY = {
     Strategy.BEST_SKILL: "has the highest levels in the skills that are asked for",
     Strategy.FEWEST_SESSIONS: "had answered the fewest sessions today",
     Strategy.ROUND_ROBIN: "had waited longest for an offer",
-    Strategy.RING_ALL: "had been idle longest; the others are asked at the same time",
+    Strategy.RING_ALL: "had been idle longest",
 }
 NOT_ASKED = {
     "able": "free for it, too",
@@ -173,6 +173,7 @@ def _decision(
         words=[],
     )
     counts = _counts(shown, view.others)
+    counts["ringing"] = max(0, counts.get("ringing", 0) - _ringing(why))  # those for whom it rings are asked
     words = _chosen_words(view, why, counts) if event is not None else _waiting_words(view, why, counts)
     return view.model_copy(update={"words": words})
 
@@ -202,6 +203,11 @@ def _outcome(segment: SegmentRow | None) -> str | None:
     return "answered" if segment.talk_started_at is not None else segment.end_reason
 
 
+def _ringing(why: Mapping[str, Any]) -> int:
+    """For how many it rang at that moment. Reasons of before ring all do not say: none."""
+    return int(why.get("ringing", 0))
+
+
 def _counts(shown: Sequence[Mapping[str, Any]], others: Mapping[str, int]) -> dict[str, int]:
     counts = dict(others)
     for candidate in shown:
@@ -216,21 +222,23 @@ def _chosen_words(view: DecisionView, why: Mapping[str, Any], counts: Mapping[st
     ranked = RANKED_BY.get(Strategy(view.strategy), "") if view.strategy in set(Strategy) else ""
     if why.get("sticky"):
         first = f"{view.agent_name} was chosen: the agent whom this customer last had."
-    elif able == 1 and counts.get("ringing") and view.strategy == Strategy.RING_ALL:
-        first = f"{view.agent_name} was chosen: everybody who can take it is asked at the same time."
+    elif view.strategy == Strategy.RING_ALL:
+        first = f"{view.agent_name} was chosen: all who could take it are asked at once, the longest idle first."
+        counts = {reason: count for reason, count in counts.items() if reason != "able"}
     elif able == 1:
         first = f"{view.agent_name} was chosen: nobody else could take it."
     else:
         first = f"{view.agent_name} was chosen: of {able} who could take it, this agent {ranked}."
-    return [first, *_asked_words(view), *_other_words(counts)]
+    before = [f"Agents for whom it rang before: {_ringing(why)}."] if _ringing(why) else []
+    return [first, *before, *_asked_words(view), *_other_words(counts)]
 
 
 def _waiting_words(view: DecisionView, why: Mapping[str, Any], counts: Mapping[str, int]) -> list[str]:
     place = f"It waits at place {why.get('place')}."
     if why.get("held"):
         return [place, "It is not offered now: it rings already, or its customer is reconnecting."]
-    if why.get("ringing"):
-        first = f"Agents for whom it rings: {why['ringing']}. Who accepts first gets it."
+    if _ringing(why):
+        first = f"Agents for whom it rings: {_ringing(why)}. Who accepts first gets it."
         return [place, first, *_asked_words(view), *_other_words({k: n for k, n in counts.items() if k != "able"})]
     if why.get("sticky"):
         return [place, "It waits for the agent whom this customer last had.", *_asked_words(view)]
