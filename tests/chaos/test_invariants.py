@@ -113,7 +113,7 @@ PLANTED: list[tuple[str, str, Callable[[Path], object] | None]] = [
     (FOLDS, "INSERT INTO segment SELECT 'seg_x', tenant, session_id, number, agent_id, queue_id, state, offered_at,"
             " accepted_at, talk_started_at, talk_ended_at, hold_ms, done_at, end_reason, disposition_id, notes"
             f" FROM segment WHERE session_id = {FIRST}", None),
-    (LOAD, "UPDATE session SET body = json_set(body, '$.segments[0].agent_id', 'usr_ana')", None),
+    (LOAD, "UPDATE segment SET agent_id = 'usr_ana'", None),
     (ORDER, f"UPDATE session_event SET at = at - 3000 WHERE session_id = {LAST}"
             " AND (type = 'CallArrived' OR type LIKE 'Leg%')", None),
     (DEADLINES, f"UPDATE session_event SET at = at + 30000 WHERE session_id = {LAST} AND {LEFT_QUEUE}", None),
