@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from server.domain import machine
 from server.domain.directory import AuthedUser
 from server.domain.events import RoutingChanged
-from server.domain.requirements import ANYONE, Requirement, to_json
+from server.domain.requirements import ANYONE, Requirement, from_json, to_json
 from server.domain.session import Session
 from server.services.admin_ports import Directory
-from server.services.ports import Conflict, StepStore
+from server.services.ports import Conflict, StepStore, Unreadable
 from server.services.refusals import Refused, invalid, not_found
 from server.services.stepper import Stepper
 
@@ -32,6 +32,17 @@ class SteeringService:
         self._store = store
         self._stepper = stepper
         self._directory = directory
+
+    async def current(self, tenant: str, session_id: str) -> Steering | None:
+        """Of a session that waits; None for any other, and for one that this version can't read."""
+        try:
+            session = await self._store.session(session_id)
+        except Unreadable:
+            return None
+        if session is None or session.tenant != tenant or session.visit is None:
+            return None
+        asks = from_json(json.loads(session.asks)) if session.asks else None
+        return Steering(session.priority, asks, session.preferred, session.excluded)
 
     async def change(self, actor: AuthedUser, session_id: str, wanted: Steering) -> Session:
         """Counts from the next offer on; what rings goes on. The session's own log tells who changed what.

@@ -292,6 +292,7 @@ async def test_why_nobody_yet(world: World) -> None:
         "Asked for after 31 s of waiting: skl_gone >= 5.",
         "Not asked: 3 without the skills that are asked for, 1 on a break.",
     ]
+    assert answer["steering"] is None, "a row that can't be read"
     world.availability.reasons[session_id] = waits | {"held": True}
     answer = await api.get(f"/api/v1/sessions/{session_id}/routing")
     assert answer["waiting"]["words"][1].startswith("It is not offered now")
@@ -326,6 +327,10 @@ async def test_a_supervisor_steers_a_session_that_waits(world: World) -> None:
     body = {"priority": 2, "requirement": "ENGLISH >= 3", "excluded": [ana.id]}
     answer = await api.patch("/api/v1/sessions/ses_w/routing", body)
     assert (answer["session_id"], answer["decisions"]) == ("ses_w", [])
+    world.availability.reasons["ses_w"] = WHY | {"candidates": [], "place": 1, "held": False}
+    seen = await api.get("/api/v1/sessions/ses_w/routing")
+    steering = {"priority": 2, "requirement": "English >= 3", "preferred": [], "excluded": [ana.id]}
+    assert seen["steering"] == steering
     events = (await api.get("/api/v1/sessions/ses_w"))["events"]
     (changed,) = [event["body"] for event in events if event["type"] == "RoutingChanged"]
     sam = await world.user("sam")

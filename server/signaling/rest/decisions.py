@@ -13,40 +13,18 @@ from pydantic import Field
 
 from server.domain.directory import Role
 from server.domain.history import EventRow, SegmentRow
-from server.domain.queue_routing import LAST_PRIORITY, TOP_PRIORITY, Strategy
-from server.domain.requirements import from_json, write
+from server.domain.queue_routing import LAST_PRIORITY, PRIORITY, TOP_PRIORITY, Strategy
+from server.domain.requirements import ANYONE, from_json, write
 from server.services.refusals import not_found
 from server.services.steering import Steering
 from server.signaling.access import STAFF, SUPERVISORS
+from server.signaling.decision_words import Told, words
+from server.signaling.locales import choose_locale
 from server.signaling.rest.endpoint import Call, Endpoint, Endpoints, Nothing
 from server.signaling.rest.models import Id, RestModel
 from server.signaling.rest.queue_routing import Text, ids_of, parsed, skill_names
 
 MAX_AGENTS = 50
-
-RANKED_BY = {
-    Strategy.LONGEST_IDLE: "had been idle longest",
-    Strategy.LEAST_OCCUPIED: "had been least occupied since login",
-    Strategy.BEST_SKILL: "has the highest levels in the skills that are asked for",
-    Strategy.FEWEST_SESSIONS: "had answered the fewest sessions today",
-    Strategy.ROUND_ROBIN: "had waited longest for an offer",
-    Strategy.RING_ALL: "had been idle longest",
-}
-NOT_ASKED = {
-    "able": "free for it, too",
-    "rejected_lately": "who declined it a moment ago",
-    "excluded": "excluded from it",
-    "lacks_skill": "without the skills that are asked for",
-    "not_the_last": "not the agent whom this customer last had",
-    "being_offered": "being offered another session",
-    "unreachable": "without a live tab",
-    "inactive": "switched off",
-    "ringing": "with an offer ringing",
-    "on_contact": "on a contact",
-    "wrap_up": "in wrap-up",
-    "break": "on a break",
-    "missed": "who missed an offer",
-}
 
 
 class CandidateView(RestModel):
@@ -89,12 +67,23 @@ class SteerSession(RestModel):
     excluded: Annotated[list[Id], Field(max_length=MAX_AGENTS)] | None = None
 
 
+class SteeringView(RestModel):
+    """What was said of this session, or would be its own without that."""
+
+    priority: int
+    requirement: str
+    preferred: list[str]
+    excluded: list[str]
+
+
 class RoutingView(RestModel):
-    """`waiting`: why a session that waits now is not offered, as this node sees it."""
+    """`waiting`: why a session that waits now is not offered, as this node sees it. `steering`: null for agents, and
+    when it waits no more."""
 
     session_id: str
     decisions: list[DecisionView]
     waiting: DecisionView | None
+    steering: SteeringView | None
 
 
 async def read_routing(call: Call[Any, Nothing]) -> RoutingView:
@@ -109,6 +98,7 @@ async def read_routing(call: Call[Any, Nothing]) -> RoutingView:
         {p.user_id: p.name for p in await call.deps.directory.agents(tenant)},
         {q.queue_id: q.name for q in await call.deps.directory.queues(tenant)},
         call.user.user_id if own_only else None,
+        choose_locale(call.user.locale, call.request),
     )
     offers = [event for event in detail.events if event.type == "AgentOffered"]
     decisions = [
@@ -117,7 +107,8 @@ async def read_routing(call: Call[Any, Nothing]) -> RoutingView:
     ]
     why = None if own_only else call.deps.explanations.explain(tenant, session_id)
     waiting = None if why is None else _decision(why, names, None, None)
-    return RoutingView(session_id=session_id, decisions=decisions, waiting=waiting)
+    steering = None if why is None else _steering(await call.deps.steering.current(tenant, session_id), names)
+    return RoutingView(session_id=session_id, decisions=decisions, waiting=waiting, steering=steering)
 
 
 async def steer_session(call: Call[SteerSession, Nothing]) -> RoutingView:
@@ -136,12 +127,24 @@ async def steer_session(call: Call[SteerSession, Nothing]) -> RoutingView:
 
 
 class _Names:
-    """Ids to names; `only`: the one agent who may be named."""
+    """Ids to names; `only`: the one agent who may be named; the reader's `locale`."""
 
     def __init__(
-        self, skills: Mapping[str, str], agents: Mapping[str, str], queues: Mapping[str, str], only: str | None
-    ) -> None:
-        self.skills, self.agents, self.queues, self.only = skills, agents, queues, only
+        self, skills: Mapping[str, str], agents: Mapping[str, str], queues: Mapping[str, str], only: str | None,
+        locale: str,
+    ) -> None:  # fmt: skip
+        self.skills, self.agents, self.queues, self.only, self.locale = skills, agents, queues, only, locale
+
+
+def _steering(now: Steering | None, names: _Names) -> SteeringView | None:
+    if now is None:
+        return None
+    return SteeringView(
+        priority=now.priority or PRIORITY,
+        requirement=write(now.asks or ANYONE, names.skills),
+        preferred=list(now.preferred or ()),
+        excluded=list(now.excluded or ()),
+    )
 
 
 def _segment(segments: Sequence[SegmentRow], number: int) -> SegmentRow | None:
@@ -172,10 +175,21 @@ def _decision(
         others={str(reason): int(count) for reason, count in dict(why.get("others", {})).items()},
         words=[],
     )
-    counts = _counts(shown, view.others)
-    counts["ringing"] = max(0, counts.get("ringing", 0) - _ringing(why))  # those for whom it rings are asked
-    words = _chosen_words(view, why, counts) if event is not None else _waiting_words(view, why, counts)
-    return view.model_copy(update={"words": words})
+    counts, ringing = _counts(shown, view.others), int(why.get("ringing", 0))
+    counts["ringing"] = max(0, counts.get("ringing", 0) - ringing)  # those for whom it rings are asked
+    told = Told(
+        agent=view.agent_name,
+        strategy=view.strategy,
+        requirement=requirement,
+        step=view.step,
+        waited_ms=view.waited_ms,
+        counts=counts,
+        sticky=bool(why.get("sticky")),
+        ringing=ringing,
+        held=bool(why.get("held")),
+        place=why.get("place"),
+    )
+    return view.model_copy(update={"words": words(told, names.locale)})
 
 
 def _requirement(why: Mapping[str, Any], names: _Names) -> str:
@@ -203,11 +217,6 @@ def _outcome(segment: SegmentRow | None) -> str | None:
     return "answered" if segment.talk_started_at is not None else segment.end_reason
 
 
-def _ringing(why: Mapping[str, Any]) -> int:
-    """For how many it rang at that moment. Reasons of before ring all do not say: none."""
-    return int(why.get("ringing", 0))
-
-
 def _counts(shown: Sequence[Mapping[str, Any]], others: Mapping[str, int]) -> dict[str, int]:
     counts = dict(others)
     for candidate in shown:
@@ -215,50 +224,6 @@ def _counts(shown: Sequence[Mapping[str, Any]], others: Mapping[str, int]) -> di
         if verdict != "chosen":
             counts[verdict] = counts.get(verdict, 0) + 1
     return counts
-
-
-def _chosen_words(view: DecisionView, why: Mapping[str, Any], counts: Mapping[str, int]) -> list[str]:
-    able = 1 + counts.get("able", 0)
-    ranked = RANKED_BY.get(Strategy(view.strategy), "") if view.strategy in set(Strategy) else ""
-    if why.get("sticky"):
-        first = f"{view.agent_name} was chosen: the agent whom this customer last had."
-    elif view.strategy == Strategy.RING_ALL:
-        first = f"{view.agent_name} was chosen: all who could take it are asked at once, the longest idle first."
-        counts = {reason: count for reason, count in counts.items() if reason != "able"}
-    elif able == 1:
-        first = f"{view.agent_name} was chosen: nobody else could take it."
-    else:
-        first = f"{view.agent_name} was chosen: of {able} who could take it, this agent {ranked}."
-    before = [f"Agents for whom it rang before: {_ringing(why)}."] if _ringing(why) else []
-    return [first, *before, *_asked_words(view), *_other_words(counts)]
-
-
-def _waiting_words(view: DecisionView, why: Mapping[str, Any], counts: Mapping[str, int]) -> list[str]:
-    place = f"It waits at place {why.get('place')}."
-    if why.get("held"):
-        return [place, "It is not offered now: it rings already, or its customer is reconnecting."]
-    if _ringing(why):
-        first = f"Agents for whom it rings: {_ringing(why)}. Who accepts first gets it."
-        return [place, first, *_asked_words(view), *_other_words({k: n for k, n in counts.items() if k != "able"})]
-    if why.get("sticky"):
-        return [place, "It waits for the agent whom this customer last had.", *_asked_words(view)]
-    if counts.get("able"):
-        first = f"Agents who could take it: {counts['able']}. It is about to be offered, after those before it."
-    else:
-        first = "No agent who could take it is free."
-    return [place, first, *_asked_words(view), *_other_words({k: n for k, n in counts.items() if k != "able"})]
-
-
-def _asked_words(view: DecisionView) -> list[str]:
-    if not view.requirement:
-        return []
-    after = f" after {view.waited_ms // 1000} s of waiting" if view.step else ""
-    return [f"Asked for{after}: {view.requirement}."]
-
-
-def _other_words(counts: Mapping[str, int]) -> list[str]:
-    parts = [f"{count} {NOT_ASKED.get(reason, reason)}" for reason, count in counts.items() if count > 0]
-    return [f"Not asked: {', '.join(parts)}."] if parts else []
 
 
 ENDPOINTS: Endpoints = (

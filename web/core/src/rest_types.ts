@@ -143,6 +143,16 @@ export interface SessionRouting {
   session_id: string;
   decisions: RoutingDecision[];
   waiting: RoutingDecision | null;
+  /** Of a session that waits, for supervisors and admins. */
+  steering: Steering | null;
+}
+
+/** Agents are users' ids. `requirement` is asked beside the queue's; empty: nothing. */
+export interface Steering {
+  priority: number;
+  requirement: string;
+  preferred: string[];
+  excluded: string[];
 }
 
 /** `hh:mm`, 24:00 too; a span whose end is not after its beginning ends on the next day. */
