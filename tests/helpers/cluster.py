@@ -129,15 +129,18 @@ class Cluster(System):
         began = asyncio.get_running_loop().time()
         kept = [part for part in self.parts.values() if part.kept]
         kept.sort(key=lambda part: part.name.startswith("media"))  # the control nodes say goodbye to the browsers
+        failures: list[BaseException] = []
         for media in (False, True):
             stops = [
                 part.stop(signal.SIGTERM if part.name == HAPROXY else signal.SIGINT)
                 for part in kept
                 if part.name.startswith("media") == media
             ]
-            for failure in await asyncio.gather(*stops, return_exceptions=True):
-                if isinstance(failure, BaseException):
-                    raise failure
+            failures += [
+                one for one in await asyncio.gather(*stops, return_exceptions=True) if isinstance(one, BaseException)
+            ]
+        if failures:  # the others have ended all the same
+            raise failures[0]
         return asyncio.get_running_loop().time() - began
 
 
