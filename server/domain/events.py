@@ -96,6 +96,18 @@ class PlacePassedOn:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitEstimated:
+    """The customer was told a range for what is still to wait in the visit that is named by queue and entry. Only the
+    first one of a visit is kept: it is the promise that the customer remembers. As in `queue_visit.ToldWait`."""
+
+    queue_id: str
+    entered_at: int
+    position: int
+    low_ms: int
+    high_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class LegOffered:
     """A participant sent an SDP offer: the first, or a re-anchor."""
 
@@ -306,6 +318,7 @@ Event = (
     | PlaceKept
     | PlaceTaken
     | PlacePassedOn
+    | WaitEstimated
     | RoutingChanged
     | LegOffered
     | LegAnswered

@@ -9,9 +9,20 @@ from server.domain.machine import IllegalTransition
 
 
 @dataclass(frozen=True, slots=True)
+class ToldWait:
+    """The first range of the wait that the customer was told, `at` a moment of this visit: what was still to wait then,
+    as in `domain.waits.WaitRange`. `position` is 1 for the first."""
+
+    at: int
+    position: int
+    low_ms: int
+    high_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class QueueVisit:
     """`outcome` None: still waiting (offers and connecting are part of the wait). `away_ms`: how much of the wait was
-    spent away with the place kept, not counting an absence that goes on."""
+    spent away with the place kept, not counting an absence that goes on. `told` None: no range was told."""
 
     id: str
     queue_id: str
@@ -19,6 +30,7 @@ class QueueVisit:
     ended_at: int | None = None
     outcome: VisitOutcome | None = None
     away_ms: int = 0
+    told: ToldWait | None = None
 
 
 def close(visit: QueueVisit, outcome: VisitOutcome, now: int) -> QueueVisit:

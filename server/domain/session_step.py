@@ -20,6 +20,7 @@ from server.domain.endings import EndReason, SegmentEnd
 from server.domain.leg import Leg, LegState
 from server.domain.machine import IllegalTransition, Refused, Stale
 from server.domain.media import Placement
+from server.domain.queue_visit import ToldWait
 from server.domain.recording import Recording
 from server.domain.segment import Segment, SegmentState
 from server.domain.session import (
@@ -79,6 +80,14 @@ def queue_full(s: Session, e: ev.QueueFull, now: int) -> Session:
     if visit is None or visit.queue_id != e.queue_id or not s.unattended or s.state is SessionState.PLACE_KEPT:
         raise Stale("no_change")
     return flow_out(s, visit, EndReason.QUEUE_FULL, now)
+
+
+def wait_estimated(s: Session, e: ev.WaitEstimated, now: int) -> Session:
+    visit = s.visit
+    if visit is None or (visit.queue_id, visit.entered_at) != (e.queue_id, e.entered_at) or visit.told is not None:
+        raise Stale("no_change")
+    told = replace(visit, told=ToldWait(now, e.position, e.low_ms, e.high_ms))
+    return replace(s, visits=tuple(told if v.id == visit.id else v for v in s.visits))
 
 
 # --- agents ------------------------------------------------------------------------------------------
@@ -309,6 +318,7 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
             ev.LegWentDown: leg_down,
             ev.LegFellQuiet: leg_quiet,
             ev.QueueFull: queue_full,
+            ev.WaitEstimated: wait_estimated,
             ev.RoutingChanged: change_routing,
             ev.CustomerHungUp: customer_hang_up,
             ev.Placed: place,
@@ -329,6 +339,7 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
                 ev.LegWentDown,
                 ev.LegFellQuiet,
                 ev.QueueFull,
+                ev.WaitEstimated,
                 ev.RoutingChanged,
                 ev.CustomerHungUp,
                 ev.Placed,

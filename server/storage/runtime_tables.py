@@ -82,6 +82,10 @@ queue_visit = sa.Table(
     sa.Column("entered_at", sa.BigInteger, nullable=False),
     sa.Column("ended_at", sa.BigInteger),
     sa.Column("outcome", sa.Text),  # answered, abandoned, flowed_out, callback, failed; null: still waiting
+    sa.Column("told_at", sa.BigInteger),  # the first range of the wait that the customer was told;
+    sa.Column("told_position", sa.BigInteger),  # all four null: none
+    sa.Column("told_low_ms", sa.BigInteger),
+    sa.Column("told_high_ms", sa.BigInteger),
     sa.Index("queue_visit_by_queue", "tenant", "queue_id", "entered_at"),
     sa.Index("queue_visit_by_session", "session_id"),
 )

@@ -79,9 +79,12 @@ ON CONFLICT (id) DO UPDATE SET state = excluded.state, accepted_at = excluded.ac
   done_at = excluded.done_at, end_reason = excluded.end_reason, disposition_id = excluded.disposition_id,
   notes = excluded.notes"""
 UPSERT_VISIT = """
-INSERT INTO queue_visit (id, tenant, session_id, queue_id, entered_at, ended_at, outcome)
-VALUES (:id, :tenant, :session_id, :queue_id, :entered_at, :ended_at, :outcome)
-ON CONFLICT (id) DO UPDATE SET ended_at = excluded.ended_at, outcome = excluded.outcome"""
+INSERT INTO queue_visit (id, tenant, session_id, queue_id, entered_at, ended_at, outcome, told_at, told_position,
+  told_low_ms, told_high_ms)
+VALUES (:id, :tenant, :session_id, :queue_id, :entered_at, :ended_at, :outcome, :told_at, :told_position,
+  :told_low_ms, :told_high_ms)
+ON CONFLICT (id) DO UPDATE SET ended_at = excluded.ended_at, outcome = excluded.outcome, told_at = excluded.told_at,
+  told_position = excluded.told_position, told_low_ms = excluded.told_low_ms, told_high_ms = excluded.told_high_ms"""
 UPSERT_RECORDING = """
 INSERT INTO recording (id, tenant, session_id, segment_id, state, reason, started_at, ended_at, parts, duration_ms,
   size_bytes, archive)

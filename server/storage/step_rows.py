@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from server.domain.agent import agent_deadlines
 from server.domain.deadlines import Deadline, deadlines
+from server.domain.queue_visit import QueueVisit
 from server.domain.recording import Recording, RecordingState
 from server.domain.segment import Segment
 from server.domain.session import Session
@@ -107,11 +108,7 @@ def _add_session(rows: SaveRows, save: SessionSave, now: int) -> None:
                             for version, event in save.events]  # fmt: skip
     rows.orders += [_order_row(order, now) for order in save.orders]
     rows.segments += [_segment_row(s, x) for x in _changed(before.segments if before else (), s.segments)]
-    rows.visits += [
-        {"id": v.id, "tenant": s.tenant, "session_id": s.id, "queue_id": v.queue_id, "entered_at": v.entered_at,
-         "ended_at": v.ended_at, "outcome": v.outcome}
-        for v in _changed(before.visits if before else (), s.visits)
-    ]  # fmt: skip
+    rows.visits += [_visit_row(s, v) for v in _changed(before.visits if before else (), s.visits)]
     rows.recordings += [_recording_row(s, r, save) for r in _changed(before.recordings if before else (), s.recordings)]
     _add_deadlines(rows, s.id, s.tenant, deadlines(before) if before else frozenset(), deadlines(s))
 
@@ -174,6 +171,16 @@ def _segment_row(s: Session, x: Segment) -> Row:
         "queue_id": x.queue_id, "state": x.state, "offered_at": x.offered_at, "accepted_at": x.accepted_at,
         "talk_started_at": x.talk_started_at, "talk_ended_at": x.talk_ended_at, "hold_ms": x.hold_ms,
         "done_at": x.done_at, "end_reason": x.end_reason, "disposition_id": x.disposition_id, "notes": x.notes,
+    }  # fmt: skip
+
+
+def _visit_row(s: Session, v: QueueVisit) -> Row:
+    told = v.told
+    return {
+        "id": v.id, "tenant": s.tenant, "session_id": s.id, "queue_id": v.queue_id, "entered_at": v.entered_at,
+        "ended_at": v.ended_at, "outcome": v.outcome, "told_at": told and told.at,
+        "told_position": told and told.position, "told_low_ms": told and told.low_ms,
+        "told_high_ms": told and told.high_ms,
     }  # fmt: skip
 
 

@@ -124,7 +124,7 @@ async def test_a_database_of_the_first_version_keeps_its_agents(url: str) -> Non
         await connection.execute(sa.text("INSERT INTO person (id, tenant, head) VALUES ('usr_here', 'default', 7)"))
     with pytest.raises(MigrationError, match="has schema 0001, this version needs"):
         await usable(url)
-    assert await upgrade(url, "pre") == "0003"
+    assert await upgrade(url, "pre") == newest()
     await usable(url)
     store = await (
         PostgresSteps.open(url) if url.startswith("postgresql") else SqliteSteps.open(Path(url.split("///")[1]))

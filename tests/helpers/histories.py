@@ -77,4 +77,10 @@ def _any_time(s: Session) -> list[ev.Event]:
     """What ends or disturbs it: a hang-up, a deadline, a lost worker."""
     due: list[ev.Event] = [ev.DeadlinePassed(d.kind, d.key, d.at) for d in sorted(deadlines(s), key=lambda d: d.at)]
     rejections: list[ev.Event] = [ev.AgentRejected(x.id, x.agent_id) for x in s.segments if x.rings or x.owns]
-    return [ev.CustomerHungUp(), ev.PlaceKept(), ev.WorkerLost(s.worker_id or "media-1", "media-2"), *due, *rejections]
+    told: list[ev.Event] = [
+        ev.WaitEstimated(v.queue_id, v.entered_at, 1, *((0, 0), (0, 5_000), (20_000, 61_000))[s.version % 3])
+        for v in s.visits
+        if v.outcome is None and v.told is None
+    ]
+    lost = ev.WorkerLost(s.worker_id or "media-1", "media-2")
+    return [*told * 2, ev.CustomerHungUp(), ev.PlaceKept(), lost, *due, *rejections]

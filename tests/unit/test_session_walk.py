@@ -66,6 +66,7 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         ev.PlaceTaken("media-3"),
         ev.PlacePassedOn(pick(st.sampled_from(("ses_2", "ses_3")))),
         ev.RoutingChanged(pick(st.integers(1, 3)), "", (agent_id,), (), "usr_sam"),
+        ev.WaitEstimated("que_1", s.visit.entered_at if s.visit else now, 2, 10_000, 60_000),
         ev.QueueFull(pick(st.sampled_from(("que_1", "que_2", "que_3")))),
         ev.WorkerLost("media-1", pick(st.sampled_from((None, "media-2"))), epoch),
         ev.WorkerLost("media-2", "media-1", epoch),
@@ -118,6 +119,7 @@ def check(before: Session | None, after: Session) -> None:
             assert new.state is old.state or new.state in NEXT[old.state]
         for was, now_is in zip(before.visits, after.visits, strict=False):
             assert was.outcome in (None, now_is.outcome), "a visit ends once"
+            assert was.told in (None, now_is.told), "only the first promise is kept"
     moving = [x for x in after.live_legs if x.former]
     assert (after.former is not None) == bool(moving), "a former placement is kept as long as a leg is there"
     assert all(x.is_up for x in moving)
