@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from server.domain.endings import VisitOutcome
-from server.domain.queue_visit import QueueVisit
+from server.domain.queue_visit import QueueVisit, ToldWait
 from server.domain.report_days import Days
 from server.domain.session import Session
 
@@ -39,12 +39,18 @@ class Counted(StrEnum):
     LONG_ABANDONS = "long_abandons"
     ABANDON_RATE_BASE = "abandon_rate_base"
     HANDLED = "handled"  # answered, and the agent has finished talk and wrap-up
+    TOLD = "told"  # the customer was told a range of the wait
+    TOLD_ANSWERED = "told_answered"
+    TOLD_WITHIN = "told_within"  # answered, and by the upper end of the range
+    TOLD_BELOW = "told_below"  # answered, and by its lower end
+    TOLD_ABANDONED = "told_abandoned"
 
 
 @dataclass(frozen=True, slots=True)
 class VisitFacts:
     """A visit as of a moment. Milliseconds: `wait_ms` so far while it waits; `target_ms` is the queue's service
-    level now; `handle_ms` is talk with hold and wrap-up, None until both are over."""
+    level now; `handle_ms` is talk with hold and wrap-up, None until both are over. `told` is the first range of the
+    wait that the customer was told."""
 
     visit_id: str
     session_id: str
@@ -54,6 +60,20 @@ class VisitFacts:
     wait_ms: int
     target_ms: int
     handle_ms: int | None
+    told: ToldWait | None = None
+
+    @property
+    def answered_when_told(self) -> tuple[ToldWait, int] | None:
+        """What was told, and the wait from then to the answer, ms. None unless both are known."""
+        if self.told is None or self.outcome is not VisitOutcome.ANSWERED:
+            return None
+        return self.told, self.entered_at + self.wait_ms - self.told.at
+
+    @property
+    def off_ms(self) -> int | None:
+        """How far the answer was from the middle of the range."""
+        found = self.answered_when_told
+        return None if found is None else abs(found[1] - (found[0].low_ms + found[0].high_ms) // 2)
 
     @property
     def in_time(self) -> bool:
@@ -62,6 +82,16 @@ class VisitFacts:
     @property
     def short(self) -> bool:
         return self.outcome is VisitOutcome.ABANDONED and self.wait_ms < SHORT_ABANDON_MS
+
+
+def _told_within(v: VisitFacts) -> bool:
+    found = v.answered_when_told
+    return found is not None and found[1] <= found[0].high_ms
+
+
+def _told_below(v: VisitFacts) -> bool:
+    found = v.answered_when_told
+    return found is not None and found[1] <= found[0].low_ms
 
 
 RULES: dict[Counted, Callable[[VisitFacts], bool]] = {
@@ -78,6 +108,11 @@ RULES: dict[Counted, Callable[[VisitFacts], bool]] = {
     Counted.LONG_ABANDONS: lambda v: v.outcome is VisitOutcome.ABANDONED and not v.short,
     Counted.ABANDON_RATE_BASE: lambda v: not v.short,
     Counted.HANDLED: lambda v: v.handle_ms is not None,
+    Counted.TOLD: lambda v: v.told is not None,
+    Counted.TOLD_ANSWERED: lambda v: v.answered_when_told is not None,
+    Counted.TOLD_WITHIN: _told_within,
+    Counted.TOLD_BELOW: _told_below,
+    Counted.TOLD_ABANDONED: lambda v: v.told is not None and v.outcome is VisitOutcome.ABANDONED,
 }
 
 
@@ -140,6 +175,16 @@ class QueueNumbers:
         """Average handle time: talk, hold and wrap-up of handled visits. Source: docs/metrics.md#aht."""
         return self._mean(self.handle_ms, Counted.HANDLED)
 
+    @property
+    def told_within(self) -> float | None:
+        """Share, 0 to 1, of the told and answered. 0.9 is wanted. Source: docs/metrics.md#told-waits."""
+        return self._share(Counted.TOLD_WITHIN, Counted.TOLD_ANSWERED)
+
+    @property
+    def told_below(self) -> float | None:
+        """Share, 0 to 1, of the told and answered. 0.5 is wanted. Source: docs/metrics.md#told-waits."""
+        return self._share(Counted.TOLD_BELOW, Counted.TOLD_ANSWERED)
+
     def _share(self, part: Counted, whole: Counted) -> float | None:
         return self.counts[part] / self.counts[whole] if self.counts[whole] else None
 
@@ -192,6 +237,7 @@ def visits(sessions: Iterable[Session], targets: Mapping[str, int], now: int) ->
             wait_ms=(now if visit.ended_at is None else visit.ended_at) - visit.entered_at,
             target_ms=targets[visit.queue_id] * 1000,
             handle_ms=_handle_ms(session, visit),
+            told=visit.told,
         )
         for session in sessions
         for visit in session.visits

@@ -4,7 +4,7 @@ Adapters: server/storage (directory, repository, history, reports), routing (Ava
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from server.domain.directory import AgentProfile, EntryPoint, QueueConfig
 from server.domain.floor import FloorAgent, FloorFilter
 from server.domain.history import RecordingRow, SessionDetail, SessionFilter, SessionRow
 from server.domain.reports import QueueNumbers, VisitFilter
+from server.domain.waits import PastVisit
 
 # --- reading -----------------------------------------------------------------------------------------
 
@@ -77,6 +78,21 @@ class ReportSource(Protocol):
 
     async def numbers(self, tenant: str, wanted: VisitFilter) -> Mapping[str, QueueNumbers]:
         """By queue id; a queue without such a visit is absent."""
+        ...
+
+    async def off_ms(self, tenant: str, wanted: VisitFilter) -> Mapping[str | None, int]:
+        """`domain.told_report.off_ms` of the wanted visits that were told and answered, whatever they are counted as:
+        by queue id, and of all of them under None. Absent where there is no such visit."""
+        ...
+
+
+class WaitHistory(Protocol):
+    """What a queue did lately, for `domain.waits`."""
+
+    async def lately(self, tenant: str, queue_id: str, now: int) -> Sequence[PastVisit]:
+        """At most KEPT_VISITS visits that ended within KEPT_MS of `now`, those that entered last; in any order.
+
+        Raises StorageUnavailable."""
         ...
 
 

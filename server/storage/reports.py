@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from server.domain.endings import VisitOutcome
 from server.domain.reports import SHORT_ABANDON_MS, Counted, LongestWait, QueueNumbers, VisitFilter, longest
+from server.domain.told_report import middle
 from server.storage.admin_repository import QUEUE
 from server.storage.faults import translated
 from server.storage.runtime_tables import queue_visit, segment, session
@@ -35,6 +37,19 @@ def _short(v: Any) -> sa.ColumnElement[bool]:
     return sa.and_(v.outcome.is_not(None), v.outcome == VisitOutcome.ABANDONED.value, v.wait_ms < SHORT_ABANDON_MS)
 
 
+def _answered_when_told(v: Any) -> sa.ColumnElement[bool]:
+    return sa.and_(v.told_at.is_not(None), v.outcome.is_not(None), v.outcome == VisitOutcome.ANSWERED.value)
+
+
+def _since_told(v: Any) -> Any:
+    """From what was told to the end of the visit, ms."""
+    return v.entered_at + v.wait_ms - v.told_at
+
+
+def _off_ms(v: Any) -> Any:
+    return sa.func.abs(_since_told(v) - (v.told_low_ms + v.told_high_ms) // 2)
+
+
 # `_short` is false, never null, for a visit that waits: its negation holds.
 CONDITIONS: dict[Counted, Condition] = {
     Counted.OFFERED: lambda v: sa.true(),
@@ -50,6 +65,11 @@ CONDITIONS: dict[Counted, Condition] = {
     Counted.LONG_ABANDONS: lambda v: sa.and_(v.outcome == VisitOutcome.ABANDONED.value, ~_short(v)),
     Counted.ABANDON_RATE_BASE: lambda v: ~_short(v),
     Counted.HANDLED: lambda v: v.handle_ms.is_not(None),
+    Counted.TOLD: lambda v: v.told_at.is_not(None),
+    Counted.TOLD_ANSWERED: _answered_when_told,
+    Counted.TOLD_WITHIN: lambda v: sa.and_(_answered_when_told(v), _since_told(v) <= v.told_high_ms),
+    Counted.TOLD_BELOW: lambda v: sa.and_(_answered_when_told(v), _since_told(v) <= v.told_low_ms),
+    Counted.TOLD_ABANDONED: lambda v: sa.and_(v.told_at.is_not(None), v.outcome == VisitOutcome.ABANDONED.value),
 }
 
 
@@ -85,6 +105,33 @@ class StoredReports:
             )
             for row in rows
         }
+
+    async def off_ms(self, tenant: str, wanted: VisitFilter) -> Mapping[str | None, int]:
+        v = wanted_visits(tenant, replace(wanted, counted_as=Counted.TOLD_ANSWERED)).c
+        off = sa.select(v.queue_id, _off_ms(v).label("off_ms")).subquery("off")
+        with translated():
+            async with self._engine.connect() as connection:
+                found = await connection.execute(
+                    sa.union_all(_middle(off, by_queue=True), _middle(off, by_queue=False))
+                )
+                values: dict[str | None, list[int]] = defaultdict(list)
+                for queue_id, off_ms in found:
+                    values[queue_id].append(off_ms)
+        return {queue_id: known for queue_id, two in values.items() if (known := middle(two)) is not None}
+
+
+def _middle(off: sa.Subquery, *, by_queue: bool) -> sa.Select[Any]:
+    """The one or two values in the middle: neither database is asked for a median, since SQLite has none."""
+    queue_id = off.c.queue_id if by_queue else sa.null()
+    of = off.c.queue_id if by_queue else None
+    numbered = sa.select(
+        queue_id.label("queue_id"),
+        off.c.off_ms,
+        sa.func.row_number().over(partition_by=of, order_by=off.c.off_ms).label("place"),
+        sa.func.count().over(partition_by=of).label("number"),
+    ).subquery("numbered")
+    place, number = numbered.c.place, numbered.c.number
+    return sa.select(numbered.c.queue_id, numbered.c.off_ms).where(place.in_([(number + 1) // 2, (number + 2) // 2]))
 
 
 def wanted_visits(tenant: str, wanted: VisitFilter) -> Facts:
@@ -131,6 +178,9 @@ def _facts(tenant: str, now: int, open_only: bool) -> Facts:
             queue_visit.c.queue_id,
             queue_visit.c.entered_at,
             queue_visit.c.outcome,
+            queue_visit.c.told_at,
+            queue_visit.c.told_low_ms,
+            queue_visit.c.told_high_ms,
             (left_at - queue_visit.c.entered_at).label("wait_ms"),
             (QUEUE.c.service_level_s * 1000).label("target_ms"),
             sa.case((answered, done_at - queue_visit.c.ended_at)).label("handle_ms"),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from server.domain import events as ev
-from server.domain import reports
+from server.domain import reports, told_report
 from server.domain.history import SessionFilter
 from server.domain.reports import Counted, QueueNumbers, VisitFacts, VisitFilter
 from server.domain.session import Session
@@ -151,6 +151,12 @@ def test_the_database_adds_up_what_the_events_fold_to(books: Books, data: st.Dat
             for counted in Counted:
                 wanted = replace(span, counted_as=counted, queue_id=queue_id)
                 _opens(books, tenant, wanted, reports.picked(visits, wanted), row.counts[counted])
+    off_ms = books.run(books.reports.off_ms(tenant, VisitFilter(now)))
+    by_hand = {
+        queue_id: told_report.off_ms(v for v in visits if v.queue_id in (queue_id or v.queue_id))
+        for queue_id in (*queues, None)
+    }
+    assert off_ms == {queue_id: found for queue_id, found in by_hand.items() if found is not None}
     waiting = VisitFilter(now, Counted.WAITING)
     assert books.run(books.reports.numbers(tenant, waiting)) == by_queue(reports.picked(visits, waiting))
 
@@ -215,6 +221,8 @@ def _hold_the_books(row: QueueNumbers) -> None:
     assert n["answered_in_time"] <= n["left_in_time"] <= n["offered"]
     assert n["answered_in_time"] <= n["service_level_base"] <= n["abandon_rate_base"]
     assert n["handled"] <= n["answered"]
+    assert n["told_below"] <= n["told_within"] <= n["told_answered"] <= n["told"]
+    assert n["told_answered"] + n["told_abandoned"] <= n["told"]
 
 
 def test_random_histories_reach_every_number() -> None:

@@ -35,7 +35,8 @@ async def queue_ids(world: World) -> list[str]:
 async def add_visit(
     world: World, number: int, queue_id: str, entered_at: int, outcome: str | None, wait_ms: int, **more: Any
 ) -> str:
-    """A session's visit; `more`: tenant, session_id of a session that is there, handle_ms of an answered one."""
+    """A session's visit; `more`: tenant, session_id of a session that is there, handle_ms of an answered one,
+    told (at, position, low and high ms)."""
     tenant, new = more.get("tenant", DEFAULT_TENANT), "session_id" not in more
     session_id = str(more.get("session_id", f"ses_{number:04}"))
     ended_at = None if outcome is None else entered_at + wait_ms
@@ -47,6 +48,8 @@ async def add_visit(
             "session", **row, version=1, channel="voice", customer_name=f"Kund {number}", epoch=1, body={}
         )
     visit = {"id": f"vis_{number:04}", "tenant": tenant, "session_id": session_id, "queue_id": queue_id}
+    if "told" in more:
+        visit |= dict(zip(("told_at", "told_position", "told_low_ms", "told_high_ms"), more["told"], strict=True))
     await world.insert("queue_visit", **visit, entered_at=entered_at, ended_at=ended_at, outcome=outcome)
     if outcome == "answered" and ended_at is not None:
         handle_ms = more.get("handle_ms")
@@ -101,7 +104,7 @@ async def test_every_number_opens_exactly_its_sessions(world: World) -> None:
     assert sum(bool(row["offered"]) for row in report["queues"]) > 1, "the data set says something"
     for row in [*report["queues"], report["total"]]:
         queue_id = row.get("queue_id")
-        for counted in Counted:
+        for counted in (one for one in Counted if not one.startswith("told")):
             sessions = await opened(api, **span, queue_id=queue_id, counted_as=counted.value)
             assert sum(session["matching_visits"] for session in sessions) == row[counted.value], (queue_id, counted)
             assert all(session["matching_visits"] > 0 for session in sessions)
@@ -110,7 +113,8 @@ async def test_every_number_opens_exactly_its_sessions(world: World) -> None:
         assert len(live) == row["now"]["waiting"]
         assert row["offered"] == sum(row[part] for part in ("answered", "abandoned", "flowed_out", "failed", "waiting"))
     assert report["total"]["offered"] == sum(row["offered"] for row in report["queues"])
-    assert all(report["total"][counted.value] for counted in Counted), "every kind is in the data set"
+    kinds = [counted.value for counted in Counted if not counted.startswith("told")]
+    assert all(report["total"][kind] for kind in kinds), "every kind is in the data set"
 
 
 async def test_a_line(world: World) -> None:
@@ -212,3 +216,53 @@ async def test_a_queue_that_another_node_made_is_in_the_report_at_once(world: Wo
     report = await admin.get(REPORT)
     assert report["total"]["offered"] == 1
     assert "New" in [row["queue_name"] for row in report["queues"]]
+
+
+# --- what was told of the wait ---
+
+TOLD = "/api/v1/reports/ewt"
+
+
+async def test_what_was_told_and_what_came_of_it(world: World) -> None:
+    """Told 2 s after the entry: 10 to 60 s. Answered after 5, 9, 30, 60 and 200 s from then, one left, one waits."""
+    sales, other = (await queue_ids(world))[:2]
+    at = MIDNIGHT + HOUR
+    waits = (("answered", 7_000), ("answered", 11_000), ("answered", 32_000), ("answered", 62_000))
+    waits += (("answered", 202_000), ("abandoned", 20_000), (None, 0))
+    told = (at + 2_000, 2, 10_000, 60_000)
+    for number, (outcome, wait_ms) in enumerate(waits):
+        await add_visit(world, number, sales, at, outcome, wait_ms, told=told)
+    await add_visit(world, 20, sales, at, "answered", 1_000)  # at once: nothing was told
+    await add_visit(world, 21, other, at, "answered", 63_000, told=told)
+    await add_visit(world, 22, "que_x", at, "answered", 1_000, tenant=OTHER, told=told)
+    api = await world.logged_in(Role.SUPERVISOR)
+    report = await api.get(f"{TOLD}?date=2026-05-20")
+    rows = {row["queue_id"]: row for row in report["queues"]}
+    assert set(rows) == {sales, other}
+    counts = ("told", "told_answered", "told_within", "told_below", "told_abandoned")
+    assert [rows[sales][name] for name in counts] == [7, 5, 4, 2, 1]
+    assert (rows[sales]["within"], rows[sales]["below"]) == (4 / 5, 2 / 5)
+    assert rows[sales]["off_ms"] == 26_000, "of 30, 26, 5, 25 and 165 s from the middle, 35 s, the median"
+    assert (rows[other]["within"], rows[other]["off_ms"]) == (0.0, 26_000)
+    assert [report["total"][name] for name in counts] == [8, 6, 4, 2, 1]
+    assert report["total"]["off_ms"] == 26_000
+    span = {"entered_from": report["since"], "entered_to": report["until"]}
+    for row in [*report["queues"], report["total"]]:
+        for counted in counts:
+            sessions = await opened(api, **span, queue_id=row.get("queue_id"), counted_as=counted)
+            assert sum(session["matching_visits"] for session in sessions) == row[counted], counted
+    only = await api.get(f"{TOLD}?from=2026-05-20&to=2026-05-20&queue_id={other}")
+    assert [row["queue_id"] for row in only["queues"]] == [other]
+    assert only["total"]["told"] == 1
+
+
+async def test_a_day_on_which_nothing_was_told(world: World) -> None:
+    await add_visit(world, 1, (await queue_ids(world))[0], MIDNIGHT, "answered", 1_000)
+    api = await world.logged_in(Role.ADMIN)
+    report = await api.get(f"{TOLD}?date=2026-05-20")
+    assert report["queues"] == []
+    total = report["total"]
+    assert [total["told"], total["within"], total["below"], total["off_ms"]] == [0, None, None, None]
+    assert (await api.get(f"{TOLD}?queue_id=que_none"))["queues"] == []
+    await api.get(f"{TOLD}?date=yesterday", 422)
+    assert await code(await (await world.logged_in(Role.AGENT)).send("GET", TOLD)) == "forbidden"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from server.domain.report_days import AskedDays
+from server.domain.report_days import AskedDays, Days
 from server.domain.reports import Counted, LongestWait, QueueNumbers
 from server.signaling.access import SUPERVISORS
 from server.signaling.rest.endpoint import Call, Endpoint, Endpoints, Nothing
-from server.signaling.rest.models import RestModel
+from server.signaling.rest.models import Id, RestModel
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_COUNTED = frozenset(counted.value for counted in Counted)
 FIRST_YEAR, LAST_YEAR = 2000, 2100  # zones' rules are known; nothing overflows
 
 
@@ -38,6 +39,12 @@ class ReportQuery(RestModel):
     first: Annotated[Day | None, Field(alias="from")] = None
     last: Annotated[Day | None, Field(alias="to")] = None
     zone: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_+\-]+(/[A-Za-z0-9_+\-]+){0,3}$")] = "UTC"
+
+
+class ToldQuery(ReportQuery):
+    """Days as in the queue report; `queue_id`: one queue only."""
+
+    queue_id: Id | None = None
 
 
 class WaitView(RestModel):
@@ -101,13 +108,53 @@ class QueueReportView(RestModel):
     total: NumbersView
 
 
+class ToldView(RestModel):
+    """How right the ranges were that customers were told, of visits that entered in these days. `told_within` of
+    `told_answered` were answered by the upper end of the range (90 % are wanted), `told_below` by the lower one (50 %);
+    `off_ms` is the median distance of the answer from the middle. docs/metrics.md defines each."""
+
+    told: int
+    told_answered: int
+    told_within: int
+    told_below: int
+    told_abandoned: int
+    within: Share | None
+    below: Share | None
+    off_ms: int | None
+
+
+class QueueToldView(ToldView):
+    queue_id: str
+    queue_name: str
+    active: bool
+
+
+class ToldReportView(RestModel):
+    """Only queues of which somebody was told a range. The rest as in the queue report."""
+
+    zone: str
+    today: date
+    first_day: date
+    last_day: date
+    since: int
+    until: int
+    at: int
+    queues: list[QueueToldView]
+    total: ToldView
+
+
+def _told(numbers: QueueNumbers, off_ms: int | None) -> dict[str, object]:
+    counts = {name: numbers.counts[Counted(name)] for name in ToldView.model_fields if name in _COUNTED}
+    return {**counts, "within": numbers.told_within, "below": numbers.told_below, "off_ms": off_ms}
+
+
 def _wait(longest: LongestWait | None) -> WaitView | None:
     return None if longest is None else WaitView(wait_ms=max(0, longest.wait_ms), session_id=longest.session_id)
 
 
 def _fields(numbers: QueueNumbers, live: QueueNumbers) -> dict[str, object]:
     return {
-        **{counted.value: numbers.counts[counted] for counted in Counted},
+        **{name: numbers.counts[Counted(name)] for name in NumbersView.model_fields if name in _COUNTED},
         "service_level": numbers.service_level,
         "service_level_answered": numbers.service_level_answered,
         "service_level_leaving": numbers.service_level_leaving,
@@ -119,17 +166,25 @@ def _fields(numbers: QueueNumbers, live: QueueNumbers) -> dict[str, object]:
     }
 
 
+def _asked(query: ReportQuery) -> AskedDays:
+    return AskedDays(query.zone, query.day, query.first, query.last)
+
+
+def _span(days: Days) -> dict[str, Any]:
+    return {
+        "zone": days.zone,
+        "today": days.today,
+        "first_day": days.first,
+        "last_day": days.last,
+        "since": days.since,
+        "until": days.until,
+    }
+
+
 async def read_queue_report(call: Call[Nothing, ReportQuery]) -> QueueReportView:
-    query = call.query
-    asked = AskedDays(query.zone, query.day, query.first, query.last)
-    report = await call.deps.reports.queues(call.user.tenant, asked)
+    report = await call.deps.reports.queues(call.user.tenant, _asked(call.query))
     return QueueReportView(
-        zone=report.days.zone,
-        today=report.days.today,
-        first_day=report.days.first,
-        last_day=report.days.last,
-        since=report.days.since,
-        until=report.days.until,
+        **_span(report.days),
         at=report.at,
         queues=[
             QueueNumbersView.model_validate(
@@ -147,6 +202,22 @@ async def read_queue_report(call: Call[Nothing, ReportQuery]) -> QueueReportView
     )
 
 
+async def read_told_report(call: Call[Nothing, ToldQuery]) -> ToldReportView:
+    report = await call.deps.reports.told_waits(call.user.tenant, _asked(call.query), call.query.queue_id)
+    return ToldReportView(
+        **_span(report.days),
+        at=report.at,
+        queues=[
+            QueueToldView.model_validate(
+                _told(row.numbers, row.off_ms)
+                | {"queue_id": row.queue_id, "queue_name": row.name, "active": row.active}
+            )
+            for row in report.rows
+        ],
+        total=ToldView.model_validate(_told(report.total, report.off_ms)),
+    )
+
+
 ENDPOINTS: Endpoints = (
     Endpoint(
         "GET",
@@ -156,5 +227,14 @@ ENDPOINTS: Endpoints = (
         read_queue_report,
         query=ReportQuery,
         answer=QueueReportView,
+    ),
+    Endpoint(
+        "GET",
+        "/reports/ewt",
+        "How right the ranges of the wait were that customers were told; each count opens its sessions",
+        SUPERVISORS,
+        read_told_report,
+        query=ToldQuery,
+        answer=ToldReportView,
     ),
 )
