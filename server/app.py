@@ -61,6 +61,7 @@ from server.storage.postgres_steps import PostgresSteps
 from server.storage.reports import StoredReports
 from server.storage.secrets import shared_secret
 from server.storage.sqlite_steps import SqliteSteps
+from server.storage.waits import StoredWaits
 from server.supervisor import spool_dir, worker_addresses
 from server.tracing import Tracing, start_tracing
 from server.whatif.child import ChildPlayer
@@ -134,6 +135,7 @@ async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[Contr
             engine=engine,
             directory=StoredDirectory(stores.database, stores.clock),
             history=StoredHistory(stores.database),
+            waits=StoredWaits(stores.database),
             archiver=LocalArchiver(spool_dir(config), config.archive_dir, ArchiveJobs(), RemoteParts(workers)),
             clock=stores.clock,
             bus=stores.bus,

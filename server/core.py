@@ -15,7 +15,7 @@ from server.domain.administration import KINDS, User
 from server.domain.events import AgentOffered
 from server.domain.session import Session
 from server.routing.router import Router
-from server.services.admin_ports import Directory, History
+from server.services.admin_ports import Directory, History, WaitHistory
 from server.services.agents import AgentService
 from server.services.deadline_sweep import DeadlineSweep
 from server.services.dispatch import Dispatcher
@@ -26,6 +26,7 @@ from server.services.presence import IsLive, Presence
 from server.services.recordings import RecordingService
 from server.services.sessions import SessionService
 from server.services.stepper import Stepper
+from server.services.waits import WaitTimes
 from server.signaling.hub import Hub
 from server.signaling.live import LiveViews
 from server.signaling.views import WirePresenter
@@ -45,6 +46,7 @@ class Adapters:
     engine: MediaEngine
     directory: Directory
     history: History
+    waits: WaitHistory
     archiver: Archiver
     clock: Clock
     bus: Bus
@@ -71,7 +73,8 @@ class Core:
         self.hub = Hub(a.store, a.clock, self.nodes, a.bus, group)
         is_live = is_live or self.hub.is_live
         self.presence = Presence(a.store, self.stepper, self.sessions, a.clock, self.nodes, is_live)
-        self.live_views = LiveViews(self.hub)
+        self.waits = WaitTimes(a.waits, self.stepper, a.clock)
+        self.live_views = LiveViews(self.hub, self.waits)
         self.stepper.on_doubt = self.nodes.on_loss = self.router.doubt
         self.router.on_look = self.live_views.on_look
         self.router.on_pause = self.live_views.on_pause
@@ -106,6 +109,8 @@ class Core:
             self.presence.run,
             self.link.run,
             self.recordings.run,
+            self.waits.run,
+            self.waits.keep,
             self._prune,
         )
         await asyncio.gather(*(_keep(run) for run in runs))

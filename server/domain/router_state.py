@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -138,6 +138,14 @@ class RoutingView(Protocol):
 
     def queues(self) -> Mapping[str, QueueLook]:
         """By queue id; inactive ones that somebody waits in, too."""
+        ...
+
+    def waiting(self) -> Iterable[WaitingSession]:
+        """Whoever waits, in any order."""
+        ...
+
+    def staffed(self, queue_ids: Collection[str]) -> frozenset[str]:
+        """Those of some queues that an agent serves who works now: ready, or with a contact. Not on a break."""
         ...
 
     def queues_of(self, agent_id: str) -> Sequence[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -28,6 +28,7 @@ from server.routing.scoring import Rank, midnight_in
 
 MAX_TRIED = 50  # sessions of a lane that are tried before the lane has to wait for something to change
 DAY_LOOK_MS = 60_000
+WORKING = frozenset({"ready", "ringing", "on_contact", "wrap_up"})  # of the states of `PresentAgent`
 
 
 @dataclass(slots=True)
@@ -207,6 +208,19 @@ class Snapshot:
         if queue is None or not queue.active:
             return 0
         return max(len(self._pools[key].agents) for key in _keys_of_queue(queue))
+
+    def waiting(self) -> Iterator[WaitingSession]:
+        return (wait.entry for wait in self._waits.values())
+
+    def staffed(self, queue_ids: Collection[str]) -> frozenset[str]:
+        """A pass over the agents that ends as soon as every queue has one: among many agents that is soon."""
+        found: set[str] = set()
+        for desk in self._desks.values():
+            if len(found) == len(queue_ids):
+                break
+            if desk.entry.state in WORKING:
+                found.update(queue_id for queue_id in self.queues_of(desk.entry.agent_id) if queue_id in queue_ids)
+        return frozenset(found)
 
     def queues_of(self, agent_id: str) -> tuple[str, ...]:
         profile = self._profiles.get(agent_id)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from server.domain.router_state import QueueLook, RoutingView
+from server.domain.told_wait import ShownWait
+from server.services.waits import WaitTimes
 from server.signaling import protocol as wire
 from server.signaling.hub import Hub
 
@@ -14,8 +16,9 @@ TELL_S = 0.4  # at most so often: a thousand agents who come at once make a thou
 class LiveViews:
     """Told after each look of the router, which looks once a second at least; sends what changed for somebody."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, waits: WaitTimes) -> None:
         self._hub = hub
+        self._waits = waits
         self._newest: dict[str, RoutingView] = {}
         self._paused = False
         self._told_at: dict[str, float] = {}  # tenant -> loop time
@@ -43,9 +46,10 @@ class LiveViews:
             return
         queues = view.queues()
         for look in queues.values():
+            waits = self._waits.tell(view, look, here)
             for position, waiting in enumerate(look.waiting, 1):
                 if waiting.session_id in here:
-                    body = wire.QueuePosition(session_id=waiting.session_id, position=position)
+                    body = queue_position(waiting.session_id, position, waits.get(waiting.session_id))
                     self._hub.send_live(waiting.session_id, body.model_dump(mode="json"))
         lines = {queue_id: queue_line(look) for queue_id, look in queues.items()}
         for person_id in here:
@@ -53,6 +57,12 @@ class LiveViews:
             if served or view.knows(person_id):
                 body_queues = wire.QueuesChanged(queues=served, paused=self._paused)
                 self._hub.send_live(person_id, body_queues.model_dump(mode="json"))
+
+
+def queue_position(session_id: str, position: int, wait: ShownWait | None) -> wire.QueuePosition:
+    """A customer's place, and the wait from here where it is known."""
+    low_s, high_s = (None, None) if wait is None else (wait.low_s, wait.high_s)
+    return wire.QueuePosition(session_id=session_id, position=position, wait_low_s=low_s, wait_high_s=high_s)
 
 
 def queue_line(look: QueueLook) -> wire.QueueLine:

@@ -441,11 +441,15 @@ class ContactChanged(Wire):
 
 
 class QueuePosition(Wire):
-    """Passing (seq null). `position` is 1-based."""
+    """Passing (seq null). `position` is 1-based. The wait from now on is `wait_low_s` to `wait_high_s` (half of such
+    waits are over by the first, nine in ten by the second; whole tens up to 120, whole minutes above, 0 for "up to"),
+    or both are null: nobody knows."""
 
     type: Literal["queue.position"] = "queue.position"
     session_id: str
     position: int
+    wait_low_s: int | None = None
+    wait_high_s: int | None = None
 
 
 class QueuesChanged(Wire):

@@ -19,12 +19,14 @@ from server.domain.events import Customer
 from server.domain.history import RecordingRow, SessionDetail, SessionFilter, SessionRow
 from server.domain.recording import Part
 from server.domain.session import Session
+from server.domain.waits import PastVisit
 from server.ids import new_id
 from server.media.memory import MemoryEngine
 from server.routing.memory_bus import MemoryExchange
 from server.routing.memory_store import MemoryRouterStore
 from server.routing.redis_connection import connect_redis
 from server.routing.redis_store import RedisRouterStore
+from server.services.admin_ports import WaitHistory
 from server.services.ports import (
     Archived,
     ArchiveFault,
@@ -38,9 +40,11 @@ from server.services.ports import (
 )
 from server.services.tokens import CustomerToken
 from server.storage import admin_tables  # noqa: F401  # fills the metadata
+from server.storage.engine import create_engine
 from server.storage.postgres_steps import PostgresSteps
 from server.storage.runtime_tables import metadata
 from server.storage.sqlite_steps import SqliteSteps
+from server.storage.waits import StoredWaits
 from tests.helpers.database import Database, PostgresDatabase, SqliteFile
 from tests.helpers.deployments import CHOICE
 
@@ -95,6 +99,11 @@ class NoHistory:
 
     async def recording(self, tenant: str, recording_id: str) -> RecordingRow | None:
         return None
+
+
+class NoWaits:
+    async def lately(self, tenant: str, queue_id: str, now: int) -> Sequence[PastVisit]:
+        return ()
 
 
 class TwinArchiver:
@@ -305,6 +314,7 @@ class Stores:
 
     steps: StepStore
     router: RouterStore
+    waits: WaitHistory
     database: Database
 
 
@@ -317,21 +327,25 @@ async def stores(folder: Path) -> AsyncIterator[Stores]:
         path = folder / "patchbay.db"
         if not path.exists():
             create_schema(path)
+        engine = create_engine(f"sqlite+aiosqlite:///{path}")
         sqlite = await SqliteSteps.open(path)
         try:
-            yield Stores(sqlite, MemoryRouterStore(), SqliteFile(path))
+            yield Stores(sqlite, MemoryRouterStore(), StoredWaits(engine), SqliteFile(path))
         finally:
             await sqlite.close()
+            await engine.dispose()
         return
     note = folder / "database-url"
     if not note.exists():
         note.write_text(await chosen.postgres.database())
         chosen.redis.flush()
     url = note.read_text()
+    engine = create_engine(url)
     postgres, redis = await PostgresSteps.open(url), connect_redis(chosen.redis.url)
     try:
-        yield Stores(postgres, RedisRouterStore(redis), PostgresDatabase(url))
+        yield Stores(postgres, RedisRouterStore(redis), StoredWaits(engine), PostgresDatabase(url))
     finally:
+        await engine.dispose()
         await postgres.close()
         await redis.aclose()
 
@@ -355,8 +369,9 @@ async def worlds(
         for name in names:
             archiver = TwinArchiver()
             adapters = Adapters(
-                kept.steps, kept.router, engine, directory, NoHistory(), archiver, clock, exchange.bus(), node_name=name
-            )
+                kept.steps, kept.router, engine, directory, NoHistory(), kept.waits, archiver, clock, exchange.bus(),
+                node_name=name,
+            )  # fmt: skip
             live: set[str] = set()
             core = Core(adapters, group, live.__contains__)
             await core.start()

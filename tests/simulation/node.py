@@ -23,7 +23,7 @@ from server.services.ports import (
     StorageUnavailable,
     WorkerInfo,
 )
-from tests.helpers.world import NoHistory, TwinArchiver
+from tests.helpers.world import NoHistory, NoWaits, TwinArchiver
 from tests.simulation.network import Ether, Line, over
 from tests.simulation.virtual_loop import Owner
 
@@ -114,6 +114,7 @@ class Node(Owner):
             engine=Engine(dict.fromkeys(WORKERS, 0)),  # type: ignore[arg-type]  # what the core calls of it here
             directory=directory,
             history=NoHistory(),
+            waits=NoWaits(),
             archiver=TwinArchiver(),
             clock=SkewedClock(loop, skew_ms),
             bus=self._station,

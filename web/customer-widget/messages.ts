@@ -22,7 +22,7 @@ export type ToHost =
   /** Esc or the close button: hide the panel. */
   | { patchbay: 'close' }
   | { patchbay: 'event'; name: 'call'; detail: { state: CallPhase; end_reason: string | null } }
-  | { patchbay: 'event'; name: 'queue'; detail: { position: number } }
+  | { patchbay: 'event'; name: 'queue'; detail: { position: number; ewt: { low_s: number; high_s: number } | null } }
   | { patchbay: 'event'; name: 'availability'; detail: { agents_ready: boolean } }
   | { patchbay: 'event'; name: 'quality'; detail: { mos: number } }
   | { patchbay: 'event'; name: 'device' | 'error'; detail: { code: string } };

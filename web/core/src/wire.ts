@@ -453,12 +453,16 @@ export interface CustomerEnvelope {
   body: CustomerPush;
 }
 /**
- * Passing (seq null). `position` is 1-based.
+ * Passing (seq null). `position` is 1-based. The wait from now on is `wait_low_s` to `wait_high_s` (half of such
+ * waits are over by the first, nine in ten by the second; whole tens up to 120, whole minutes above, 0 for "up to"),
+ * or both are null: nobody knows.
  */
 export interface QueuePosition {
   type: 'queue.position';
   session_id: string;
   position: number;
+  wait_low_s: number | null;
+  wait_high_s: number | null;
 }
 /**
  * The customer, who waits, goes away for a while, and is served in turn when back.

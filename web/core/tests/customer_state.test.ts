@@ -72,11 +72,24 @@ describe('views', () => {
 });
 
 describe('the position', () => {
-  const position: CustomerEvent = { type: 'Pushed', push: { type: 'queue.position', session_id: 'ses_1', position: 2 } };
+  const told = (wait_low_s: number | null, wait_high_s: number | null): CustomerEvent => ({
+    type: 'Pushed',
+    push: { type: 'queue.position', session_id: 'ses_1', position: 2, wait_low_s, wait_high_s },
+  });
+  const position = told(null, null);
 
   it('is kept when it overtakes the view, and dropped when the waiting is over', () => {
     expect(after(...live, position, push({})).position).toBe(2);
     expect(after(...live, push({}), position, push({ version: 2, state: 'connecting' })).position).toBeNull();
+  });
+
+  it('has the wait beside it, where the server knows it', () => {
+    const known = told(60, 180);
+    const earlier = { type: 'Pushed', push: { type: 'queue.position', session_id: 'ses_1', position: 2 } } as CustomerEvent;
+    expect(after(...live, push({}), known).wait).toEqual({ low_s: 60, high_s: 180 });
+    expect(after(...live, push({}), known, position).wait).toBeNull();
+    expect(after(...live, push({}), known, earlier).wait).toBeNull();
+    expect(after(...live, push({}), known, push({ version: 2, state: 'connecting' })).wait).toBeNull();
   });
 });
 

@@ -12,8 +12,8 @@ export function reportTo(host: HostLink, call: CustomerCall): void {
       const end_reason = state.call?.end_reason ?? null;
       host.tell({ patchbay: 'event', name: 'call', detail: { state: phase, end_reason } });
     }
-    if (state.position !== null && fresh('queue', state.position)) {
-      host.tell({ patchbay: 'event', name: 'queue', detail: { position: state.position } });
+    if (state.position !== null && fresh('queue', `${state.position} ${state.wait?.low_s} ${state.wait?.high_s}`)) {
+      host.tell({ patchbay: 'event', name: 'queue', detail: { position: state.position, ewt: state.wait } });
     }
     if (fresh('fault', state.fault) && state.fault !== null) {
       host.tell({ patchbay: 'event', name: 'device', detail: { code: state.fault } });

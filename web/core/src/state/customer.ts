@@ -10,10 +10,16 @@ import type { MicrophoneFault } from '../devices';
 import type { LegStatus } from '../leg';
 import type { WidgetInfo } from '../rest_types';
 import type { ConnectionState } from '../signalling';
-import type { CallView, CustomerPush } from '../wire';
+import type { CallView, CustomerPush, QueuePosition } from '../wire';
 
 /** idle: nothing asked for. starting: clicked, or resumed after a reload, and no view yet. live, ended: see `call`. */
 export type Phase = 'idle' | 'starting' | 'live' | 'ended';
+
+/** Half of such waits are over by `low_s`, nine in ten by `high_s`. */
+export interface WaitRange {
+  low_s: number;
+  high_s: number;
+}
 
 export interface CustomerState {
   phase: Phase;
@@ -22,6 +28,8 @@ export interface CustomerState {
   infoError: string | null;
   call: CallView | null;
   position: number | null;
+  /** The wait from here, in seconds; null: the server does not know. */
+  wait: WaitRange | null;
   microphone: 'off' | 'asking' | 'on' | 'failed';
   fault: MicrophoneFault | null;
   connection: ConnectionState | null;
@@ -36,6 +44,7 @@ export const initialCustomer: CustomerState = {
   infoError: null,
   call: null,
   position: null,
+  wait: null,
   microphone: 'off',
   fault: null,
   connection: null,
@@ -113,7 +122,9 @@ function pushed(state: CustomerState, push: CustomerPush): CustomerState {
       return viewed(state, push.call);
     case 'queue.position':
       // It may overtake the view, and is not sent again until it changes.
-      return state.call && state.call.session_id !== push.session_id ? state : { ...state, position: push.position };
+      return state.call && state.call.session_id !== push.session_id
+        ? state
+        : { ...state, position: push.position, wait: waitOf(push) };
     case 'leg.answer': // the leg's own business
     case 'leg.refused':
     case 'superseded': // the line's
@@ -124,12 +135,20 @@ function pushed(state: CustomerState, push: CustomerPush): CustomerState {
   }
 }
 
+/** Of a server of an earlier version both are missing. */
+function waitOf(push: QueuePosition): WaitRange | null {
+  const low_s = push.wait_low_s ?? null;
+  const high_s = push.wait_high_s ?? null;
+  return low_s === null || high_s === null ? null : { low_s, high_s };
+}
+
 function viewed(state: CustomerState, call: CallView): CustomerState {
   if (state.phase === 'idle' || state.phase === 'ended') return state;
   const known = state.call;
   if (known && (known.session_id !== call.session_id || known.version >= call.version)) return state;
-  const position = call.state === 'queued' || call.state === 'place_kept' ? state.position : null;
-  return { ...state, call, position, error: null, phase: call.state === 'ended' ? 'ended' : 'live' };
+  const waits = call.state === 'queued' || call.state === 'place_kept';
+  const { position, wait } = waits ? state : { position: null, wait: null };
+  return { ...state, call, position, wait, error: null, phase: call.state === 'ended' ? 'ended' : 'live' };
 }
 
 /** At once, without waiting for the server: nobody wants to be kept on a call that they have left. */
