@@ -227,7 +227,12 @@ async def test_what_was_told_and_what_came_of_it(world: World) -> None:
     """Told 2 s after the entry: 10 to 60 s. Answered after 5, 9, 30, 60 and 200 s from then, one left, one waits."""
     sales, other = (await queue_ids(world))[:2]
     at = MIDNIGHT + HOUR
-    waits: tuple[tuple[str | None, int], ...] = (("answered", 7_000), ("answered", 11_000), ("answered", 32_000), ("answered", 62_000))
+    waits: tuple[tuple[str | None, int], ...] = (
+        ("answered", 7_000),
+        ("answered", 11_000),
+        ("answered", 32_000),
+        ("answered", 62_000),
+    )
     waits += (("answered", 202_000), ("abandoned", 20_000), (None, 0))
     told = (at + 2_000, 2, 10_000, 60_000)
     for number, (outcome, wait_ms) in enumerate(waits):
