@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from server.domain import reports
 from server.domain.endings import VisitOutcome
-from server.domain.reports import Counted, LongestWait, QueueNumbers, VisitFacts, VisitFilter
+from server.domain.queue_visit import ToldWait
+from server.domain.reports import Counted, LongestWait, QueueNumbers, VisitFacts, VisitFilter, numbers
+from server.domain.told_report import off_ms
 
 ANSWERED, ABANDONED, FAILED = VisitOutcome.ANSWERED, VisitOutcome.ABANDONED, VisitOutcome.FAILED
 
@@ -30,7 +32,7 @@ DAY = (
 
 def test_the_formulas() -> None:
     row = reports.numbers(DAY)
-    assert {counted.value: number for counted, number in row.counts.items()} == {
+    assert {counted.value: n for counted, n in row.counts.items() if not counted.startswith("told")} == {
         "offered": 8,
         "answered": 3,
         "abandoned": 2,
@@ -88,3 +90,18 @@ def test_a_filter_picks_by_queue_time_and_rule() -> None:
     assert reports.picked(both, VisitFilter(0, queue_id="que_2")) == [late]
     assert reports.picked(both, VisitFilter(0, entered_from=10, entered_to=20)) == [early]
     assert reports.picked(both, VisitFilter(0, Counted.LONG_ABANDONS)) == [late]
+
+
+def test_what_was_told_counts_from_when_it_was_told() -> None:
+    """Told at 2 s: 10 to 60 s. The ends belong to the range; who left or waits still is neither right nor wrong."""
+    told = ToldWait(2_000, 3, 10_000, 60_000)
+    waits = ((ANSWERED, 12), (ANSWERED, 12.001), (ANSWERED, 62), (ANSWERED, 62.001), (ABANDONED, 5), (FAILED, 300))
+    found = [replace(visit(str(n), outcome, wait_s), told=told) for n, (outcome, wait_s) in enumerate(waits)]
+    found += [visit("at_once", ANSWERED, 1), replace(visit("now", None, 30), told=told)]
+    row = numbers(found)
+    told_counts = [row.counts[Counted(f"told{name}")] for name in ("", "_answered", "_within", "_below", "_abandoned")]
+    assert told_counts == [7, 4, 3, 1, 1]
+    assert (row.told_within, row.told_below) == (3 / 4, 1 / 4)
+    assert off_ms(found) == 25_000, "of 25, 24.999, 25 and 25.001 s from 35 s"
+    assert off_ms(found[4:]) is None
+    assert numbers(found[4:]).told_within is None
