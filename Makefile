@@ -73,6 +73,10 @@ bench-router: $(STAMPS)/packages $(STAMPS)/test ## What routing costs at 1,000, 
 chaos: $(STAMPS)/packages $(STAMPS)/test ## Kill nodes, Redis and PostgreSQL under 50 calls and 200 waiting; restart everything under 20 -> bench/out/chaos.json
 	$(BIN)/python -m tests.chaos
 
+.PHONY: chaos-router
+chaos-router: $(STAMPS)/packages $(STAMPS)/test ## Kill nodes and restart Redis for 5 minutes while 120 agents route -> bench/out/chaos_router.json
+	$(BIN)/python -m tests.chaos.routing
+
 SEEDS ?= 10000
 
 .PHONY: simulate-soak

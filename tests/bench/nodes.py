@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
-import secrets
 import signal
 import statistics
 import sys
@@ -19,16 +17,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import uvloop
 
-from server.ids import new_id
 from tests.bench.report import Figure, at_least, at_most, report
 from tests.bench.steps import measure_postgres, measure_sqlite
 from tests.helpers.cluster import Cluster, cluster
 from tests.helpers.database import PostgresDatabase
 from tests.helpers.postgres import postgres_server
 from tests.helpers.redis_server import redis_server
+from tests.helpers.staff import hire
 from tests.helpers.system import ROOT
 
 AGENTS = 1_000
@@ -86,38 +83,6 @@ async def desks(url: str, cookies: Path) -> AsyncIterator[DeskProcess]:
         await started._reader
 
 
-async def hire(url: str) -> list[str]:
-    """Agents with a login each and the skill of the demo's queue; the logins' tokens. Written into the database: how
-    long a thousand passwords take to hash is not the question."""
-    now = int(time.time() * 1000)
-    tokens = [secrets.token_urlsafe(32) for _ in range(AGENTS)]
-    ids = [new_id("usr") for _ in tokens]
-    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
-    try:
-        skill = await connection.fetchval("SELECT skill_id FROM queue_skill LIMIT 1")
-        async with connection.transaction():
-            await connection.executemany(
-                'INSERT INTO "user" (id, tenant, login, name, role, active, password_hash, created_at, version) '
-                "VALUES ($1, 'default', $1, $2, 'agent', true, '', $3, 1)",
-                [(user_id, f"Agent {number}", now) for number, user_id in enumerate(ids)],
-            )
-            await connection.executemany(
-                "INSERT INTO user_skill (user_id, skill_id, level) VALUES ($1, $2, 5)", [(i, skill) for i in ids]
-            )
-            await connection.execute("UPDATE tenant SET set_up = set_up + 1")  # as the product does with a change
-            await connection.executemany(
-                "INSERT INTO login_session (token_hash, tenant, user_id, created_at, expires_at) "
-                "VALUES ($1, 'default', $2, $3, $4)",
-                [
-                    (hashlib.sha256(token.encode()).hexdigest(), user_id, now, now + 86_400_000)
-                    for token, user_id in zip(tokens, ids, strict=True)
-                ],
-            )
-    finally:
-        await connection.close()
-    return tokens
-
-
 def memory_kb(pid: int) -> int:
     """Proportional set size."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -144,7 +109,9 @@ async def online(patchbay: Cluster, folder: Path) -> tuple[list[Figure], dict[st
     node, other = patchbay.parts["control"], patchbay.parts["control-2"]
     cookies = folder / "cookies.json"
     assert isinstance(patchbay.database, PostgresDatabase)
-    cookies.write_text(json.dumps(await hire(patchbay.database._url)))
+    (skill_id,) = patchbay.rows("SELECT skill_id FROM queue_skill LIMIT 1")[0]
+    hired = await hire(patchbay.database._url, [{skill_id: 5}] * AGENTS)
+    cookies.write_text(json.dumps([one.token for one in hired]))
     await other.stop(signal.SIGINT)
     await asyncio.sleep(6)  # the directory of the other has taken in the new agents, and nothing moves any more
     before_kb = memory_kb(node.pid)

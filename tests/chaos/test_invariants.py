@@ -14,6 +14,7 @@ import pytest
 from server.media.ogg import OggOpusWriter
 from server.services.sessions import SessionService
 from tests.helpers import invariants as inv
+from tests.helpers.free_agents import nobody_waits_in_vain
 from tests.helpers.light_peer import PACKET_S, PITCHES_HZ, Ear, encode_tone
 from tests.helpers.world import TENANT, World, world
 
@@ -90,6 +91,7 @@ def verdicts(w: World, names: Mapping[str, str], folder: Path) -> dict[str, inv.
         inv.seconds_add_up(log, now),
         inv.recordings_whole(log, folder),
         inv.nothing_left(log),
+        nobody_waits_in_vain(log, log.skilled, (), 2_500)[0],
     ]
     return {verdict.name: verdict for verdict in found}
 
@@ -97,6 +99,7 @@ def verdicts(w: World, names: Mapping[str, str], folder: Path) -> dict[str, inv.
 ONCE, FOLDS = "each session once, in one state", "rows are the folds of their events"
 LOAD, ORDER, DEADLINES = "load within capacity", "order within a queue", "no offer outlives its deadline"
 SECONDS, RECORDINGS, LEFT = "agents' seconds add up", "recordings are whole and playable", "nothing is left to do"
+IDLE = "nobody waits while a fitting agent is free"
 FIRST = "(SELECT id FROM session WHERE customer_name = 'c0')"
 LEFT_QUEUE = "type = 'CustomerHungUp'"
 LAST = "(SELECT id FROM session WHERE customer_name = 'c2')"
@@ -116,6 +119,8 @@ PLANTED: list[tuple[str, str, Callable[[Path], object] | None]] = [
     (LOAD, "UPDATE segment SET agent_id = 'usr_ana'", None),
     (ORDER, f"UPDATE session_event SET at = at - 3000 WHERE session_id = {LAST}"
             " AND (type = 'CallArrived' OR type LIKE 'Leg%')", None),
+    (IDLE, f"UPDATE session_event SET at = at - 3000 WHERE session_id = {LAST}"
+           " AND (type = 'CallArrived' OR type LIKE 'Leg%')", None),
     (DEADLINES, f"UPDATE session_event SET at = at + 30000 WHERE session_id = {LAST} AND {LEFT_QUEUE}", None),
     (SECONDS, "UPDATE agent_event SET at = at + 100 WHERE type = 'ContactReleased'", None),
     (RECORDINGS, "UPDATE recording SET duration_ms = duration_ms + 201", None),

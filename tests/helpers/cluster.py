@@ -164,11 +164,13 @@ async def cluster(
     workers: int = 2,
     balanced: bool = False,
     module: str = "server",
+    mute: bool = False,
     control_environment: Mapping[str, str] | None = None,
     settings: Mapping[str, str],
 ) -> AsyncIterator[Cluster]:
     """Started, ready, and stopped afterwards. `settings` must hold database_url and redis_url. `balanced`: everybody
-    comes to the node with the fewest connections, as in production."""
+    comes to the node with the fewest connections, as in production. `mute`: media workers without sound
+    (tests/helpers/mute_relay.py)."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     certificate = make_certificate(folder / "tls", "127.0.0.1")
@@ -201,9 +203,12 @@ async def cluster(
                 **({"drain_s": settings["drain_s"]} if "drain_s" in settings else {}),
             }
         )  # fmt: skip
-        parts[name] = Part(
-            name, [sys.executable, "-m", "server", "serve", "--role", "media"], media, folder / f"{name}.log"
-        )
+        worker = ["server", "serve", "--role", "media"]
+        if mute:
+            worker = ["tests.helpers.mute_relay", "--id", name, "--listen", f"127.0.0.1:{at}", "--log-json",
+                      "--tls-cert", str(certificate.cert), "--tls-key", str(certificate.key),
+                      "--spool", str(folder / name / "spool"), "--bind", "127.0.0.1"]  # fmt: skip
+        parts[name] = Part(name, [sys.executable, "-m", *worker], media, folder / f"{name}.log")
     configuration = folder / "haproxy.cfg"
     configuration.write_text(haproxy_configuration(port, list(control_ports.values()), balanced))
     proxy = ["haproxy", "-f", str(configuration), "-db"]

@@ -297,8 +297,8 @@ def only_allowed_steps(log: Log) -> Verdict:
     return verdict
 
 
-def deadlines_kept(log: Log, outages: Sequence[tuple[int, int]], now: int) -> Verdict:
-    """Nothing that has a deadline outlives it by more than LATE_MS, `outages` of the database not counted."""
+def deadlines_kept(log: Log, outages: Sequence[tuple[int, int]], now: int, limit_ms: int = LATE_MS) -> Verdict:
+    """Nothing that has a deadline outlives it by more than `limit_ms`, `outages` of the database not counted."""
     verdict = Verdict("no offer outlives its deadline", unit="ms")
     for session_id, steps in log.steps.items():
         for line, until in zip(steps, [*(s.at for s in steps[1:]), None], strict=True):
@@ -306,7 +306,7 @@ def deadlines_kept(log: Log, outages: Sequence[tuple[int, int]], now: int) -> Ve
                 over = (now if until is None else until) - deadline.at
                 late = over - _overlap(deadline.at, deadline.at + over, outages)
                 verdict.worst = max(verdict.worst, late)
-                verdict.check(late <= LATE_MS, f"{session_id}: {deadline.kind} is {late} ms over")
+                verdict.check(late <= limit_ms, f"{session_id}: {deadline.kind} is {late} ms over")
     return verdict
 
 
@@ -317,18 +317,18 @@ def _overlap(began: int, ended: int, outages: Sequence[tuple[int, int]]) -> int:
 # --- the queue -----------------------------------------------------------------------------------------
 
 
-def order_kept(log: Log, disturbed: Sequence[tuple[int, int]]) -> Verdict:
+def order_kept(log: Log, disturbed: Sequence[tuple[int, int]], limit_ms: int = TICK_MS) -> Verdict:
     """No session is offered to somebody while an earlier one of its queue could have been: one that is routable, that
     rings for nobody, that this agent has not just declined, and that goes on waiting. Earlier: (priority, first
     arrival, id).
 
-    What the log proves. An offer is chosen from the index, then claimed, then saved, by any node: for TICK_MS before
+    What the log proves. An offer is chosen from the index, then claimed, then saved, by any node: for `limit_ms` before
     and after it the index may not say what the log says, since a node takes in what it saved, and a look is one tick
     at most. So an overtaking counts when the earlier one was routable for longer than that on both sides. A node that
     dies with a claim keeps a session back for CLAIM_MS more: `disturbed` are the times when one died or lost its
     index."""
     verdict = Verdict("order within a queue", unit="ms overtaken")
-    spans = list(_routable_spans(log))
+    spans = list(routable_spans(log))
     allowed = [(began, ended + CLAIM_MS + TICK_MS) for began, ended in disturbed]
     for session_id, steps in log.steps.items():
         for line in steps:
@@ -346,14 +346,14 @@ def order_kept(log: Log, disturbed: Sequence[tuple[int, int]]) -> Verdict:
                 if by <= 0 or declined:
                     continue
                 verdict.worst = max(verdict.worst, by)
-                limit = TICK_MS + (CLAIM_MS if any(a <= at <= b for a, b in allowed) else 0)
+                limit = limit_ms + (CLAIM_MS if any(a <= at <= b for a, b in allowed) else 0)
                 if by > limit:
                     about = f"routable from {at - began} ms before it until {ended - at} ms after it"
                     verdict.faults.append(f"{session_id} v{mine.version} at {at}: overtakes {other.id}, {about}")
     return verdict
 
 
-def _routable_spans(log: Log) -> Iterator[tuple[int, int, Session]]:
+def routable_spans(log: Log) -> Iterator[tuple[int, int, Session]]:
     """(from, to, the session then). One that flows out waits in the other queue from then on."""
     for steps in log.steps.values():
         began: int | None = None
