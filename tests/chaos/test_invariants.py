@@ -119,8 +119,7 @@ PLANTED: list[tuple[str, str, Callable[[Path], object] | None]] = [
     (LOAD, "UPDATE segment SET agent_id = 'usr_ana'", None),
     (ORDER, f"UPDATE session_event SET at = at - 3000 WHERE session_id = {LAST}"
             " AND (type = 'CallArrived' OR type LIKE 'Leg%')", None),
-    (IDLE, f"UPDATE session_event SET at = at - 3000 WHERE session_id = {LAST}"
-           " AND (type = 'CallArrived' OR type LIKE 'Leg%')", None),
+    (IDLE, "UPDATE agent_event SET at = at - 3000 WHERE type = 'ContactReleased'", None),
     (DEADLINES, f"UPDATE session_event SET at = at + 30000 WHERE session_id = {LAST} AND {LEFT_QUEUE}", None),
     (SECONDS, "UPDATE agent_event SET at = at + 100 WHERE type = 'ContactReleased'", None),
     (RECORDINGS, "UPDATE recording SET duration_ms = duration_ms + 201", None),

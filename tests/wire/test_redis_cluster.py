@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ async def test_calls_are_routed_in_their_order_while_the_cluster_fails(
             disposition = (await ana.rest("GET", "/dispositions"))["items"][0]["disposition_id"]
             callers = [await waiting(patchbay, f"Customer {number}") for number in range(4)]
             victim = redis.masters[redis.owner(_key("default", "meta"))]
-            faults = (
+            faults: tuple[Callable[[], object], ...] = (
                 lambda: None,
                 victim.stop,  # its replica takes over
                 redis.flush_all,
