@@ -19,7 +19,7 @@ from server.services.ports import RouterStoreUnavailable
 from tests.contract import test_bus as bus
 from tests.contract.test_redis_sentinel import heard, works
 from tests.contract.test_router_store import claim, fill, free, redis_store, sessions, waiting
-from tests.helpers.redis_cluster import RedisNodes, redis_nodes
+from tests.helpers.redis_cluster import RedisNodes, port_pair, redis_nodes
 from tests.helpers.redis_server import redis_server
 from tests.helpers.system import until
 
@@ -186,7 +186,7 @@ async def test_the_bus_goes_on_at_another_node_when_its_own_dies(replicated: Red
 
 async def test_a_node_outside_the_cluster_is_not_taken_for_the_bus(tmp_path: Path, redis_cluster: RedisNodes) -> None:
     """It would take each word and tell nobody."""
-    with redis_server(tmp_path, arguments=("--cluster-enabled", "yes")) as stranger:
+    with redis_server(tmp_path, arguments=("--cluster-enabled", "yes"), port=port_pair()) as stranger:
         url = f"redis+cluster://127.0.0.1:{stranger.port},127.0.0.1:{redis_cluster.masters[0].port}"
         with capture_logs():  # one that begins at the stranger says so
             async with bus.redis_nodes(url) as make:

@@ -71,7 +71,7 @@ def redis_nodes(folder: Path, *, replicas: bool = False, node_timeout_ms: int = 
             (home := folder / f"redis-{number}").mkdir()
             options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(node_timeout_ms),
                        "--repl-diskless-sync-delay", "0")  # fmt: skip
-            servers.append(stack.enter_context(redis_server(home, arguments=options, port=_port_pair())))
+            servers.append(stack.enter_context(redis_server(home, arguments=options, port=port_pair())))
         masters, followers = tuple(servers[:MASTERS]), tuple(servers[MASTERS:])
         for number, server in enumerate(masters):
             first, beyond = (-(-SLOTS * n // MASTERS) for n in (number, number + 1))
@@ -115,7 +115,7 @@ def _does(server: RedisServer, *words: str) -> None:
     assert said == "+OK", said
 
 
-def _port_pair() -> int:
+def port_pair() -> int:
     """A free port whose partner for the nodes' own talk is free too."""
     while True:
         with socket.socket() as probe, socket.socket() as partner:
