@@ -71,3 +71,41 @@ async def test_numbers_open_their_sessions_and_old_ones_say_so(tmp_path: Path) -
         await page.unroute("**/api/v1/reports/**")
         await page.get_by_test_id("report-stale").get_by_role("button").click()
         await page.get_by_test_id("report-stale").wait_for(state="detached")
+
+
+async def test_what_was_told_of_the_wait_opens_its_sessions(tmp_path: Path) -> None:
+    async with open_world(tmp_path, static_dir=STATIC_DIR) as world, chromium(tmp_path, 440) as browser:
+        await a_day(world)
+        url = str(world.server.make_url("")).rstrip("/")
+        page = await (await browser.new_context(timezone_id="UTC", viewport={"width": 1280, "height": 900})).new_page()
+        await log_in(page, url)
+        await page.goto(f"{url}/admin/reports")
+        await page.get_by_test_id("told-empty").wait_for()
+
+        queues = await world.deps.directory.queues(DEFAULT_TENANT)
+        sales = next(queue.queue_id for queue in queues if queue.name == "Sales")
+        at = world.clock.now_ms() - 120_000
+        told = (at + 2_000, 2, 10_000, 60_000)
+        for number, (outcome, wait_ms) in enumerate((("answered", 9_000), ("answered", 50_000), ("abandoned", 20_000))):
+            await add_visit(world, 10 + number, sales, at, outcome, wait_ms, told=told)
+        await page.reload()
+        row = page.get_by_test_id("told-row").filter(has_text="Sales")
+        for column, (shown, sessions) in {
+            "told": ("3", 3), "answered": ("2", 2), "within": ("100%", 2), "below": ("50%", 1), "off": ("0:20", 2),
+            "abandoned": ("1", 1),
+        }.items():  # fmt: skip
+            link = row.locator(f"[data-column={column}] a")
+            assert await link.inner_text() == shown, column
+            await link.click()
+            await page.get_by_test_id("visits-chip").first.wait_for()
+            await page.get_by_test_id("history-row").nth(sessions - 1).wait_for()
+            assert await page.get_by_test_id("history-row").count() == sessions, column
+            await page.go_back()
+            await row.wait_for()
+
+        for theme, width in (("light", 1280), ("dark", 1280), ("light", 380)):
+            await page.emulate_media(color_scheme=theme)
+            await page.set_viewport_size({"width": width, "height": 900})
+            await row.scroll_into_view_if_needed()
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{width} px: no sideways"
+            await page.screenshot(path=tmp_path / f"told-{theme}-{width}.png")

@@ -101,6 +101,11 @@ export const uiEn = {
   'visits.long_abandons': 'Abandoned, short ones excluded',
   'visits.abandon_rate_base': 'Offered, short abandons excluded',
   'visits.handled': 'Handled',
+  'visits.told': 'Told an estimated wait',
+  'visits.told_answered': 'Told an estimated wait, and answered',
+  'visits.told_within': 'Answered by the upper end of the estimate',
+  'visits.told_below': 'Answered by the lower end of the estimate',
+  'visits.told_abandoned': 'Told an estimated wait, and abandoned',
 
   'segment.offered': 'Ringing',
   'segment.connecting': 'Connecting',
@@ -239,6 +244,11 @@ export const uiZh: Record<UiKey, string> = {
   'visits.long_abandons': '放弃（不含短时放弃）',
   'visits.abandon_rate_base': '进线（不含短时放弃）',
   'visits.handled': '处理完成',
+  'visits.told': '已告知预计等待时间',
+  'visits.told_answered': '已告知预计等待时间，并接通',
+  'visits.told_within': '在预计上限之内接通',
+  'visits.told_below': '在预计下限之内接通',
+  'visits.told_abandoned': '已告知预计等待时间，后放弃',
 
   'segment.offered': '振铃',
   'segment.connecting': '连接中',

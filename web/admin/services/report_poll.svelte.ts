@@ -9,9 +9,9 @@ import { faultOf } from './collection.svelte';
 
 export const REFRESH_MS = 15_000;
 
-export class ReportPoll {
+export class ReportPoll<R extends { at: number } = QueueReport> {
   /** Null until the first answer. */
-  report = $state.raw<QueueReport | null>(null);
+  report = $state.raw<R | null>(null);
   /** Why the newest question had no answer. */
   fault = $state<string | null>(null);
   loading = $state(false);
@@ -25,6 +25,7 @@ export class ReportPoll {
     /** The browser's time zone; undefined where it does not tell. */
     zone: string | undefined,
     private readonly clock: Clock = browserClock,
+    private readonly path = '/reports/queues',
   ) {
     this.#zone = zone;
   }
@@ -61,15 +62,15 @@ export class ReportPoll {
   }
 
   /** A zone that the server does not know (its list may be older than the browser's) is asked for once. */
-  async #ask(): Promise<QueueReport> {
+  async #ask(): Promise<R> {
     const date = dateOf(this.#day, new Date(this.clock.wall()));
     try {
-      return await this.rest.get<QueueReport>('/reports/queues', { date, zone: this.#zone });
+      return await this.rest.get<R>(this.path, { date, zone: this.#zone });
     } catch (cause) {
       const zoneRefused = cause instanceof RestError && cause.fields.some((field) => field.loc === 'zone');
       if (!zoneRefused || this.#zone === undefined) throw cause;
       this.#zone = undefined;
-      return this.rest.get<QueueReport>('/reports/queues', { date });
+      return this.rest.get<R>(this.path, { date });
     }
   }
 }

@@ -1,6 +1,6 @@
 // The queue report as a table: which day, which columns, what each cell shows and which sessions it opens.
 
-import type { CountedAs, LongestWait, QueueNumbers, QueueReport, ReportNumbers } from '../../core/src/rest_types';
+import type { CountedAs, LongestWait, QueueCount, QueueNumbers, QueueReport, ReportNumbers } from '../../core/src/rest_types';
 import { visitsSearch } from '../../ui/sessions/visits';
 
 export type Day = { kind: 'today' } | { kind: 'yesterday' } | { kind: 'date'; date: string };
@@ -35,7 +35,7 @@ export function isDate(text: string): boolean {
 
 export type Column =
   | { key: Count; kind: 'count' }
-  | { key: Share; kind: 'share'; opens: CountedAs }
+  | { key: Share; kind: 'share'; opens: QueueCount }
   | { key: 'asa' | 'aht'; kind: 'mean'; opens: CountedAs }
   | { key: 'target'; kind: 'target' }
   | { key: 'longest' | 'now_longest'; kind: 'wait' }

@@ -231,8 +231,12 @@ export interface SessionRow {
 export const COUNTED_AS = [
   'offered', 'answered', 'abandoned', 'flowed_out', 'failed', 'waiting', 'answered_in_time', 'left_in_time', 'service_level_base',
   'short_abandons', 'long_abandons', 'abandon_rate_base', 'handled',
+  'told', 'told_answered', 'told_within', 'told_below', 'told_abandoned',
 ] as const;
 export type CountedAs = (typeof COUNTED_AS)[number];
+/** Of the queue report: all but those of what was told. */
+export type QueueCount = Exclude<CountedAs, ToldAs>;
+export type ToldAs = 'told' | 'told_answered' | 'told_within' | 'told_below' | 'told_abandoned';
 
 export interface LongestWait {
   wait_ms: number;
@@ -240,7 +244,7 @@ export interface LongestWait {
 }
 
 /** Shares are 0 to 1; null where there is nothing to divide. */
-export interface ReportNumbers extends Record<CountedAs, number> {
+export interface ReportNumbers extends Record<QueueCount, number> {
   service_level: number | null;
   service_level_answered: number | null;
   service_level_leaving: number | null;
@@ -258,7 +262,7 @@ export interface QueueNumbers extends ReportNumbers {
   service_level_s: number;
 }
 
-export interface QueueReport {
+interface ReportSpan {
   zone: string;
   /** `yyyy-mm-dd`, days of the zone. */
   today: string;
@@ -267,6 +271,27 @@ export interface QueueReport {
   since: number;
   until: number;
   at: number;
+}
+
+/** How right the ranges of the wait were that customers were told. Shares are of those who were answered. */
+export interface ToldNumbers extends Record<ToldAs, number> {
+  within: number | null;
+  below: number | null;
+  off_ms: number | null;
+}
+
+export interface QueueToldNumbers extends ToldNumbers {
+  queue_id: string;
+  queue_name: string;
+  active: boolean;
+}
+
+export interface ToldReport extends ReportSpan {
+  queues: QueueToldNumbers[];
+  total: ToldNumbers;
+}
+
+export interface QueueReport extends ReportSpan {
   queues: QueueNumbers[];
   total: ReportNumbers;
 }
