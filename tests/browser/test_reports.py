@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Literal
 
 from playwright.async_api import Page
 
@@ -103,7 +104,8 @@ async def test_what_was_told_of_the_wait_opens_its_sessions(tmp_path: Path) -> N
             await page.go_back()
             await row.wait_for()
 
-        for theme, width in (("light", 1280), ("dark", 1280), ("light", 380)):
+        looks: tuple[tuple[Literal["light", "dark"], int], ...] = (("light", 1280), ("dark", 1280), ("light", 380))
+        for theme, width in looks:
             await page.emulate_media(color_scheme=theme)
             await page.set_viewport_size({"width": width, "height": 900})
             await row.scroll_into_view_if_needed()
