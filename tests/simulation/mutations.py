@@ -20,9 +20,9 @@ from server.domain.agent import Agent
 from server.domain.capacity import Capacity
 from server.domain.deadlines import on_deadline
 from server.domain.endings import SegmentEnd
-from server.domain.router_state import Changes, Gone
+from server.domain.router_state import Changes, Gone, WaitingSession
 from server.domain.session import Session, SessionState
-from server.routing import memory_store, router, snapshot
+from server.routing import memory_store, pools, router, snapshot
 from server.routing.memory_store import MemoryRouterStore
 from server.routing.router import Router
 from server.routing.snapshot import Snapshot
@@ -40,6 +40,7 @@ _hear = memory_store._hear
 _waiting_word = router.waiting_word
 _agent_events = effects.agent_events
 _due = MemorySteps.due
+_urgency = pools.urgency
 
 # --- the router and its store ------------------------------------------------------------------------
 
@@ -88,6 +89,11 @@ def _place_by_last_wait(s: Session) -> Any:
     word = _waiting_word(s)
     back_at = max((segment.done_at or 0 for segment in s.segments), default=0)
     return word if isinstance(word, Gone) or not back_at else replace(word, arrived_at=back_at)
+
+
+def _urgency_of_all(session: WaitingSession, queue: Any, now: int) -> Any:
+    """One that rings comes before those that nobody was asked for."""
+    return _urgency(replace(session, ringing=()), queue, now)
 
 
 def _no_doubt(self: Router) -> None:
@@ -178,6 +184,7 @@ MUTATIONS: dict[str, Plant] = {
     "order by id alone": lambda: patch.object(router, "waiting_word", _place_by_id),
     "who is put back goes to the end": lambda: patch.object(router, "waiting_word", _place_by_last_wait),
     "who declined is asked again": lambda: patch.object(snapshot, "verdict", lambda session, agent_id, now: "able"),
+    "a ring grows before others are asked": lambda: patch.object(snapshot, "urgency", _urgency_of_all),
     "skills are not looked at": lambda: patch.object(snapshot, "meets", lambda asked, level: True),
     "nobody goes first, and ticks are rare": lambda: _both(
         patch.object(Nodes, "mine", _nobodys), patch.object(router, "TICK_S", 4.0)

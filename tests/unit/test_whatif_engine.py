@@ -161,6 +161,10 @@ def test_the_same_seed_gives_the_same_day_and_another_seed_another(strategy: Str
     assert busy_day(10, 7, strategy).visits != busy_day(10, 8, strategy).visits
 
 
+def test_a_queue_that_rings_all_is_played_as_the_first_of_its_free_agents() -> None:
+    assert busy_day(10, 7, Strategy.RING_ALL).visits == busy_day(10, 7).visits
+
+
 def test_more_agents_answer_sooner_and_are_less_busy() -> None:
     outcomes = [busy_day(agents) for agents in (9, 10, 12)]
     speeds = [numbers(outcome.visits).asa_ms or 0 for outcome in outcomes]
