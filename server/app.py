@@ -38,6 +38,7 @@ from server.routing.redis_store import RedisRouterStore
 from server.services.admin import AdminService, ChangeLog
 from server.services.auth import AuthService
 from server.services.call_log import CallLog
+from server.services.exits import Exits
 from server.services.floor import FloorService
 from server.services.nodes import FollowingClock
 from server.services.passwords import Passwords
@@ -141,6 +142,7 @@ async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[Contr
             bus=stores.bus,
             follow=stores.follow,
             node_name=node_name(config),
+            exits=Exits(),  # a dialler comes with phone calls, voicemail with call flows
         )
         with ThreadPoolExecutor(PASSWORD_THREADS, "argon2") as threads, _Insistence() as insistence:
             try:
@@ -250,7 +252,7 @@ def _web_deps(
     changes = ChangeLog(repository, clock, [core.directory_changed])
     return WebDeps(
         auth=AuthService(repository, passwords, clock, config.session_cookie_hours, core.directory_changed),
-        admin=AdminService(changes),
+        admin=AdminService(changes, adapters.exits.possible),
         users=UserService(changes, passwords),
         steering=SteeringService(adapters.store, core.stepper, adapters.directory),
         floor=FloorService(StoredFloor(stores.database), core.stepper, adapters.directory, repository, clock),

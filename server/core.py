@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -19,6 +19,7 @@ from server.services.admin_ports import Directory, History, WaitHistory
 from server.services.agents import AgentService
 from server.services.deadline_sweep import DeadlineSweep
 from server.services.dispatch import Dispatcher
+from server.services.exits import Exits, ExitService
 from server.services.media_link import MediaLink
 from server.services.nodes import FollowingClock, Nodes
 from server.services.ports import Archiver, Bus, Clock, MediaEngine, Notice, RouterStore, StepStore
@@ -52,6 +53,7 @@ class Adapters:
     bus: Bus
     follow: FollowingClock | None = None  # the clock, where it is to go by the database's
     node_name: str = "sole"
+    exits: Exits = field(default_factory=Exits)
 
 
 class Core:
@@ -64,7 +66,8 @@ class Core:
         self.nodes = Nodes(a.store, a.clock, a.node_name, a.follow, self._reached_workers)
         self.stepper = Stepper(a.store, WirePresenter(), a.clock)
         self.link = MediaLink(a.store, self.stepper, a.engine, a.clock, self.nodes.mine, self.nodes.others_reach)
-        self.sessions = SessionService(a.store, self.stepper, a.directory, self.link, a.clock)
+        self.sessions = SessionService(a.store, self.stepper, a.directory, self.link, a.clock, a.exits)
+        self.exits = ExitService(a.exits, a.store, self.stepper, self.link, group)
         self.agents = AgentService(a.store, self.stepper, a.directory)
         self.recordings = RecordingService(a.store, self.stepper, a.archiver, a.history, a.clock, self.nodes, group)
         self.dispatcher = Dispatcher(a.store, self.stepper, a.engine, a.clock, self.nodes, group)
@@ -79,7 +82,7 @@ class Core:
         self.router.on_look = self.live_views.on_look
         self.router.on_pause = self.live_views.on_pause
         # Orders leave first, then people are told: audio is what a caller waits for.
-        for listener in (self.dispatcher, self.hub, self.router, self.sweep, self.recordings):
+        for listener in (self.dispatcher, self.hub, self.router, self.sweep, self.recordings, self.exits):
             self.stepper.listen(listener)
 
     async def start(self) -> None:
@@ -89,6 +92,7 @@ class Core:
         await self.presence.look()
         await self._adapters.engine.start(self.link)
         await self.dispatcher.resume()
+        await self.exits.resume()
 
     async def directory_changed(self, tenant: str, kind: str, record_id: str) -> None:
         """An admin saved something here."""

@@ -1,7 +1,7 @@
 """The deadlines of a session are a function of its state: what is not due any more can't be forgotten.
 
-`kind`: arrival, max_wait, place, offer, connect, customer_grace, agent_grace, placement, move, wrap_up. `key` names the
-segment, leg, queue visit or session.
+`kind`: arrival, flow, max_wait, place, callback, offer, connect, customer_grace, agent_grace, placement, move, wrap_up.
+`key` names the segment, leg, queue visit or session.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ CONNECT_MS = 15_000  # ICE and DTLS take less than a second; a permission prompt
 QUEUE_GRACE_MS = 30_000  # a waiting customer whose tab reloads or whose network changes keeps the place
 TALK_GRACE_MS = 60_000  # RELIABILITY.md: a customer is not hung up on for 60 s
 PLACEMENT_MS = 60_000  # a worker restarts in about a second; a minute without any is a dead machine
+CALLBACK_MS = 8 * 3_600_000  # a working day; who was not called by then does not expect it any more
+CALLBACK_CONNECT_MS = 60_000  # the customer's phone rings, for as long as their own grace lets it
+FLOW_MS = 300_000  # greeting and message; the voicemail's own limit is shorter
 MOVE_MS = 20_000  # a browser comes over within a second; by then its old place is about to go
 
 
@@ -41,10 +44,14 @@ def deadlines(s: Session) -> frozenset[Deadline]:
     ]
     if s.ended:
         return frozenset(due)
+    if s.callback is not None and not s.callback.begun:
+        return frozenset({*due, Deadline("callback", s.id, s.callback.asked_at + CALLBACK_MS)})
     if s.kept_since is not None:  # nobody and nothing else is waited for
         return frozenset({*due, Deadline("place", s.id, s.kept_since + s.queue.keep_place_s * 1000)})
     if s.state is SessionState.ARRIVING:
         due.append(Deadline("arrival", s.id, s.created_at + ARRIVAL_MS))
+    if s.flow is not None:
+        due.append(Deadline("flow", s.id, s.flow.since + FLOW_MS))
     customer = _customer_grace(s)
     if customer is not None:
         due.append(customer)
@@ -61,7 +68,8 @@ def deadlines(s: Session) -> frozenset[Deadline]:
     if owner is not None:
         if owner.state is SegmentState.CONNECTING and owner.accepted_at is not None:
             began = max(owner.accepted_at, s.placed_at)  # a new placement is a new set-up
-            due.append(Deadline("connect", owner.id, began + CONNECT_MS))
+            limit_ms = CONNECT_MS if s.callback is None else CALLBACK_CONNECT_MS
+            due.append(Deadline("connect", owner.id, began + limit_ms))
         elif owner.leg.down_since is not None:
             # With both away the customer's grace decides first: there is nobody to put back into the queue.
             after_customer = customer.at + 1 if customer is not None else 0
@@ -71,9 +79,10 @@ def deadlines(s: Session) -> frozenset[Deadline]:
 
 
 def wait_ends_at(s: Session) -> int | None:
-    """When the queue gives the session up; None: never, or not now. Time away with the place kept does not count."""
+    """When the queue gives the session up; None: never, or not now. Time away with the place kept does not count, and
+    who is being called back is not given up."""
     visit = s.visit
-    if visit is None or not s.queue.max_wait_s or s.kept_since is not None:
+    if visit is None or not s.queue.max_wait_s or s.kept_since is not None or s.callback is not None:
         return None
     return visit.entered_at + visit.away_ms + s.queue.max_wait_s * 1000
 
@@ -105,6 +114,15 @@ def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
                 if leg.former:
                     s = s.with_leg(legs.lost(leg, now))
             return s
+        case "flow":
+            return end_session(s, EndReason.LEFT_VOICEMAIL, now)
+        case "customer_grace" if s.flow is not None:
+            return end_session(s, EndReason.LEFT_VOICEMAIL, now)
+        case "customer_grace" if s.callback is not None:  # nobody dials without a worker
+            unanswered = s.worker_id is not None
+            return end_session(s, EndReason.CALLBACK_UNANSWERED if unanswered else EndReason.SYSTEM_FAILED, now)
+        case "callback":
+            return end_session(s, EndReason.CALLBACK_NOT_MADE, now)
         case "customer_grace":
             lost = EndReason.CUSTOMER_LOST if s.customer_leg.was_up else EndReason.NO_MEDIA
             return end_session(s, lost, now)

@@ -49,6 +49,8 @@ def _plan(s: Session, epoch: int) -> MediaPlan:
         return MediaPlan()
     here = epoch == s.epoch
     customer, owner = s.customer_leg, s.owner
+    if s.flow is not None:  # the machine has its own sound
+        return MediaPlan((Route(customer.id, Source.SILENCE),))
     if owner is None:
         return MediaPlan((Route(customer.id, Source.QUEUE_MUSIC),))
     agent = owner.leg
@@ -132,7 +134,8 @@ def agent_events(before: Session | None, after: Session) -> list[tuple[str, ag.A
 
 def routable(s: Session) -> bool:
     """Waits for an agent, or for one more where it rings for all; its customer is there to be connected, and a worker
-    holds it."""
+    holds it; or its customer is to be called as soon as an agent is asked."""
     there = s.customer_leg.state in (LegState.OPENING, LegState.UP) and s.worker_id is not None
+    there = there or (s.callback is not None and not s.callback.begun)
     room = s.owner is None and len(s.ringing) < (MAX_RINGING if s.queue.ring_all else 1)
     return s.visit is not None and room and not s.ended and there

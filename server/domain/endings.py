@@ -17,11 +17,12 @@ class Blame(StrEnum):
 
 
 class VisitOutcome(StrEnum):
-    """How one wait in one queue ended. Callback comes with callbacks."""
+    """How one wait in one queue ended."""
 
     ANSWERED = "answered"
     ABANDONED = "abandoned"
-    FLOWED_OUT = "flowed_out"  # to another queue, by the queue's rule
+    FLOWED_OUT = "flowed_out"  # to another queue or to voicemail, by the queue's rule
+    CALLBACK = "callback"  # served, or tried, by calling back
     FAILED = "failed"
 
 
@@ -35,6 +36,9 @@ class EndReason(StrEnum):
     WAITED_TOO_LONG = "waited_too_long"  # the queue's maximum wait, and no queue to overflow to
     QUEUE_FULL = "queue_full"  # the queue's maximum length, and no queue to overflow to
     PLACE_EXPIRED = "place_expired"  # a kept place that nobody came back for in time
+    CALLBACK_UNANSWERED = "callback_unanswered"  # the customer was called and did not answer
+    CALLBACK_NOT_MADE = "callback_not_made"  # its turn did not come in time
+    LEFT_VOICEMAIL = "left_voicemail"  # the flow in which a message may be left is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,9 @@ VERDICTS: dict[EndReason, Verdict] = {
     EndReason.WAITED_TOO_LONG: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.QUEUE_FULL: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.PLACE_EXPIRED: Verdict(Blame.CUSTOMER, VisitOutcome.ABANDONED),
+    EndReason.CALLBACK_UNANSWERED: Verdict(Blame.CUSTOMER, VisitOutcome.CALLBACK),
+    EndReason.CALLBACK_NOT_MADE: Verdict(Blame.US, VisitOutcome.FAILED),
+    EndReason.LEFT_VOICEMAIL: Verdict(Blame.CUSTOMER, VisitOutcome.FLOWED_OUT),
 }
 
 
@@ -82,7 +89,10 @@ SEGMENT_END: dict[EndReason, SegmentEnd] = {
     EndReason.CUSTOMER_LOST: SegmentEnd.CUSTOMER_LOST,
     EndReason.NO_MEDIA: SegmentEnd.CUSTOMER_LEFT,
     EndReason.SYSTEM_FAILED: SegmentEnd.SYSTEM_FAILED,
-    EndReason.WAITED_TOO_LONG: SegmentEnd.WITHDRAWN,  # nobody talks while these three can happen
+    EndReason.WAITED_TOO_LONG: SegmentEnd.WITHDRAWN,  # nobody talks while these can happen
     EndReason.QUEUE_FULL: SegmentEnd.WITHDRAWN,
     EndReason.PLACE_EXPIRED: SegmentEnd.WITHDRAWN,
+    EndReason.CALLBACK_UNANSWERED: SegmentEnd.CUSTOMER_LEFT,
+    EndReason.CALLBACK_NOT_MADE: SegmentEnd.WITHDRAWN,
+    EndReason.LEFT_VOICEMAIL: SegmentEnd.WITHDRAWN,
 }

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from server.domain.hours import Hours
+from server.domain.queue_life import Exit
 from server.domain.queue_routing import PRIORITY
 
 UNLOGGED = frozenset({"sdp", "archive"})
@@ -17,13 +18,14 @@ UNLOGGED = frozenset({"sdp", "archive"})
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """What the widget said of its visitor: claims, not facts."""
+    """What the widget said of its visitor: claims, not facts. `number` (E.164) is where they can be called."""
 
     name: str = ""
     locale: str = "en"
     page_url: str = ""
     context: Mapping[str, str] = field(default_factory=dict)
     consent_version: str = ""
+    number: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class QueueRules:
     `overflow` is where the session goes then, or when the queue is full; None: it ends. `ring_all`: it rings for
     several agents at once, and the first who accepts gets it. `hours` are told of queues that sessions overflow into:
     outside them nobody does. None: always open. `keep_place_s`: for so long the customer may be away and keep the
-    place; 0: not at all."""
+    place; 0: not at all. `exit`: how the session leaves, where this installation can do that."""
 
     queue_id: str
     name: str
@@ -47,6 +49,7 @@ class QueueRules:
     ring_all: bool = False
     hours: Hours | None = None
     keep_place_s: int = 0
+    exit: Exit = Exit.QUEUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,25 @@ class PlaceTaken:
 
     worker_id: str | None
     incarnation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackAsked:
+    """The customer wants to be called in turn. `number` is E.164."""
+
+    number: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackMissed:
+    """The customer could not be reached. `reason` is the dialler's: busy, no_answer, rejected, unreachable, …"""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlowEnded:
+    """What the customer did with a machine is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +341,9 @@ Event = (
     | PlaceTaken
     | PlacePassedOn
     | WaitEstimated
+    | CallbackAsked
+    | CallbackMissed
+    | FlowEnded
     | RoutingChanged
     | LegOffered
     | LegAnswered

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from server.domain.hours import Hours, hours_from_json, hours_to_json
 
 
+class Exit(StrEnum):
+    """Where a session goes that its queue gives up. What can't be done for it (no number is known) is left out: then it
+    goes to the other queue where there is one, or ends."""
+
+    QUEUE = "queue"  # the other queue; without one, the end
+    CALLBACK = "callback"  # it waits on, and its customer is called when its turn comes
+    VOICEMAIL = "voicemail"  # the customer may leave a message
+
+
 @dataclass(frozen=True, slots=True)
 class QueueLife:
-    """Who waits longer than `max_wait_s`, or finds `max_length` waiting already, goes to the queue
+    """Who waits longer than `max_wait_s`, or finds `max_length` waiting already, leaves by the `exit`, to the queue
     `overflow_queue_id`, or is told so and the call ends where that is None. 0: no such limit. Who drops out
     while waiting and is back within `return_s` has the old place. Who says so may be away for `keep_place_s` and is
     served in turn; 0: that is not offered. `hours` None: always open."""
@@ -22,6 +32,7 @@ class QueueLife:
     return_s: int = 0
     keep_place_s: int = 0
     hours: Hours | None = None
+    exit: Exit = Exit.QUEUE
 
 
 LIFE = QueueLife()
@@ -37,6 +48,8 @@ def life_to_json(life: QueueLife) -> dict[str, object]:
         "keep_place_s": life.keep_place_s,
         "hours": None if life.hours is None else hours_to_json(life.hours),
     }
+    if life.exit is not Exit.QUEUE:  # a node of before there were others reads the rest
+        whole["exit"] = life.exit.value
     return {name: value for name, value in whole.items() if value}
 
 
@@ -51,4 +64,5 @@ def life_from_json(value: Mapping[str, Any]) -> QueueLife:
         return_s=value.get("return_s", 0),
         keep_place_s=value.get("keep_place_s", 0),
         hours=None if hours is None else hours_from_json(hours),
+        exit=Exit(value.get("exit", Exit.QUEUE)),
     )

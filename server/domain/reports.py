@@ -30,6 +30,7 @@ class Counted(StrEnum):
     ANSWERED = "answered"
     ABANDONED = "abandoned"
     FLOWED_OUT = "flowed_out"
+    CALLBACK = "callback"
     FAILED = "failed"
     WAITING = "waiting"
     ANSWERED_IN_TIME = "answered_in_time"  # within the queue's service-level target
@@ -99,6 +100,7 @@ RULES: dict[Counted, Callable[[VisitFacts], bool]] = {
     Counted.ANSWERED: lambda v: v.outcome is VisitOutcome.ANSWERED,
     Counted.ABANDONED: lambda v: v.outcome is VisitOutcome.ABANDONED,
     Counted.FLOWED_OUT: lambda v: v.outcome is VisitOutcome.FLOWED_OUT,
+    Counted.CALLBACK: lambda v: v.outcome is VisitOutcome.CALLBACK,
     Counted.FAILED: lambda v: v.outcome is VisitOutcome.FAILED,
     Counted.WAITING: lambda v: v.outcome is None,
     Counted.ANSWERED_IN_TIME: lambda v: v.outcome is VisitOutcome.ANSWERED and v.in_time,

@@ -46,8 +46,9 @@ KEPT_REJECTIONS = 40  # two rounds of a ring: more than decline within the pause
 
 class SessionState(StrEnum):
     ARRIVING = "arriving"  # the customer's first SDP offer, until the arrival deadline
+    FLOW = "flow"  # a machine that the customer talks to, until the flow's deadline
     QUEUED = "queued"  # an agent who can hear the customer: waiting, ringing, connecting
-    PLACE_KEPT = "place_kept"  # the customer, who is away, until the place's deadline
+    PLACE_KEPT = "place_kept"  # the customer, who is away, or who is to be called, until the place's deadline
     CONNECTED = "connected"  # a hang-up, or a lost leg's grace
     ENDED = "ended"  # nobody; segments and recordings may still be finishing
 
@@ -58,6 +59,23 @@ class Rejection:
 
     agent_id: str
     at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """A customer who waits to be called at `number` (E.164). `begun`: they are dialled."""
+
+    number: str
+    asked_at: int
+    begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What a customer does with a machine: `kind` is voicemail."""
+
+    kind: str
+    since: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +109,8 @@ class Session:
     sticky_agent_id: str | None = None
     place_at: int | None = None  # the arrival that the place goes by, where it is an earlier session's
     kept_since: int | None = None  # when the customer left, while the place is kept
+    callback: Callback | None = None  # of the wait that runs
+    flow: Flow | None = None
     passed_to: str | None = None  # the session that has this one's place, after the customer had dropped out
     visits: tuple[QueueVisit, ...] = ()
     segments: tuple[Segment, ...] = ()

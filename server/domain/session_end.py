@@ -9,10 +9,13 @@ from server.domain import recording as recordings
 from server.domain import segment as segments
 from server.domain.endings import SEGMENT_END, VERDICTS, EndReason, SegmentEnd, VisitOutcome
 from server.domain.hours import is_open
+from server.domain.queue_life import Exit
 from server.domain.queue_visit import QueueVisit
 from server.domain.queue_visit import close as close_visit
 from server.domain.segment import Segment
-from server.domain.session import Session, SessionState, derived_id
+from server.domain.session import Callback, Flow, Session, SessionState, derived_id
+
+VOICEMAIL = "voicemail"
 
 
 def end_session(s: Session, reason: EndReason, now: int) -> Session:
@@ -24,8 +27,7 @@ def end_session(s: Session, reason: EndReason, now: int) -> Session:
     s = stop_ringing(s, verdict if verdict is SegmentEnd.WITHDRAWN else SegmentEnd.CUSTOMER_LEFT, now)
     visit = s.visit
     if visit is not None:
-        closed = close_visit(visit, VERDICTS[reason].waiting, now)
-        s = replace(s, visits=tuple(closed if v.id == visit.id else v for v in s.visits))
+        s = _close_visit(s, visit, VERDICTS[reason].waiting, now)
     s = _stop_recordings(s, now)
     return replace(
         s,
@@ -33,6 +35,8 @@ def end_session(s: Session, reason: EndReason, now: int) -> Session:
         customer_leg=legs.closed(s.customer_leg, now),
         unplaced_since=None,
         kept_since=None,
+        callback=None,
+        flow=None,
         ended_at=now,
         end_reason=reason,
     )
@@ -58,16 +62,43 @@ def stop_ringing(s: Session, why: SegmentEnd, now: int) -> Session:
 
 
 def flow_out(s: Session, visit: QueueVisit, otherwise: EndReason, now: int) -> Session:
-    """The queue gives up: the session goes on in the queue that its rules name, or ends where they name none that is
-    open now. It keeps its first arrival, so it comes before those there who came later."""
+    """The queue gives up: the session leaves by its exit, or goes on in the queue that its rules name, or ends where
+    they name none that is open now. It keeps its first arrival, so it comes before those there who came later."""
+    if s.queue.exit is Exit.CALLBACK and s.customer.number:
+        return wait_for_call(stop_ringing(s, SegmentEnd.WITHDRAWN, now), s.customer.number, now)
+    if s.queue.exit is Exit.VOICEMAIL:
+        s = _close_visit(stop_ringing(s, SegmentEnd.WITHDRAWN, now), visit, VisitOutcome.FLOWED_OUT, now)
+        return replace(s, state=SessionState.FLOW, flow=Flow(VOICEMAIL, now))
     next_queue = s.queue.overflow
     if next_queue is None or (next_queue.hours is not None and not is_open(next_queue.hours, now)):
         return end_session(s, otherwise, now)
-    s = stop_ringing(s, SegmentEnd.WITHDRAWN, now)
-    closed = close_visit(visit, VisitOutcome.FLOWED_OUT, now)
+    s = _close_visit(stop_ringing(s, SegmentEnd.WITHDRAWN, now), visit, VisitOutcome.FLOWED_OUT, now)
     begun = QueueVisit(derived_id(s.id, "vis", len(s.visits) + 1), next_queue.queue_id, now)
-    visits = tuple(closed if v.id == visit.id else v for v in s.visits)
-    return replace(s, queue=next_queue, visits=(*visits, begun))
+    return replace(s, queue=next_queue, visits=(*s.visits, begun))
+
+
+def go_away(s: Session, now: int) -> Session:
+    """The customer holds nothing any more, and keeps the place. Nothing rings."""
+    return replace(
+        s,
+        state=SessionState.PLACE_KEPT,
+        kept_since=now,
+        customer_leg=legs.closed(s.customer_leg, now),
+        worker_id=None,
+        incarnation=None,
+        epoch=s.epoch + 1,
+        former=None,
+        unplaced_since=None,
+    )
+
+
+def wait_for_call(s: Session, number: str, now: int) -> Session:
+    return replace(go_away(s, now), callback=Callback(number, now))
+
+
+def _close_visit(s: Session, visit: QueueVisit, outcome: VisitOutcome, now: int) -> Session:
+    closed = close_visit(visit, outcome, now)
+    return replace(s, visits=tuple(closed if v.id == visit.id else v for v in s.visits))
 
 
 def _stop_recordings(s: Session, now: int) -> Session:

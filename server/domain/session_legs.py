@@ -114,14 +114,15 @@ def _begin_talk(s: Session, owner: Segment, now: int) -> Session:
     s = s.with_segment(segments.begin_talk(owner, now))
     visit = s.visit
     if visit is not None:
-        closed = close_visit(visit, VisitOutcome.ANSWERED, now)
+        outcome = VisitOutcome.ANSWERED if s.callback is None else VisitOutcome.CALLBACK
+        closed = close_visit(visit, outcome, now)
         s = replace(s, visits=tuple(closed if v.id == visit.id else v for v in s.visits))
     if s.queue.record and s.worker_id is not None:
         number = len(s.recordings) + 1
         begun = Recording(derived_id(s.id, "rec", number), owner.id, now, (Part(1, s.worker_id, epoch=s.epoch),))
         s = replace(s, recordings=(*s.recordings, begun))
     first = s.talk_started_at if s.talk_started_at is not None else now
-    return replace(s, state=SessionState.CONNECTED, talk_started_at=first)
+    return replace(s, state=SessionState.CONNECTED, talk_started_at=first, callback=None)
 
 
 def _open_leg(s: Session, leg_id: str) -> Leg:

@@ -14,7 +14,7 @@ from server.domain import leg as legs
 from server.domain.endings import SegmentEnd
 from server.domain.machine import Refused, Stale
 from server.domain.session import Session, SessionState
-from server.domain.session_end import stop_ringing
+from server.domain.session_end import go_away, stop_ringing
 from server.domain.session_legs import placed
 
 
@@ -24,17 +24,7 @@ def keep_place(s: Session, e: ev.PlaceKept, now: int) -> Session:
         raise Refused("place_not_offered")
     if s.owner is not None:
         raise Refused("being_connected")
-    return replace(
-        stop_ringing(s, SegmentEnd.WITHDRAWN, now),
-        state=SessionState.PLACE_KEPT,
-        kept_since=now,
-        customer_leg=legs.closed(s.customer_leg, now),
-        worker_id=None,
-        incarnation=None,
-        epoch=s.epoch + 1,
-        former=None,
-        unplaced_since=None,
-    )
+    return go_away(stop_ringing(s, SegmentEnd.WITHDRAWN, now), now)
 
 
 def take_place(s: Session, e: ev.PlaceTaken, now: int) -> Session:
@@ -44,6 +34,7 @@ def take_place(s: Session, e: ev.PlaceTaken, now: int) -> Session:
         s,
         state=SessionState.QUEUED,
         kept_since=None,
+        callback=None,
         customer_leg=legs.wanted(s.customer_leg, now),
         visits=tuple(v if v.outcome is not None else replace(v, away_ms=v.away_ms + away_ms) for v in s.visits),
     )
@@ -73,5 +64,5 @@ def nothing_new(s: Session, e: ev.PlaceKept | ev.PlaceTaken, now: int) -> Sessio
 
 
 def away(s: Session, e: ev.AgentOffered, now: int) -> Session:
-    """A router whose index is late offers a session that its customer has left for a while."""
+    """A router whose index is late offers a session whose customer is busy with a machine."""
     raise Stale("customer_away")

@@ -34,6 +34,15 @@ from server.domain.session import (
     derived_id,
 )
 from server.domain.session_end import end_session, flow_out, release_agent, stop_ringing
+from server.domain.session_exits import (
+    ask_callback,
+    begin_callback,
+    end_flow,
+    miss_callback,
+    no_call_now,
+    no_callback,
+    no_flow,
+)
 from server.domain.session_legs import (
     arrive_in_new_place,
     leg_answered,
@@ -124,6 +133,10 @@ def offer(s: Session, e: ev.AgentOffered, now: int) -> Session:
     return replace(s, segments=(*s.segments, segment))
 
 
+def offer_callback(s: Session, e: ev.AgentOffered, now: int) -> Session:
+    return offer(begin_callback(s, now), e, now)
+
+
 def change_routing(s: Session, e: ev.RoutingChanged, now: int) -> Session:
     """What rings goes on: it counts from the next offer on."""
     after = replace(s, priority=e.priority, asks=e.asks, preferred=e.preferred, excluded=e.excluded)
@@ -155,6 +168,8 @@ def vanish(s: Session, e: ev.AgentVanished, now: int) -> Session:
 
 
 def customer_hang_up(s: Session, e: ev.CustomerHungUp, now: int) -> Session:
+    if s.state is SessionState.FLOW:
+        return end_session(s, EndReason.LEFT_VOICEMAIL, now)
     reason = EndReason.CUSTOMER_HUNG_UP if s.state is SessionState.CONNECTED else EndReason.ABANDONED
     return end_session(s, reason, now)
 
@@ -299,8 +314,8 @@ def over(s: Session, e: Any, now: int) -> Session:
 # --- the table ---------------------------------------------------------------------------------------
 
 ANY = tuple(SessionState)
-LIVE = (SessionState.ARRIVING, SessionState.QUEUED, SessionState.PLACE_KEPT, SessionState.CONNECTED)
-_A, _Q, _K, _C, _E = SessionState
+_A, _F, _Q, _K, _C, _E = SessionState
+LIVE = (_A, _F, _Q, _K, _C)
 
 
 def _rows(states: tuple[SessionState, ...], rules: dict[type, Rule]) -> dict[tuple[SessionState, type], Rule]:
@@ -326,6 +341,9 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
             ev.PlaceKept: not_waiting,
             ev.PlaceTaken: nothing_new,
             ev.PlacePassedOn: not_over,
+            ev.CallbackAsked: no_callback,
+            ev.CallbackMissed: no_call_now,
+            ev.FlowEnded: no_flow,
         },
     ),
     **_rows(
@@ -346,6 +364,9 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
                 ev.SessionMoved,
                 ev.PlaceKept,
                 ev.PlaceTaken,
+                ev.CallbackAsked,
+                ev.CallbackMissed,
+                ev.FlowEnded,
                 ev.AgentOffered,
             ),
             over,
@@ -371,11 +392,16 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
         },
     ),
     (_Q, ev.AgentOffered): offer,
-    (_K, ev.AgentOffered): away,
+    (_F, ev.AgentOffered): away,
+    (_K, ev.AgentOffered): offer_callback,
     (_C, ev.AgentOffered): offer,
     (_Q, ev.PlaceKept): keep_place,
     (_K, ev.PlaceKept): nothing_new,
     (_K, ev.PlaceTaken): take_place,
+    (_Q, ev.CallbackAsked): ask_callback,
+    (_K, ev.CallbackAsked): ask_callback,
+    (_Q, ev.CallbackMissed): miss_callback,
+    (_F, ev.FlowEnded): end_flow,
     (_E, ev.PlacePassedOn): pass_on,
 }
 

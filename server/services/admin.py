@@ -7,7 +7,7 @@ check refuses an edit made on top of something older (`changed_meanwhile`), so t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -26,12 +26,12 @@ from server.domain.administration import (
     SkillLevel,
 )
 from server.domain.directory import AuthedUser
-from server.domain.queue_life import QueueLife, life_to_json
+from server.domain.queue_life import Exit, QueueLife, life_to_json
 from server.domain.queue_routing import QueueRouting, routing_to_json
 from server.domain.requirements import Requirement, skills_of
 from server.ids import new_id
 from server.services.admin_ports import AdminListener, AdminRepository, AdminTransaction, Duplicate
-from server.services.overflow import check_overflow, overflowing_into
+from server.services.overflow import check_exit, check_overflow, overflowing_into
 from server.services.ports import Clock
 from server.services.refusals import Refused, invalid, not_found
 
@@ -121,8 +121,10 @@ class ChangeLog:
 class AdminService:
     """The use cases. Changes take the fields to change; pydantic models in signaling checked their types."""
 
-    def __init__(self, changes: ChangeLog) -> None:
+    def __init__(self, changes: ChangeLog, exits: Collection[Exit] = (Exit.QUEUE,)) -> None:
+        """`exits`: what the installation can do for sessions that a queue gives up."""
         self._changes = changes
+        self._exits = exits
         self._repository = changes.repository
 
     async def page(self, actor: AuthedUser, kind: type[R], limit: int, after: tuple[int, str] | None) -> tuple[R, ...]:
@@ -167,12 +169,13 @@ class AdminService:
         self, actor: AuthedUser, queue_id: str, version: int | None, settings: Mapping[str, Any]
     ) -> Queue:
         """Deactivating (`active` False) is refused with in_use while entry points lead to the queue, or others overflow
-        into it. Raises Refused: also overflow_cycle."""
+        into it. Raises Refused: also overflow_cycle, exit_unavailable."""
 
         async def edit(transaction: AdminTransaction, queue: Queue) -> Queue:
             edited = replace(queue, **settings)
             skills = await check_skills(transaction, actor.tenant, edited.skills)
             if edited.active:
+                check_exit(edited, self._exits)
                 await check_overflow(transaction, edited)
             elif queue.active:
                 where = [("entry_point", name) for name in await transaction.entry_points_of(actor.tenant, queue_id)]
@@ -240,6 +243,7 @@ class AdminService:
         async with self._repository.writing() as transaction:
             if isinstance(record, Queue):
                 await check_skills(transaction, actor.tenant, record.skills)
+                check_exit(record, self._exits)
                 await check_overflow(transaction, record)
             if isinstance(record, EntryPointRecord):
                 await _check_queue(transaction, actor.tenant, record.queue_id)

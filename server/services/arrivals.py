@@ -12,6 +12,7 @@ from server.domain.machine import Refused
 from server.domain.queue_routing import Strategy
 from server.domain.session import Session, SessionState
 from server.services.admin_ports import Directory
+from server.services.exits import Exits, rule_of
 from server.services.ports import Clock, StepStore
 from server.services.tokens import CustomerToken
 
@@ -34,7 +35,8 @@ def left_behind(earlier: Session) -> bool:
 
 
 class Arrivals:
-    def __init__(self, store: StepStore, directory: Directory, clock: Clock) -> None:
+    def __init__(self, store: StepStore, directory: Directory, clock: Clock, exits: Exits) -> None:
+        self._possible = exits.possible
         self._store = store
         self._directory = directory
         self._clock = clock
@@ -87,6 +89,7 @@ class Arrivals:
             overflow=overflow,
             ring_all=queue.routing.strategy is Strategy.RING_ALL,
             keep_place_s=life.keep_place_s,
+            exit=rule_of(life.exit, self._possible),
         )
 
     async def full(self, tenant: str, rules: ev.QueueRules) -> tuple[ev.QueueFull, ...]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from server.domain.administration import Queue
+from server.domain.queue_life import Exit
 from server.services.admin_ports import AdminTransaction
 from server.services.arrivals import MAX_CHAIN
 from server.services.refusals import Refused, invalid
 
+NEEDS = {
+    Exit.QUEUE: "",
+    Exit.CALLBACK: "callbacks need a phone line, which this installation has not",
+    Exit.VOICEMAIL: "voicemail needs call flows, which this installation has not",
+}
 _FIELD = "life.overflow_queue_id"
 _PAGE = 500
 
@@ -24,6 +32,13 @@ async def check_overflow(transaction: AdminTransaction, queue: Queue) -> None:
         if len(chain) >= MAX_CHAIN:
             raise invalid(_FIELD, "too_long", f"more than {MAX_CHAIN} queues in a row")
         chain.append(found)
+
+
+def check_exit(queue: Queue, possible: Collection[Exit]) -> None:
+    """Raises Refused: exit_unavailable, for what nothing here can carry out."""
+    wanted = queue.life.exit
+    if wanted not in possible:
+        raise Refused("exit_unavailable", NEEDS[wanted])
 
 
 async def overflowing_into(transaction: AdminTransaction, queue: Queue) -> tuple[str, ...]:

@@ -136,6 +136,29 @@ class MediaEngine(Protocol):
     async def stop(self) -> None: ...
 
 
+# --- ways out of a queue -----------------------------------------------------------------------------
+
+
+class CallbackDialer(Protocol):
+    """Calls customers back. There is none yet: it comes with phone calls."""
+
+    async def dial(self, session_id: str, leg_id: str, number: str) -> None:
+        """The session's turn has come: an agent is asked for it, and it is placed. Call `number` (E.164), and as soon
+        as the line rings post LegOffered for the customer's leg, with the next generation; the worker's words about it
+        follow as for any leg. Who can't be reached: CallbackMissed. May be asked again for the same session, by any
+        node, after a start; a second call must not come of it. Returns at once or when the call is up."""
+        ...
+
+
+class Voicemail(Protocol):
+    """Takes messages. There is none yet: it comes with call flows (IVR)."""
+
+    async def begin(self, session_id: str, leg_id: str) -> None:
+        """The session is in its flow: greet its customer, who is on that leg, and record. FlowEnded when it is over.
+        May be asked again for the same session, by any node, after a start."""
+        ...
+
+
 # --- time --------------------------------------------------------------------------------------------
 
 

@@ -18,9 +18,8 @@ class FieldFault:
 
 class Refused(Exception):
     """`code`: not_found, changed_meanwhile, invalid, login_taken, name_taken, in_use, last_admin, overflow_cycle,
-    agent_away, not_waiting, bad_credentials, rate_limited, unknown_key, nothing_to_play, whatif_busy,
-    whatif_too_long, whatif_failed. `where` names what stands in the way, as (kind,
-    name)."""
+    exit_unavailable, agent_away, not_waiting, bad_credentials, rate_limited, unknown_key, nothing_to_play, whatif_busy,
+    whatif_too_long, whatif_failed. `where` names what stands in the way, as (kind, name)."""
 
     def __init__(
         self,

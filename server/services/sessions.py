@@ -8,22 +8,32 @@ from server.domain.machine import Refused, Stale
 from server.domain.session import Session, SessionState, derived_id
 from server.services.admin_ports import Directory
 from server.services.arrivals import Arrivals, last_agent, left_behind
+from server.services.exits import Exits
 from server.services.media_link import MediaLink
 from server.services.ports import Clock, StepStore
 from server.services.rate_limits import Rate, RateLimit
 from server.services.stepper import Stepper
 from server.services.tokens import CustomerToken
 
+NO_EXITS = Exits()
 LEG_OFFERS = Rate(burst=20, period_s=20)  # of one leg; each takes a port for a while. A reload a second stays below
 
 
 class SessionService:
-    def __init__(self, store: StepStore, stepper: Stepper, directory: Directory, link: MediaLink, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: StepStore,
+        stepper: Stepper,
+        directory: Directory,
+        link: MediaLink,
+        clock: Clock,
+        exits: Exits = NO_EXITS,
+    ) -> None:
         self._store = store
         self._stepper = stepper
         self._directory = directory
         self._link = link
-        self._arrivals = Arrivals(store, directory, clock)
+        self._arrivals = Arrivals(store, directory, clock, exits)
         self._leg_offers = RateLimit(LEG_OFFERS, clock)
 
     # --- customers ---
@@ -80,6 +90,11 @@ class SessionService:
         worker = self._link.place()
         taken = ev.PlaceTaken(worker.worker_id, worker.incarnation) if worker is not None else ev.PlaceTaken(None)
         await self._stepper.apply((await self._of(grant)).id, taken)
+
+    async def ask_callback(self, grant: CustomerToken, number: str) -> None:
+        """The customer wants to be called at a number (E.164) in turn. Raises Refused: not_waiting,
+        callback_not_offered, being_connected."""
+        await self._stepper.apply((await self._of(grant)).id, ev.CallbackAsked(number))
 
     async def customer_leg(self, grant: CustomerToken, leg_id: str, generation: int, sdp: str) -> None:
         """Raises Refused(unknown_leg) for a leg that is not the customer's own."""

@@ -30,6 +30,7 @@ STATUS = {
     "not_waiting": 409,
     "last_admin": 409,
     "overflow_cycle": 409,
+    "exit_unavailable": 409,
     "recording_not_ready": 409,
     "nothing_to_play": 409,
     "whatif_too_long": 409,

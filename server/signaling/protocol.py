@@ -181,6 +181,12 @@ class CallRequest(Wire):
     sdp: Sdp | None = None
 
 
+class CallbackAsk(Wire):
+    """`number` is E.164: + and 7 to 15 digits."""
+
+    number: Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")]
+
+
 class LegOffer(Wire):
     """A new peer connection for the sender's leg: first, or a re-anchor. `generation` = the view's + 1."""
 
@@ -259,6 +265,14 @@ class PlaceKeepMessage(_Message):
 
     type: Literal["place.keep"]
     body: Empty
+
+
+class CallbackAskMessage(_Message):
+    """The customer, who waits or keeps a place, wants to be called in turn. Refused with `callback_not_offered` where
+    the queue does not call back."""
+
+    type: Literal["callback.ask"]
+    body: CallbackAsk
 
 
 class PlaceTakeMessage(_Message):
@@ -343,6 +357,7 @@ CustomerMessage = Annotated[
     | CallHangUpMessage
     | PlaceKeepMessage
     | PlaceTakeMessage
+    | CallbackAskMessage
     | LegOfferMessage
     | IceServersMessage
     | StreamFetchMessage

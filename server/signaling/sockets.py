@@ -210,6 +210,8 @@ class CustomerNamespace(_Namespace):
                 await _forgiving(deps.sessions.customer_hang_up(grant), "session_ended")
             case wire.PlaceKeepMessage():
                 await deps.sessions.keep_place(grant)
+            case wire.CallbackAskMessage(body=body):
+                await deps.sessions.ask_callback(grant, body.number)
             case wire.PlaceTakeMessage():
                 await deps.sessions.take_place(grant)
             case wire.LegOfferMessage(body=body):

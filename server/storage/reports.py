@@ -56,6 +56,7 @@ CONDITIONS: dict[Counted, Condition] = {
     Counted.ANSWERED: _outcome(VisitOutcome.ANSWERED),
     Counted.ABANDONED: _outcome(VisitOutcome.ABANDONED),
     Counted.FLOWED_OUT: _outcome(VisitOutcome.FLOWED_OUT),
+    Counted.CALLBACK: _outcome(VisitOutcome.CALLBACK),
     Counted.FAILED: _outcome(VisitOutcome.FAILED),
     Counted.WAITING: lambda v: v.outcome.is_(None),
     Counted.ANSWERED_IN_TIME: lambda v: sa.and_(v.outcome == VisitOutcome.ANSWERED.value, _in_time(v)),

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from server.domain import events as ev
 from server.domain import reports, told_report
 from server.domain.history import SessionFilter
+from server.domain.queue_life import Exit
 from server.domain.reports import Counted, QueueNumbers, VisitFacts, VisitFilter
 from server.domain.session import Session
 from server.domain.session_step import step
@@ -99,9 +100,10 @@ def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
 
 
 def arrived(session_id: str, tenant: str, queue_id: str, wrap_up_s: int, overflow: str) -> ev.CallArrived:
-    """Waits that are too long flow into `overflow`, and end there."""
+    """Waits that are too long flow into `overflow`, and end there; customers may go away, and be called back."""
     last = ev.QueueRules(overflow, overflow, 20, 0, False, False, max_wait_s=20)
     rules = ev.QueueRules(queue_id, queue_id, 20, wrap_up_s, False, False, max_wait_s=5, overflow=last)
+    rules = replace(rules, keep_place_s=60, exit=Exit.CALLBACK)
     return ev.CallArrived(session_id, tenant, "ept_1", rules, ev.Customer("Li"), "media-1")
 
 
@@ -216,7 +218,7 @@ def _opens(books: Books, tenant: str, wanted: VisitFilter, visits: Sequence[Visi
 
 def _hold_the_books(row: QueueNumbers) -> None:
     n: Mapping[Any, int] = row.counts
-    assert n["offered"] == n["answered"] + n["abandoned"] + n["flowed_out"] + n["failed"] + n["waiting"]
+    assert n["offered"] == n["answered"] + n["abandoned"] + n["flowed_out"] + n["callback"] + n["failed"] + n["waiting"]
     assert n["abandoned"] == n["short_abandons"] + n["long_abandons"]
     assert n["answered_in_time"] <= n["left_in_time"] <= n["offered"]
     assert n["answered_in_time"] <= n["service_level_base"] <= n["abandon_rate_base"]

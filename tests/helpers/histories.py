@@ -47,8 +47,12 @@ def history(pick: Any, arrived: ev.CallArrived, now: int, most: int = 40) -> His
 
 def _expected(s: Session, pick: Any) -> list[ev.Event]:
     """What brings the call forward."""
+    if s.callback is not None and not s.callback.begun:
+        return [ev.AgentOffered(pick(st.sampled_from(("usr_a", "usr_b"))), "Ana")]
     if s.state is SessionState.PLACE_KEPT:
         return [ev.PlaceTaken("media-1")]
+    if s.worker_id is None and not s.ended:
+        return [ev.Placed("media-1")]
     if not s.customer_leg.is_up and s.customer_leg.state is not LegState.CLOSED:
         return [_forward(s, s.customer_leg)]
     owner = s.owner
@@ -83,4 +87,5 @@ def _any_time(s: Session) -> list[ev.Event]:
         if v.outcome is None and v.told is None
     ]
     lost = ev.WorkerLost(s.worker_id or "media-1", "media-2")
-    return [*told * 2, ev.CustomerHungUp(), ev.PlaceKept(), lost, *due, *rejections]
+    away: list[ev.Event] = [ev.PlaceKept(), ev.CallbackAsked("+493012345678")]
+    return [*told * 2, ev.CustomerHungUp(), *away, lost, *due, *rejections]

@@ -27,6 +27,7 @@ from server.routing.memory_store import MemoryRouterStore
 from server.routing.redis_connection import connect_redis
 from server.routing.redis_store import RedisRouterStore
 from server.services.admin_ports import WaitHistory
+from server.services.exits import Exits
 from server.services.ports import (
     Archived,
     ArchiveFault,
@@ -50,6 +51,7 @@ from tests.helpers.deployments import CHOICE
 
 TENANT = "default"
 SETTLE_S = 10.0
+NO_EXITS = Exits()
 
 
 @dataclass
@@ -238,7 +240,7 @@ class World:
                 await core.presence.look()
                 await core.sweep.sweep()
                 await core.router.look()
-                while core.dispatcher.busy or core.recordings.busy or self.engine._reporting:  # noqa: ASYNC110
+                while core.dispatcher.busy or core.recordings.busy or core.exits.busy or self.engine._reporting:  # noqa: ASYNC110
                     await asyncio.sleep(0)  # let the tasks run; the timeout above bounds it
                 if await self._counts() == before:
                     return
@@ -351,15 +353,20 @@ async def stores(folder: Path) -> AsyncIterator[Stores]:
 
 
 @asynccontextmanager
-async def world(folder: Path, workers: Sequence[str] = ("media-1", "media-2")) -> AsyncIterator[World]:
+async def world(
+    folder: Path, workers: Sequence[str] = ("media-1", "media-2"), exits: Exits = NO_EXITS
+) -> AsyncIterator[World]:
     """A fresh world over empty stores in `folder`, or the ones that an earlier world left there."""
-    async with worlds(folder, ("sole",), workers) as (alone,):
+    async with worlds(folder, ("sole",), workers, exits) as (alone,):
         yield alone
 
 
 @asynccontextmanager
 async def worlds(
-    folder: Path, names: Sequence[str], workers: Sequence[str] = ("media-1", "media-2")
+    folder: Path,
+    names: Sequence[str],
+    workers: Sequence[str] = ("media-1", "media-2"),
+    exits: Exits = NO_EXITS,
 ) -> AsyncIterator[tuple[World, ...]]:
     """Control nodes on the same stores, clock and workers; each `World` is what happens at one of them. The workers'
     reports go to the last one."""
@@ -370,7 +377,7 @@ async def worlds(
             archiver = TwinArchiver()
             adapters = Adapters(
                 kept.steps, kept.router, engine, directory, NoHistory(), kept.waits, archiver, clock, exchange.bus(),
-                node_name=name,
+                node_name=name, exits=exits,
             )  # fmt: skip
             live: set[str] = set()
             core = Core(adapters, group, live.__contains__)

@@ -37,6 +37,7 @@ def test_the_formulas() -> None:
         "answered": 3,
         "abandoned": 2,
         "flowed_out": 0,
+        "callback": 0,
         "failed": 1,
         "waiting": 2,
         "answered_in_time": 2,

@@ -17,6 +17,7 @@ from server.domain.effects import agent_events, former_orders, former_plan, medi
 from server.domain.endings import VisitOutcome
 from server.domain.machine import IllegalTransition, Refused, Stale
 from server.domain.media import Placement, ReleaseSession
+from server.domain.queue_life import Exit
 from server.domain.segment import NEXT
 from server.domain.session import MAX_RINGING, Session, SessionState
 from server.domain.session_step import TRANSITIONS, step
@@ -26,6 +27,8 @@ from tests.helpers.fuzz import examples
 LAST = ev.QueueRules("que_3", "Anybody", 20, 60, True, False, max_wait_s=40, keep_place_s=90)
 NEXT_QUEUE = ev.QueueRules("que_2", "Help", 20, 0, False, True, max_wait_s=30, overflow=LAST)
 RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True, 30, 2, max_wait_s=50, overflow=NEXT_QUEUE, keep_place_s=70)
+CALLED_BACK = replace(RULES, exit=Exit.CALLBACK)
+VOICEMAIL = replace(RULES, overflow=replace(NEXT_QUEUE, exit=Exit.VOICEMAIL))
 RING_ALL = replace(RULES, ring_all=True, overflow=replace(NEXT_QUEUE, ring_all=True))
 ARRIVED = ev.CallArrived(
     "ses_1", "default", "ept_1", RULES, ev.Customer("Li"), "media-1", priority=3, sticky_agent_id="usr_a", place_at=5
@@ -64,6 +67,9 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         ev.PlaceKept(),
         ev.PlaceTaken(pick(st.sampled_from((None, "media-1", "media-2")))),
         ev.PlaceTaken("media-3"),
+        ev.CallbackAsked(pick(st.sampled_from(("+4930123456", "+4930654321")))),
+        ev.CallbackMissed("no_answer"),
+        ev.FlowEnded(),
         ev.PlacePassedOn(pick(st.sampled_from(("ses_2", "ses_3")))),
         ev.RoutingChanged(pick(st.integers(1, 3)), "", (agent_id,), (), "usr_sam"),
         ev.WaitEstimated("que_1", s.visit.entered_at if s.visit else now, 2, 10_000, 60_000),
@@ -101,7 +107,12 @@ def check(before: Session | None, after: Session) -> None:
     if after.kept_since is not None:  # who is away holds nothing
         assert not ringing
         assert (after.owner, after.worker_id, after.former, after.customer_leg.state) == (None, None, None, "closed")
-        assert {d.kind for d in deadlines(after)} - {"wrap_up"} == {"place"}
+        kind = "place" if after.callback is None else "callback"
+        assert {d.kind for d in deadlines(after)} - {"wrap_up"} == {kind}
+    assert (after.flow is not None) == (after.state is SessionState.FLOW)
+    assert after.callback is None or after.state in WAITS
+    if after.callback is not None:
+        assert after.callback.begun == (after.state is SessionState.QUEUED)
     if after.ended:
         assert after.end_reason is not None
         assert not owners
@@ -142,11 +153,11 @@ def check(before: Session | None, after: Session) -> None:
 
 
 @settings(max_examples=examples(300), deadline=None)
-@given(st.data(), st.sampled_from((RULES, RING_ALL)))
+@given(st.data(), st.sampled_from((RULES, RING_ALL, CALLED_BACK, VOICEMAIL)), st.sampled_from(("", "+4930123456")))
 def test_any_history_keeps_the_invariants_and_folds_to_the_same_session(
-    data: st.DataObject, rules: ev.QueueRules
+    data: st.DataObject, rules: ev.QueueRules, number: str
 ) -> None:
-    now, arrived = 1_000_000, replace(ARRIVED, queue=rules)
+    now, arrived = 1_000_000, replace(ARRIVED, queue=rules, customer=ev.Customer("Li", number=number))
     session = step(None, arrived, now)
     check(None, session)
     log: list[tuple[int, ev.Event]] = [(now, arrived)]

@@ -40,10 +40,10 @@ HOURS = {
 async def test_what_a_queue_does_with_who_waits_too_long_is_kept_as_it_was_said(world: World, admin: Api) -> None:
     sales, support = [await _queue(admin, name) for name in ("Sales", "Support")]
     nothing: dict[str, Any] = dict.fromkeys(("max_wait_s", "max_length", "return_s", "keep_place_s"), 0)
-    nothing |= {"overflow_queue_id": None, "hours": None}
+    nothing |= {"overflow_queue_id": None, "hours": None, "exit": "end"}
     assert sales["life"] == nothing
     limits = {"max_wait_s": 300, "max_length": 20, "return_s": 90, "keep_place_s": 3600}
-    life = limits | {"overflow_queue_id": support["queue_id"], "hours": HOURS}
+    life = limits | {"overflow_queue_id": support["queue_id"], "hours": HOURS, "exit": "queue"}
     path = f"/api/v1/queues/{sales['queue_id']}"
     changed = await admin.patch(path, {"version": sales["version"], "life": life})
     assert changed["life"] == life
@@ -76,6 +76,26 @@ async def test_queues_that_overflow_in_a_circle_are_refused_and_named(admin: Api
     assert (refused.status, (await refused.json())["error"]["where"]) == (409, [{"kind": "queue", "name": "B queue"}])
 
 
+async def test_an_exit_that_nothing_here_can_carry_out_is_refused_in_plain_words(admin: Api) -> None:
+    for way, needs in (("callback", "a phone line"), ("voicemail", "call flows")):
+        answer = await admin.post("/api/v1/queues", {"name": f"By {way}", "life": {"exit": way}}, 409)
+        assert answer["error"]["code"] == "exit_unavailable"
+        assert needs in answer["error"]["message"]
+    sales = await _queue(admin, "Sales")
+    change = {"version": sales["version"], "life": {"exit": "callback"}}
+    answer = await admin.patch(f"/api/v1/queues/{sales['queue_id']}", change, 409)
+    assert answer["error"]["code"] == "exit_unavailable"
+    assert (await _queue(admin, "Sales"))["version"] == sales["version"]
+
+
+async def test_an_exit_that_is_left_out_is_what_the_other_queue_says(admin: Api) -> None:
+    """As those say it who know of no exits."""
+    support = await _queue(admin, "Support")
+    for overflow, way in ((support["queue_id"], "queue"), (None, "end")):
+        made = await admin.post("/api/v1/queues", {"name": f"To {way}", "life": {"overflow_queue_id": overflow}})
+        assert made["life"]["exit"] == way
+
+
 @pytest.mark.parametrize(
     ("life", "loc"),
     [
@@ -84,6 +104,9 @@ async def test_queues_that_overflow_in_a_circle_are_refused_and_named(admin: Api
         ({"max_length": -1}, "life.max_length"),
         ({"return_s": 3601}, "life.return_s"),
         ({"keep_place_s": 59}, "life.keep_place_s"),
+        ({"exit": "nowhere"}, "life.exit"),
+        ({"exit": "queue"}, "life"),
+        ({"exit": "end", "overflow_queue_id": "que_none"}, "life"),
         ({"keep_place_s": 28_801}, "life.keep_place_s"),
         ({"overflow_queue_id": "que_none"}, "life.overflow_queue_id"),
         ({"hours": {**HOURS, "time_zone": "Berlin"}}, "life.hours.time_zone"),

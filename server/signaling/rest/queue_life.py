@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from server.domain.hours import DAY_MINUTES, MAX_HOLIDAYS, MAX_SPANS, Holiday, Hours, Span, known_zone
-from server.domain.queue_life import QueueLife
+from server.domain.queue_life import Exit, QueueLife
 from server.signaling.rest.models import Id, RestModel
 from server.signaling.rest.reports import Day
 
@@ -34,6 +34,7 @@ def _keep(seconds: int) -> int:
     return seconds
 
 
+ExitName = Literal["queue", "callback", "voicemail", "end"]
 Clock = Annotated[str, Field(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$", description="as in 09:30")]
 Zone = Annotated[str, Field(max_length=64, description="an IANA name"), AfterValidator(_known)]
 
@@ -76,10 +77,11 @@ class HoursModel(RestModel):
 
 
 class QueueLifeModel(RestModel):
-    """Who waits longer than `max_wait_s`, or finds `max_length` waiting, goes to `overflow_queue_id`; without one the
-    call ends and tells why. 0: no limit. Who drops out while waiting and calls again within `return_s` has the old
-    place. Who asks for it may be away for `keep_place_s` and is served in turn; 0: not offered. `hours` null: always
-    open; outside its hours nobody overflows into a queue."""
+    """Who waits longer than `max_wait_s`, or finds `max_length` waiting, leaves by the `exit`: to `overflow_queue_id`
+    (queue), or the call ends and tells why (end). With callback and voicemail the other queue, where one is named, is
+    for those for whom that can't be done. Left out: queue where one is named, else end. 0: no limit. Who drops out
+    while waiting and calls again within `return_s` has the old place. Who asks for it may be away for `keep_place_s`
+    and is served in turn; 0: not offered. `hours` null: always open; outside its hours nobody overflows into it."""
 
     max_wait_s: Annotated[int, Field(ge=0, le=MAX_WAIT_S), AfterValidator(_wait)] = 0
     max_length: Annotated[int, Field(ge=0, le=MAX_LENGTH)] = 0
@@ -87,6 +89,15 @@ class QueueLifeModel(RestModel):
     return_s: Annotated[int, Field(ge=0, le=MAX_RETURN_S)] = 0
     keep_place_s: Annotated[int, Field(ge=0, le=MAX_KEEP_S), AfterValidator(_keep)] = 0
     hours: HoursModel | None = None
+    exit: ExitName | None = None
+
+    @model_validator(mode="after")
+    def leads_somewhere(self) -> QueueLifeModel:
+        if self.exit == "queue" and self.overflow_queue_id is None:
+            raise ValueError("the exit queue needs an overflow_queue_id")
+        if self.exit == "end" and self.overflow_queue_id is not None:
+            raise ValueError("the exit end has no overflow_queue_id")
+        return self
 
 
 def life_view(life: QueueLife) -> QueueLifeModel:
@@ -96,6 +107,7 @@ def life_view(life: QueueLife) -> QueueLifeModel:
         overflow_queue_id=life.overflow_queue_id,
         return_s=life.return_s,
         keep_place_s=life.keep_place_s,
+        exit=_exit_name(life),
         hours=None if life.hours is None else _hours_view(life.hours),
     )
 
@@ -107,8 +119,15 @@ def life_of(model: QueueLifeModel) -> QueueLife:
         overflow_queue_id=model.overflow_queue_id,
         return_s=model.return_s,
         keep_place_s=model.keep_place_s,
+        exit=Exit(model.exit) if model.exit in ("callback", "voicemail") else Exit.QUEUE,
         hours=None if model.hours is None else _hours_of(model.hours),
     )
+
+
+def _exit_name(life: QueueLife) -> ExitName:
+    if life.exit is Exit.QUEUE:
+        return "end" if life.overflow_queue_id is None else "queue"
+    return "callback" if life.exit is Exit.CALLBACK else "voicemail"
 
 
 def _hours_view(hours: Hours) -> HoursModel:

@@ -153,7 +153,7 @@ ENDPOINTS: Endpoints = (
         body=QueueCreate,
         answer=QueueView,
         status=201,
-        codes=("name_taken", "overflow_cycle"),
+        codes=("name_taken", "overflow_cycle", "exit_unavailable"),
     ),
     Endpoint(
         "GET",
@@ -172,7 +172,7 @@ ENDPOINTS: Endpoints = (
         change_queue,
         body=QueueChange,
         answer=QueueView,
-        codes=("not_found", "changed_meanwhile", "name_taken", "in_use", "overflow_cycle"),
+        codes=("not_found", "changed_meanwhile", "name_taken", "in_use", "overflow_cycle", "exit_unavailable"),
     ),
     Endpoint(
         "DELETE",

@@ -61,12 +61,13 @@ class LiveView(RestModel):
 
 class NumbersView(RestModel):
     """Counts of queue visits that entered in these days. offered = answered + abandoned +
-    flowed out + failed + waiting. docs/metrics.md defines each."""
+    flowed out + callback + failed + waiting. docs/metrics.md defines each."""
 
     offered: int
     answered: int
     abandoned: int
     flowed_out: int
+    callback: int
     failed: int
     waiting: int
     answered_in_time: int

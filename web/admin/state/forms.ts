@@ -76,7 +76,7 @@ export const NEW_QUEUE: QueueForm = {
   disposition_required: true,
   record: true,
   service_level_s: 20,
-  life: { max_wait_s: 0, max_length: 0, overflow_queue_id: null, return_s: 0, keep_place_s: 0, hours: null },
+  life: { max_wait_s: 0, max_length: 0, overflow_queue_id: null, return_s: 0, keep_place_s: 0, hours: null, exit: 'end' },
   routing: {
     strategy: 'longest_idle',
     requirement: '',

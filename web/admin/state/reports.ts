@@ -40,7 +40,7 @@ export type Column =
   | { key: 'target'; kind: 'target' }
   | { key: 'longest' | 'now_longest'; kind: 'wait' }
   | { key: 'now_waiting'; kind: 'live' };
-type Count = 'offered' | 'answered' | 'abandoned' | 'flowed_out' | 'failed' | 'waiting' | 'short_abandons' | 'handled';
+type Count = 'offered' | 'answered' | 'abandoned' | 'flowed_out' | 'callback' | 'failed' | 'waiting' | 'short_abandons' | 'handled';
 type Share = 'service_level' | 'service_level_answered' | 'service_level_leaving' | 'abandon_rate';
 
 const LIVE: readonly Column[] = [
@@ -52,6 +52,7 @@ const MAIN: readonly Column[] = [
   { key: 'answered', kind: 'count' },
   { key: 'abandoned', kind: 'count' },
   { key: 'flowed_out', kind: 'count' },
+  { key: 'callback', kind: 'count' },
   { key: 'failed', kind: 'count' },
   { key: 'waiting', kind: 'count' },
   { key: 'target', kind: 'target' },

@@ -178,6 +178,8 @@ export interface QueueLife {
   /** Who asks for it may be away so long and is served in turn; 0: not offered. */
   keep_place_s: number;
   hours: OpeningHours | null;
+  /** Callback and voicemail where the installation can do them. */
+  exit: 'queue' | 'callback' | 'voicemail' | 'end';
 }
 
 export interface EntryPoint {
@@ -229,7 +231,7 @@ export interface SessionRow {
 
 /** What the queue report counts a visit as; the sessions' list takes it as `counted_as`. */
 export const COUNTED_AS = [
-  'offered', 'answered', 'abandoned', 'flowed_out', 'failed', 'waiting', 'answered_in_time', 'left_in_time', 'service_level_base',
+  'offered', 'answered', 'abandoned', 'flowed_out', 'callback', 'failed', 'waiting', 'answered_in_time', 'left_in_time', 'service_level_base',
   'short_abandons', 'long_abandons', 'abandon_rate_base', 'handled',
   'told', 'told_answered', 'told_within', 'told_below', 'told_abandoned',
 ] as const;

@@ -29,6 +29,7 @@ export type CustomerMessage =
   | CallHangUpMessage
   | PlaceKeepMessage
   | PlaceTakeMessage
+  | CallbackAskMessage
   | LegOfferMessage
   | IceServersMessage
   | StreamFetchMessage
@@ -442,6 +443,22 @@ export interface CallRequestMessage {
   id: string;
   type: 'call.request';
   body: CallRequest;
+}
+/**
+ * `number` is E.164: + and 7 to 15 digits.
+ */
+export interface CallbackAsk {
+  number: string;
+}
+/**
+ * The customer, who waits or keeps a place, wants to be called in turn. Refused with `callback_not_offered` where
+ * the queue does not call back.
+ */
+export interface CallbackAskMessage {
+  v: 1;
+  id: string;
+  type: 'callback.ask';
+  body: CallbackAsk;
 }
 export interface CustomerEnvelope {
   v: 1;
