@@ -187,6 +187,28 @@ async def test_offers_out_of_step_have_codes(served: Served) -> None:
         assert (await line.offer(CHROMIUM))["error"]["code"] == "session_ended"
 
 
+async def test_places_and_callbacks_out_of_step_have_codes(served: Served) -> None:
+    """The demo's queues keep no places, and there is no phone line."""
+    async with raw_socket(served.url) as socket:
+        line = await served.line(socket)
+        call_me = {"number": "+493012345678"}
+        for kind, body in (("place.keep", {}), ("place.take", {}), ("callback.ask", call_me)):
+            answer = await socket.ask(CUSTOMER, kind, body)
+            assert answer["error"]["code"] == "not_waiting", (kind, answer)
+        assert (await line.call(CHROMIUM))["ok"]
+        assert await line.outcome() == "answered"
+        assert (await socket.ask(CUSTOMER, "place.keep", {}))["error"]["code"] == "place_not_offered"
+        assert (await socket.ask(CUSTOMER, "callback.ask", call_me))["error"]["code"] == "callback_not_offered"
+        assert (await socket.ask(CUSTOMER, "place.take", {}))["ok"], "nothing to take, and nothing lost"
+        for number in ("", "0301234", "+0301234567", "+49 30 1234567", "+" + "9" * 16, 7):
+            answer = await socket.ask(CUSTOMER, "callback.ask", {"number": number})
+            assert answer["error"]["code"] == "bad_message", number
+        assert (await socket.ask(CUSTOMER, "place.keep", {"for": 60}))["error"]["code"] == "bad_message"
+        assert (await line.view())["state"] == "queued"
+        await socket.ask(CUSTOMER, "call.hang_up", {})
+        assert (await socket.ask(CUSTOMER, "place.keep", {}))["error"]["code"] == "session_ended"
+
+
 async def test_a_sweep_of_mutated_offers_kills_nothing(served: Served) -> None:
     peer = Peer()
     seeds = (CHROMIUM, await peer.offer(candidates=True))
