@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from server.domain.agent import Agent, AgentState, ContactState
 from server.domain.directory import Role
 from server.domain.floor import FloorAgent, FloorContact, FloorFilter, FloorNext
-from server.storage import codec
+from server.services.ports import Unreadable
+from server.storage import readable
 from server.storage.admin_repository import QUEUE, USER
 from server.storage.faults import translated
 from server.storage.runtime_tables import agent, segment, session
@@ -28,7 +29,8 @@ class StoredFloor:
         state = sa.func.coalesce(agent.c.state, AgentState.OFFLINE.value)
         on_duty = state != AgentState.OFFLINE.value
         query = (
-            sa.select(USER.c.id, USER.c.name, agent.c.body)
+            # The body as text: one that can't be read is told by its columns, and takes no other with it.
+            sa.select(USER.c.id, USER.c.name, agent.c.state, agent.c.live, sa.cast(agent.c.body, sa.Text))
             .select_from(USER.outerjoin(agent, agent.c.user_id == USER.c.id))
             .where(USER.c.tenant == tenant, USER.c.active)
             # Admins and supervisors may take calls; those who do not are no agents.
@@ -41,12 +43,25 @@ class StoredFloor:
             query = query.where(sa.func.lower(USER.c.name).contains(wanted.text.lower(), autoescape=True))
         with translated():
             async with self._engine.connect() as connection:
-                found = [
-                    (user_id, name, codec.AGENT.validate_python(body) if body is not None else None)
-                    for user_id, name, body in (await connection.execute(query)).all()
-                ]
-                details = await _details(connection, [row for _, _, row in found if row is not None])
-        return tuple(_shown(user_id, name, row, details) for user_id, name, row in found)
+                rows = (await connection.execute(query)).all()
+                read = {user_id: one for user_id, *_, body in rows if (one := _read(user_id, body)) is not None}
+                details = await _details(connection, list(read.values()))
+        return tuple(
+            _shown(user_id, name, read[user_id], details) if user_id in read else _outline(user_id, name, state, live)
+            for user_id, name, state, live, _ in rows
+        )
+
+
+def _read(user_id: str, body: str | None) -> Agent | None:
+    try:
+        return readable.agent(user_id, body) if body is not None else None
+    except Unreadable:
+        return None
+
+
+def _outline(user_id: str, name: str, state: str | None, live: bool | None) -> FloorAgent:
+    """Somebody who was never here, or whose row this version can't read."""
+    return FloorAgent(user_id, name, state or AgentState.OFFLINE, None, None, bool(live), None, None, None, ())
 
 
 async def _details(connection: AsyncConnection, agents: Sequence[Agent]) -> Mapping[str, Any]:
@@ -70,9 +85,7 @@ async def _details(connection: AsyncConnection, agents: Sequence[Agent]) -> Mapp
     return {row.id: row for row in (await connection.execute(query)).all()}
 
 
-def _shown(user_id: str, name: str, row: Agent | None, details: Mapping[str, Any]) -> FloorAgent:
-    if row is None:
-        return FloorAgent(user_id, name, AgentState.OFFLINE, None, None, False, None, None, None, ())
+def _shown(user_id: str, name: str, row: Agent, details: Mapping[str, Any]) -> FloorAgent:
     contacts = []
     for contact in row.contacts:
         detail = details.get(contact.segment_id)

@@ -6,11 +6,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from server.domain.floor import FloorFilter
 from server.services.media_link import ORPHAN_S
 from server.services.ports import Unreadable
+from server.storage.admin_repository import TENANT as TENANTS
+from server.storage.admin_repository import USER
+from server.storage.engine import create_engine, writing
+from server.storage.floor import StoredFloor
 from tests.helpers.deployments import Deployment
-from tests.helpers.world import World, world
+from tests.helpers.world import TENANT, World, world
 
 
 @pytest.fixture
@@ -37,3 +43,29 @@ async def test_others_are_placed_and_its_legs_are_left_to_whoever_can_read_it(w:
     await w.settle()
     session = await w.session(fine)
     assert (session.worker_id, session.epoch) == ("media-1", 2), "a worker's loss is noticed for all the others"
+
+
+async def test_supervisors_see_all_the_other_agents_and_of_this_one_what_its_columns_tell(
+    w: World, tmp_path: Path
+) -> None:
+    shared = tmp_path / "database-url"
+    engine = create_engine(shared.read_text() if shared.exists() else f"sqlite+aiosqlite:///{tmp_path}/patchbay.db")
+    try:
+        async with writing(engine).begin() as connection:
+            await connection.execute(sa.insert(TENANTS).values(id=TENANT, name=TENANT, created_at=0, set_up=0))
+            for name in ("ana", "bo", "chen"):
+                row = {"id": f"usr_{name}", "tenant": TENANT, "login": name, "name": name, "role": "agent"}
+                row |= {"active": True, "password_hash": "", "created_at": 0, "version": 1, "capacity": {}}
+                await connection.execute(sa.insert(USER).values(row))
+        await w.ready("ana", "bo")
+        call = await w.call()
+        assert await w.offered_to(call) == "ana"
+        await w.rows("UPDATE agent SET body = '{}' WHERE user_id = 'usr_bo'")
+        shown = await StoredFloor(engine).agents(TENANT, FloorFilter(), 10, 0)
+        assert [(one.name, one.state, one.live, len(one.contacts)) for one in shown] == [
+            ("ana", "ringing", True, 1),
+            ("bo", "ready", True, 0),
+            ("chen", "offline", False, 0),
+        ]
+    finally:
+        await engine.dispose()
