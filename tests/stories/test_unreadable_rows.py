@@ -54,7 +54,13 @@ async def test_supervisors_see_all_the_other_agents_and_of_this_one_what_its_col
         async with writing(engine).begin() as connection:
             await connection.execute(sa.insert(TENANTS).values(id=TENANT, name=TENANT, created_at=0, set_up=0))
             for name in ("ana", "bo", "chen"):
-                row = {"id": f"usr_{name}", "tenant": TENANT, "login": name, "name": name, "role": "agent"}
+                row: dict[str, object] = {
+                    "id": f"usr_{name}",
+                    "tenant": TENANT,
+                    "login": name,
+                    "name": name,
+                    "role": "agent",
+                }
                 row |= {"active": True, "password_hash": "", "created_at": 0, "version": 1, "capacity": {}}
                 await connection.execute(sa.insert(USER).values(row))
         await w.ready("ana", "bo")
