@@ -100,7 +100,7 @@ class Metrics:
             (self._steps, STEP_RESULTS),
             (self._archives, ("ok", "error")),
             (self._unavailable, ("step", "route")),
-            (self._unreadable, ("session", "agent")),
+            (self._unreadable, ("session", "agent", "queue")),
         ):
             for value in values:
                 counter.labels(value)

@@ -38,6 +38,7 @@ from server.services.admin_ports import Duplicate
 from server.storage import admin_tables as rows
 from server.storage.engine import writing
 from server.storage.faults import cause_of, translated
+from server.storage.queue_rows import life_of, routing_of
 
 TENANT = rows.table(rows.TenantRow)
 USER = rows.table(rows.UserRow)
@@ -105,7 +106,7 @@ class StoredTransaction:
         query = sa.select(table).where(table.c.tenant == tenant).order_by(position, table.c.id).limit(limit)
         if after is not None:
             query = query.where(sa.or_(position > after[0], sa.and_(position == after[0], table.c.id > after[1])))
-        return tuple(await self._records(kind, query))
+        return tuple(await self._records(kind, query, readable=True))
 
     async def add(self, record: Record) -> None:
         table = _TABLES[type(record)]
@@ -142,10 +143,11 @@ class StoredTransaction:
             sa.update(TENANT).where(TENANT.c.id == tenant).values(set_up=TENANT.c.set_up + 1)
         )
 
-    async def _records(self, kind: type[R], query: sa.Select[Any]) -> list[R]:
+    async def _records(self, kind: type[R], query: sa.Select[Any], *, readable: bool = False) -> list[R]:
+        """`readable`: a row with parts that this version does not understand is read all the same (queue_rows.py)."""
         found = (await self._connection.execute(query)).mappings().all()
         skills = await self._skills_of(kind, [row["id"] for row in found])
-        return [cast(R, _record(kind, row, skills.get(row["id"], ()))) for row in found]
+        return [cast(R, _record(kind, row, skills.get(row["id"], ()), readable)) for row in found]
 
     async def _skills_of(self, kind: type[Record], ids: Sequence[str]) -> dict[str, tuple[SkillLevel, ...]]:
         if kind not in _SKILLS or not ids:
@@ -253,13 +255,16 @@ def _columns(record: Record) -> dict[str, Any]:
     return values
 
 
-def _record(kind: type[Record], row: Mapping[Any, Any], skills: tuple[SkillLevel, ...]) -> Record:
+def _record(kind: type[Record], row: Mapping[Any, Any], skills: tuple[SkillLevel, ...], readable: bool) -> Record:
     values: dict[str, Any] = dict(row)
     if kind in _SKILLS:
         values["skills"] = skills
     if kind is User:
         values |= {"role": Role(values["role"]), "capacity": capacity_from_json(values["capacity"])}
-    if kind is Queue:
+    if kind is Queue and readable:
+        queue_id = values["id"]
+        values |= {"routing": routing_of(queue_id, values["routing"]), "life": life_of(queue_id, values["life"])}
+    elif kind is Queue:
         values |= {"routing": routing_from_json(values["routing"]), "life": life_from_json(values["life"])}
     if kind is EntryPointRecord:
         values["allowed_sites"] = tuple(values["allowed_sites"])

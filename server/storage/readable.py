@@ -7,7 +7,7 @@ it is counted (patchbay_rows_unreadable_total); the log names it once in LOG_AGA
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -76,6 +76,13 @@ def _read(adapter: TypeAdapter[T], kind: str, row_id: str, body: str) -> T:
         raise Unreadable(kind, row_id) from error
 
 
+def tell_faults(kind: str, row_id: str, parts: Sequence[str]) -> None:
+    """Parts of a row that are read as something harmless. Nothing is told of none."""
+    if parts:
+        note("unreadable", kind)
+        _tell(kind, row_id, [{"at": part, "fault": "not understood"} for part in parts])
+
+
 def _tell(kind: str, row_id: str, faults: list[dict[str, Any]]) -> None:
     """Where it broke, and never what it says."""
     now = time.monotonic()
@@ -84,6 +91,6 @@ def _tell(kind: str, row_id: str, faults: list[dict[str, Any]]) -> None:
     if len(_told) >= TOLD_KEPT:
         _told.clear()
     _told[row_id] = now
-    named = {"session_id" if kind == "session" else "agent_id": row_id}
+    named = {f"{kind}_id": row_id}
     remedy = "a newer version wrote it: upgrade this node; or the row is broken: mend it by hand"
     log.error("row_unreadable", kind=kind, faults=faults, remedy=remedy, **named)

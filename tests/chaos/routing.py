@@ -1,7 +1,9 @@
 """`make chaos-router`: five minutes in which control nodes are killed and restarted at random under load, and Redis
 restarts twice, the second time empty. Afterwards everybody goes home, and the database is asked what happened: a table
 of what held, bench/out/chaos_router.json. The exit status is 1 when an invariant is broken. CHAOS_SEED chooses the
-storm, CHAOS_SECONDS its length, CHAOS_FOLDER where the logs of all processes stay."""
+storm, CHAOS_SECONDS its length, CHAOS_AGENTS how many there are, CHAOS_FOLDER where the logs of all processes stay.
+
+What is said of time (order, deadlines, waits) is said of a machine that has cores left for it: the figure `cores idle`."""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ import asyncio
 import os
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -112,14 +115,24 @@ async def after_storm(folder: Path, size: Size, chosen: int) -> AsyncIterator[Ce
 async def measure(
     folder: Path, size: Size, chosen: int, limits: Limits = PROMISED
 ) -> tuple[list[Verdict], list[Figure]]:
+    idle_s, began = _idle_s(), time.monotonic()
     async with after_storm(folder, size, chosen) as scene:
+        idle = (_idle_s() - idle_s) / (time.monotonic() - began)
         verdicts, figures = await asyncio.to_thread(look, scene, limits)
-        return verdicts, [*figures, *faults("router", verdicts)]
+        cores = Figure("router: cores idle", round(idle, 2), f"of {os.cpu_count()}", None, None)
+        return verdicts, [*figures, cores, *faults("router", verdicts)]
+
+
+def _idle_s() -> float:
+    """Of all cores since the machine started; Linux."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()
+    return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
 
 
 async def main() -> int:
     chosen = seed()
-    size = Size(seconds=float(os.environ.get("CHAOS_SECONDS", Size.seconds)))
+    agents = int(os.environ.get("CHAOS_AGENTS", Size.agents))
+    size = Size(agents, agents * 5 // 4, float(os.environ.get("CHAOS_SECONDS", Size.seconds)))
     with tempfile.TemporaryDirectory() as passing:
         verdicts, figures = await measure(Path(os.environ.get("CHAOS_FOLDER", passing)), size, chosen)
     for verdict in verdicts:

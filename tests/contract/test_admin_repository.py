@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,19 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from server.clock import ManualClock
 from server.domain.administration import BreakReason, Disposition, EntryPointRecord, Queue, Skill, SkillLevel, User
-from server.domain.directory import DEFAULT_TENANT, Role
-from server.services.admin_ports import Duplicate
+from server.domain.directory import DEFAULT_TENANT, AuthedUser, Role
+from server.domain.queue_life import LIFE, QueueLife
+from server.domain.queue_routing import ROUTING, QueueRouting, Strategy, routing_to_json
+from server.domain.requirements import AnyOf
+from server.services import admin, overflow
+from server.services.admin import AdminService, ChangeLog
+from server.services.admin_ports import AdminTransaction, Duplicate
+from server.services.refusals import Refused
+from server.storage import readable
 from server.storage.admin_repository import StoredAdmin
 from server.storage.directory import CACHE_MS, StoredDirectory
 from server.storage.engine import create_engine
@@ -24,6 +33,7 @@ from server.storage.secrets import shared_secret
 from tests.helpers.postgres import PostgresServer
 
 T = DEFAULT_TENANT
+ROUTED = routing_to_json(QueueRouting(priority=2))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -197,3 +207,71 @@ async def test_a_change_during_a_read_is_not_lost(engine: AsyncEngine) -> None:
     directory.forget(T)
     await reading
     assert len(await directory.queues(T)) == 1
+
+
+async def test_of_two_halves_of_an_overflow_circle_one_is_refused(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each looks before the other has saved, if it is let."""
+    repository, both = StoredAdmin(engine), asyncio.Barrier(2)
+    actor = AuthedUser(T, "usr_admin", "admin", "Admin", Role.ADMIN, None)
+    changes = AdminService(ChangeLog(repository, ManualClock(), ()))
+    async with repository.writing() as transaction:
+        for name in ("a", "b"):
+            await transaction.add(_queue(name))
+
+    async def check_and_wait(transaction: AdminTransaction, queue: Queue) -> None:
+        await overflow.check_overflow(transaction, queue)
+        with contextlib.suppress(TimeoutError, asyncio.BrokenBarrierError):
+            async with asyncio.timeout(0.3):
+                await both.wait()
+
+    monkeypatch.setattr(admin, "check_overflow", check_and_wait)
+
+    async def save(queue_id: str, into: str) -> str:
+        try:
+            await changes.change_queue(actor, queue_id, 1, {"life": QueueLife(overflow_queue_id=into)})
+        except Refused as refused:
+            return refused.code
+        return "saved"
+
+    said = await asyncio.gather(save("que_a", "que_b"), save("que_b", "que_a"))
+    assert sorted(said) == ["overflow_cycle", "saved"]
+
+
+BROKEN: list[tuple[str, Any, str, Any]] = [
+    ("routing", ROUTED | {"strategy": "by_horoscope"}, "strategy", Strategy.LONGEST_IDLE),
+    ("routing", ROUTED | {"time_zone": "Mars/Olympus"}, "time_zone", "UTC"),
+    ("routing", ROUTED | {"requirement": ["moon", 7]}, "requirement", AnyOf(())),
+    ("routing", ROUTED | {"steps": [[10, ["moon"]]]}, "steps", ()),
+    ("routing", [1], "requirement", AnyOf(())),
+    ("life", {"hours": {"time_zone": "Mars/Olympus", "week": [[]] * 7, "holidays": []}}, "zone", "UTC"),
+    ("life", {"hours": {"week": 7}}, "hours", None),
+]
+
+
+@pytest.mark.parametrize(("column", "body", "part", "harmless"), BROKEN, ids=range(len(BROKEN)))
+async def test_a_queue_that_this_version_does_not_understand_takes_no_other_with_it(
+    engine: AsyncEngine, column: str, body: object, part: str, harmless: object
+) -> None:
+    readable._told.clear()
+    repository, directory = StoredAdmin(engine), StoredDirectory(engine, ManualClock())
+    async with repository.writing() as transaction:
+        await transaction.add(_queue("fine"))
+        await transaction.add(_queue("newer"))
+    async with engine.begin() as connection:
+        table = sa.table("queue", sa.column("id"), sa.column(column, sa.JSON))
+        await connection.execute(sa.update(table).where(table.c.id == "que_newer").values({column: body}))
+    with capture_logs() as logs:
+        newer, fine = await directory.queue(T, "que_newer"), await directory.queue(T, "que_fine")
+    assert newer is not None
+    assert fine is not None
+    assert (fine.routing, fine.life) == (ROUTING, LIFE)
+    if part == "zone":
+        assert newer.life.hours is not None
+        assert newer.life.hours.time_zone == harmless
+    else:
+        assert getattr(newer.routing if column == "routing" else newer.life, part) == harmless
+    if body == ROUTED | {"strategy": "by_horoscope"}:
+        assert newer.routing.priority == 2, "what is understood is kept"
+    assert [entry["queue_id"] for entry in logs if entry["event"] == "row_unreadable"] == ["que_newer"]
