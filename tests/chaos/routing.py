@@ -3,7 +3,7 @@ restarts twice, the second time empty. Afterwards everybody goes home, and the d
 of what held, bench/out/chaos_router.json. The exit status is 1 when an invariant is broken. CHAOS_SEED chooses the
 storm, CHAOS_SECONDS its length, CHAOS_AGENTS how many there are, CHAOS_FOLDER where the logs of all processes stay.
 
-What is said of time (order, deadlines, waits) is said of a machine that has cores left for it: the figure `cores idle`."""
+What is said of time (order, deadlines, waits) is said of a machine that has cores left: the figure `cores idle`."""
 
 from __future__ import annotations
 
