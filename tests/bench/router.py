@@ -6,8 +6,8 @@ ask for one skill each at level 3. Redis and PostgreSQL are processes of the ben
 - A claim is: choose in the snapshot, reserve in Redis, release, and take in that both changed.
 - An assignment is all that the product does for an offer: the router with its reasons, the claim, the session's step
   with the agent's, the event, the messages and the deadlines in PostgreSQL, and the new words in Redis.
-- Enqueue to offer: sessions begin to wait at half the rate of the assignments, on a node of its own (other_node.py);
-  from that step's commit there to the offer's commit here.
+- Enqueue to offer: sessions begin to wait on a node of its own (other_node.py), at half the rate of the assignments,
+  and at half of what is wanted of it; from that step's commit there to the offer's commit here.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ CLAIM_S = 2.0
 ROUNDS = 5  # of each center, in turn: the machine is noisy
 ASSIGNED = 6_000  # or as many as there are agents for
 HALF_RATE_S = 15.0
+WANTED = 400  # assignments a second: the peak of 50,000 seats is about 280
+HALF_WANTED = WANTED / 2
 REBUILT_WAITING = 5_000
 SAVED_AT_ONCE = 250
 SDP = "v=0\r\n" + "a=candidate:1 1 udp 2130706431 10.0.0.1 40000 typ host\r\n" * 20  # about 1 kB, as browsers send it
@@ -249,14 +251,17 @@ def enqueue(customer_leg_id: str) -> ev.LegOffered:
     return ev.LegOffered(customer_leg_id, 1, SDP)
 
 
-async def measure_assignments(server: RedisServer, url: str, agents: int) -> tuple[float, list[float], float]:
-    """Assignments a second; ms from waiting to offered at half that rate; and how long a rebuild takes, s."""
+async def measure_assignments(
+    server: RedisServer, url: str, agents: int
+) -> tuple[float, tuple[list[float], list[float]], float]:
+    """Assignments a second; ms from waiting to offered at half that rate, and at HALF_WANTED; and how long a rebuild
+    takes, s."""
     center = Center(agents)
     store = await PostgresSteps.open(url)
     try:
         assigned = min(ASSIGNED, agents // 2)
-        arriving = round(HALF_RATE_S * 1_000) if agents == LARGEST else 0
-        sessions = await fill(store, center, assigned + arriving + REBUILT_WAITING)
+        arriving = round(HALF_RATE_S * 700) if agents == LARGEST else 0  # at a rate; more than there will be
+        sessions = await fill(store, center, assigned + 2 * arriving + REBUILT_WAITING)
         async with connected(server) as redis:
             clock, bus = MonotonicClock(), RedisBus(redis)
             stepper = Stepper(store, WirePresenter(), clock)
@@ -276,12 +281,13 @@ async def measure_assignments(server: RedisServer, url: str, agents: int) -> tup
                 await router.look()
                 assert len(offers.offered) > before, "somebody waits and somebody is free"
             per_second = assigned / (time.perf_counter() - began)
-            latency: list[float] = []
+            latency: tuple[list[float], list[float]] = ([], [])
             if arriving:
                 await bus.start(router.on_notice)
-                coming, rest = rest[:arriving], rest[arriving:]
                 other = f"{url}\n{server.url}\n{agents}"
-                latency = await _arrive(router, offers, other, [s.id for s in coming], per_second / 2)
+                for rate, found in zip((per_second / 2, HALF_WANTED), latency, strict=True):
+                    coming, rest = rest[:arriving], rest[arriving:]
+                    found += await _arrive(router, offers, other, [s.id for s in coming], rate)
                 await bus.stop()
             gc.unfreeze()
             return per_second, latency, await _rebuild(server, router, stepper, rest)
@@ -301,16 +307,14 @@ async def _arrive(router: Router, offers: Offers, other: str, sessions: list[str
         assert child.returncode is None, "the other node has ended"
     routing = asyncio.create_task(router.run())
     child.stdin.write(json.dumps({"sessions": sessions, "rate": rate, "seconds": HALF_RATE_S}).encode() + b"\n")
-    told = json.loads((await child.communicate())[0].splitlines()[-1])
-    offered = offers.offered | told["offered"]
+    queued = json.loads((await child.communicate())[0].splitlines()[-1])
     async with asyncio.timeout(30):
-        while not told["queued"].keys() <= offered.keys():
+        while not queued.keys() <= offers.offered.keys():  # noqa: ASYNC110  # a benchmark looks
             await asyncio.sleep(0.05)
-            offered |= offers.offered
     routing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await routing
-    return [(offered[session_id] - at) * 1000 for session_id, at in told["queued"].items()]
+    return [(offers.offered[session_id] - at) * 1000 for session_id, at in queued.items()]
 
 
 async def _rebuild(server: RedisServer, router: Router, stepper: Stepper, sessions: list[Session]) -> float:
@@ -346,13 +350,14 @@ def main() -> None:
     ):
         rates, memory = runner.run(measure_claims(redis))
         assigned: dict[int, float] = {}
-        latency: dict[int, list[float]] = {}
+        latency: dict[int, tuple[list[float], list[float]]] = {}
         rebuilt: dict[int, float] = {}
         for agents in CENTERS:
             url = runner.run(postgres.database())
             assigned[agents], latency[agents], rebuilt[agents] = runner.run(measure_assignments(redis, url, agents))
             print(f"{agents:6} agents: {assigned[agents]:5.0f} assignments/s, rebuilt in {rebuilt[agents]:.2f} s")
     ratio = statistics.median(small / large for small, large in zip(rates[SMALLEST], rates[LARGEST], strict=True))
+    half, fixed = latency[LARGEST]
     figures = [
         *(
             Figure(f"claims_per_second_{n}_agents", round(statistics.median(rates[n])), "/s", None, None)
@@ -361,9 +366,10 @@ def main() -> None:
         at_least("claims_per_second_50000_agents", statistics.median(rates[LARGEST]), "/s", 3_000),
         at_most("claim_cost_ratio_50000_to_1000", ratio, "", 1.5),
         *(Figure(f"assignments_per_second_{n}_agents", round(assigned[n]), "/s", None, None) for n in CENTERS),
-        at_least("assignments_per_second_50000_agents", assigned[LARGEST], "/s", 400),
-        Figure("enqueue_to_offer_p50_ms_at_half_rate", round(percentile(latency[LARGEST], 0.5), 1), "ms", None, None),
-        at_most("enqueue_to_offer_p99_ms_at_half_rate", percentile(latency[LARGEST], 0.99), "ms", 50),
+        at_least("assignments_per_second_50000_agents", assigned[LARGEST], "/s", WANTED),
+        Figure("enqueue_to_offer_p50_ms_at_half_rate", round(percentile(half, 0.5), 1), "ms", None, None),
+        at_most("enqueue_to_offer_p99_ms_at_half_rate", percentile(half, 0.99), "ms", 50),
+        at_most("enqueue_to_offer_p99_ms_at_200_per_second", percentile(fixed, 0.99), "ms", 50),
         Figure("store_memory_mb_50000_agents", round(memory, 1), "MB", None, None),
         *(Figure(f"rebuild_s_5000_waiting_{n}_agents", round(rebuilt[n], 2), "s", None, None) for n in CENTERS),
         at_most("rebuild_s_5000_waiting", rebuilt[SMALLEST], "s", 3.0),

@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from server.domain import agent as ag
-from server.domain import effects, session_legs, session_place, session_step
+from server.domain import effects, session_agents, session_legs, session_place, session_step
 from server.domain import events as ev
 from server.domain.agent import Agent
 from server.domain.capacity import Capacity
@@ -201,7 +201,7 @@ MUTATIONS: dict[str, Plant] = {
     "a kept place loses its arrival": _rules({(SessionState.PLACE_KEPT, ev.PlaceTaken): _back_at_the_end}),
     "words of an older placement count": lambda: patch.object(session_legs, "_reported", _any_leg),
     "who rings when the customer leaves rings on": lambda: patch.object(stepper, "agent_events", _keep_ringing),
-    "who was not first rings on": lambda: patch.object(session_step, "stop_ringing", _ring_on),
+    "who was not first rings on": lambda: patch.object(session_agents, "stop_ringing", _ring_on),
     "offers have no end": lambda: patch.object(MemorySteps, "due", _due_without_offers),
     "nobody sweeps": lambda: patch.object(DeadlineSweep, "sweep", _sweep_nothing),
     "tabs that vanish are not missed": lambda: patch.object(Presence, "look", _look_away),

@@ -12,7 +12,8 @@ from server.domain.effects import routable
 from server.domain.endings import EndReason, SegmentEnd
 from server.domain.machine import Refused, Stale
 from server.domain.session import KEPT_OFFERS, MAX_RINGING, REJECT_PAUSE_MS, Session
-from server.domain.session_step import MAX_OFFERS, MAX_SEGMENTS, step
+from server.domain.session_agents import MAX_OFFERS, MAX_SEGMENTS
+from server.domain.session_step import step
 from server.storage import codec
 
 RULES = ev.QueueRules("que_1", "Sales", 20, 60, False, False, ring_all=True)
