@@ -12,6 +12,7 @@ from server.domain import leg as legs
 from server.domain import segment as segments
 from server.domain.endings import EndReason, SegmentEnd
 from server.domain.events import DeadlinePassed
+from server.domain.leg import LegState
 from server.domain.machine import Stale
 from server.domain.segment import SegmentState
 from server.domain.session import Session, SessionState
@@ -118,9 +119,9 @@ def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
             return end_session(s, EndReason.LEFT_VOICEMAIL, now)
         case "customer_grace" if s.flow is not None:
             return end_session(s, EndReason.LEFT_VOICEMAIL, now)
-        case "customer_grace" if s.callback is not None:  # nobody dials without a worker
-            unanswered = s.worker_id is not None
-            return end_session(s, EndReason.CALLBACK_UNANSWERED if unanswered else EndReason.SYSTEM_FAILED, now)
+        case "customer_grace" if s.callback is not None and not s.customer_leg.was_up:
+            dialled = s.worker_id is not None and s.customer_leg.state is not LegState.WANTED
+            return end_session(s, EndReason.CALLBACK_UNANSWERED if dialled else EndReason.SYSTEM_FAILED, now)
         case "callback":
             return end_session(s, EndReason.CALLBACK_NOT_MADE, now)
         case "customer_grace":

@@ -40,8 +40,9 @@ def begin_callback(s: Session, now: int) -> Session:
     callback = s.callback
     if callback is None:
         raise Stale("customer_away")
-    s = take_place(s, ev.PlaceTaken(None), now)
-    return replace(s, callback=replace(callback, begun=True))
+    s = take_place(replace(s, callback=None), ev.PlaceTaken(None), now)
+    leg = replace(s.customer_leg, was_up=False)  # what was heard in the browser is no answer to this call
+    return replace(s, customer_leg=leg, callback=replace(callback, begun=True))
 
 
 def miss_callback(s: Session, e: ev.CallbackMissed, now: int) -> Session:

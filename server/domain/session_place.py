@@ -13,6 +13,7 @@ from server.domain import events as ev
 from server.domain import leg as legs
 from server.domain.endings import SegmentEnd
 from server.domain.machine import Refused, Stale
+from server.domain.queue_visit import QueueVisit
 from server.domain.session import Session, SessionState
 from server.domain.session_end import go_away, stop_ringing
 from server.domain.session_legs import placed
@@ -28,19 +29,27 @@ def keep_place(s: Session, e: ev.PlaceKept, now: int) -> Session:
 
 
 def take_place(s: Session, e: ev.PlaceTaken, now: int) -> Session:
+    """Who would rather wait than be called may do so as long as anybody: the longest wait is over already, or might be
+    at once."""
     assert s.kept_since is not None
-    away_ms = now - s.kept_since
+    away_since = s.kept_since if s.callback is None else 0
     s = replace(
         s,
         state=SessionState.QUEUED,
         kept_since=None,
         callback=None,
         customer_leg=legs.wanted(s.customer_leg, now),
-        visits=tuple(v if v.outcome is not None else replace(v, away_ms=v.away_ms + away_ms) for v in s.visits),
+        visits=tuple(v if v.outcome is not None else _away(v, away_since, now) for v in s.visits),
     )
     if e.worker_id is None:
         return replace(s, unplaced_since=now)
     return placed(s, e.worker_id, e.incarnation, now)
+
+
+def _away(visit: QueueVisit, since: int, now: int) -> QueueVisit:
+    if since <= visit.entered_at:
+        return replace(visit, away_ms=now - visit.entered_at)
+    return replace(visit, away_ms=visit.away_ms + now - since)
 
 
 def pass_on(s: Session, e: ev.PlacePassedOn, now: int) -> Session:

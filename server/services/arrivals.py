@@ -27,11 +27,14 @@ def last_agent(earlier: Session) -> str | None:
 
 
 def left_behind(earlier: Session) -> bool:
-    """It waits still, and its customer is not to be heard any more: a browser that was closed or crashed, or one that
-    keeps its place and has forgotten so."""
-    if earlier.state is SessionState.PLACE_KEPT:
-        return True
+    """It waits still, and its customer is not to be heard any more: a browser that was closed or crashed."""
     return earlier.state is SessionState.QUEUED and earlier.unattended and not earlier.customer_leg.is_up
+
+
+def kept_for(earlier: Session, queue: QueueConfig) -> bool:
+    """Its place is kept in this very queue, and the browser has forgotten so. What is kept elsewhere is kept on."""
+    visit = earlier.visit
+    return earlier.state is SessionState.PLACE_KEPT and visit is not None and visit.queue_id == queue.queue_id
 
 
 class Arrivals:

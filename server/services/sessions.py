@@ -7,7 +7,7 @@ from server.domain.directory import AuthedUser, QueueConfig
 from server.domain.machine import Refused, Stale
 from server.domain.session import Session, SessionState, derived_id
 from server.services.admin_ports import Directory
-from server.services.arrivals import Arrivals, last_agent, left_behind
+from server.services.arrivals import Arrivals, kept_for, last_agent, left_behind
 from server.services.exits import Exits
 from server.services.media_link import MediaLink
 from server.services.ports import Clock, StepStore
@@ -50,8 +50,10 @@ class SessionService:
         if session is None:
             queue = await self._arrivals.queue(grant)
             rules = await self._arrivals.rules(queue)
-            earlier = await self._left(queue, await self._arrivals.earlier(grant.tenant, earlier_id))
-            place_at = await self._place_at(queue, earlier, grant.session_id)
+            earlier = await self._arrivals.earlier(grant.tenant, earlier_id)
+            kept_at = earlier.first_arrival if earlier is not None and kept_for(earlier, queue) else None
+            earlier = await self._left(queue, earlier)
+            place_at = await self._place_at(queue, earlier, grant.session_id, kept_at)
             worker = self._link.place()
             arrived = ev.CallArrived(
                 session_id=grant.session_id,
@@ -171,16 +173,23 @@ class SessionService:
     async def _left(self, queue: QueueConfig, earlier: Session | None) -> Session | None:
         """What a browser that was closed left waiting ends, now that its customer is here with another one: nobody
         stands in a queue twice."""
-        if earlier is None or not queue.life.return_s or not left_behind(earlier):
+        if earlier is None:
+            return None
+        if not kept_for(earlier, queue) and not (queue.life.return_s and left_behind(earlier)):
             return earlier
         try:
             return await self._stepper.apply(earlier.id, ev.CustomerHungUp())
         except Stale:
             return await self._store.session(earlier.id)
 
-    async def _place_at(self, queue: QueueConfig, earlier: Session | None, session_id: str) -> int | None:
-        """The place of a session that the customer dropped out of. It is had once: the first who asks gets it."""
-        place_at = None if earlier is None else self._arrivals.place_at(queue, earlier)
+    async def _place_at(
+        self, queue: QueueConfig, earlier: Session | None, session_id: str, kept_at: int | None = None
+    ) -> int | None:
+        """The place of a session that the customer dropped out of, or that was kept (since `kept_at`, its first
+        arrival). It is had once: the first who asks gets it."""
+        place_at = kept_at
+        if earlier is not None and place_at is None:
+            place_at = self._arrivals.place_at(queue, earlier)
         if earlier is None or place_at is None:
             return None
         try:

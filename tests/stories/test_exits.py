@@ -113,6 +113,32 @@ async def test_who_waits_too_long_is_called_back_in_turn(w: World, dialer: TwinD
         assert verdict.holds, verdict
 
 
+async def test_who_would_rather_wait_than_be_called_waits_as_long_as_anybody(w: World, dialer: TwinDialer) -> None:
+    call = await phone_call(w)
+    await w.after(80)
+    await w.core.sessions.take_place(call)
+    leg = (await w.session(call)).customer_leg
+    await w.core.sessions.customer_leg(call, leg.id, leg.generation + 1, "v=0 offer")
+    await w.settle()
+    await w.leg_up(call, "customer")
+    await w.after(29)
+    assert (await w.session(call)).state == "queued", "the longest wait counts from here"
+    await w.after(1)
+    assert (await w.session(call)).state == "place_kept"
+    assert dialer.asked == []
+
+
+async def test_who_answered_the_call_and_was_cut_off_is_lost(w: World) -> None:
+    call = await phone_call(w)
+    await w.after(30)
+    await w.ready("ana")
+    await rings(w, call)
+    await w.leg_up(call, "customer")
+    await w.leg_down(call, "customer")
+    await w.after(30)
+    assert (await w.session(call)).end_reason == "customer_lost"
+
+
 async def test_an_agent_who_declines_leaves_the_call_to_the_next(w: World, dialer: TwinDialer) -> None:
     call = await phone_call(w)
     await w.after(30)
@@ -144,7 +170,7 @@ async def test_a_dialler_that_says_nothing_leaves_nobody_behind(w: World) -> Non
     await w.after(30)
     await w.ready("ana")
     await w.after(30)
-    assert (await w.session(call)).end_reason == "callback_unanswered"
+    assert (await w.session(call)).end_reason == "system_failed", "nobody knows that it rang: ours, not the customer's"
 
 
 async def test_without_a_worker_nobody_is_dialled_and_the_failure_is_ours(w: World, dialer: TwinDialer) -> None:

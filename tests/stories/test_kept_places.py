@@ -209,6 +209,26 @@ async def test_a_dropped_place_is_had_once(w: World) -> None:
     assert inv.rows_are_folds(log).holds
 
 
+async def test_a_call_to_the_queue_that_keeps_a_place_has_that_place(w: World) -> None:
+    """The page has forgotten its place; the queue gives none back to who merely drops out."""
+    first = await w.call()
+    await keep(w, first)
+    await w.call()
+    back = await w.call(earlier=first)
+    assert (await w.session(back)).place_at == (await w.session(first)).created_at
+    assert (await w.session(first)).end_reason == "abandoned"
+    assert await w.store.waiting("default", "que_sales") == 2, "nobody stands in a queue twice"
+
+
+async def test_a_call_to_another_queue_leaves_a_kept_place_alone(w: World) -> None:
+    live(w, "que_support", QueueLife(return_s=60))
+    first = await w.call()
+    await keep(w, first)
+    other = await w.call(entry="ept_support", earlier=first)
+    assert (await w.session(other)).place_at is None
+    assert (await w.session(first)).state == "place_kept"
+
+
 async def test_a_call_request_that_is_sent_again_has_the_place_all_the_same(w: World) -> None:
     """The node died after it had noted whose the place is."""
     live(w, "que_sales", QueueLife(return_s=60))
