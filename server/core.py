@@ -92,7 +92,6 @@ class Core:
         await self.presence.look()
         await self._adapters.engine.start(self.link)
         await self.dispatcher.resume()
-        await self.exits.resume()
 
     async def directory_changed(self, tenant: str, kind: str, record_id: str) -> None:
         """An admin saved something here."""
@@ -113,6 +112,7 @@ class Core:
             self.presence.run,
             self.link.run,
             self.recordings.run,
+            self.exits.run,
             self.waits.run,
             self.waits.keep,
             self._prune,

@@ -15,14 +15,16 @@ from typing import Any
 import structlog
 
 from server.domain import events as ev
+from server.domain.leg import LegState
 from server.domain.machine import Refused, Stale
 from server.domain.queue_life import Exit
 from server.domain.session import Session
 from server.services.media_link import MediaLink
-from server.services.ports import CallbackDialer, Commit, StepStore, Voicemail
+from server.services.ports import CallbackDialer, Commit, StepStore, StorageUnavailable, Voicemail
 from server.services.stepper import Stepper
 
 log = structlog.get_logger()
+LOOK_S = 5.0  # a call that is to be made has its grace of 30 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,21 @@ class ExitService:
     def busy(self) -> bool:
         return bool(self._running)
 
+    async def run(self) -> None:
+        """Begin what nobody began, or what failed, again and again: the node that was about to may have died."""
+        while True:
+            await self.resume()
+            await asyncio.sleep(LOOK_S)
+
     async def resume(self) -> None:
-        """After a start: what an earlier process began, or was about to begin."""
         if self._exits == Exits():
             return
-        for session in await self._store.open_sessions():
-            self._look_at(session)
+        try:
+            for session in await self._store.open_sessions():
+                if session.customer_leg.state is LegState.WANTED or session.flow is not None:
+                    self._look_at(session)
+        except StorageUnavailable as error:
+            log.warning("exits_postponed", error=str(error))
 
     def on_commit(self, commit: Commit) -> None:
         for save in commit.sessions:

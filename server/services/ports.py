@@ -146,7 +146,7 @@ class CallbackDialer(Protocol):
         """The session's turn has come: an agent is asked for it, and it is placed. Call `number` (E.164), and as soon
         as the line rings post LegOffered for the customer's leg, with the next generation; the worker's words about it
         follow as for any leg. Who can't be reached: CallbackMissed. May be asked again for the same session, by any
-        node, after a start; a second call must not come of it. Returns at once or when the call is up."""
+        node, until the line rings; a second call must not come of it. Returns at once or when the call is up."""
         ...
 
 
@@ -155,7 +155,7 @@ class Voicemail(Protocol):
 
     async def begin(self, session_id: str, leg_id: str) -> None:
         """The session is in its flow: greet its customer, who is on that leg, and record. FlowEnded when it is over.
-        May be asked again for the same session, by any node, after a start."""
+        May be asked again for the same session, by any node, until it is over."""
         ...
 
 

@@ -28,8 +28,11 @@ class TwinDialer:
     """`CallbackDialer` that notes whom it is to call."""
 
     asked: list[tuple[str, str]] = field(default_factory=list)
+    broken: bool = False
 
     async def dial(self, session_id: str, leg_id: str, number: str) -> None:
+        if self.broken:
+            raise OSError("the trunk is away")
         assert leg_id == derived_id(session_id, "leg", 0)
         self.asked.append((session_id, number))
 
@@ -126,6 +129,24 @@ async def test_who_would_rather_wait_than_be_called_waits_as_long_as_anybody(w: 
     await w.after(1)
     assert (await w.session(call)).state == "place_kept"
     assert dialer.asked == []
+
+
+async def test_a_call_that_could_not_be_made_is_tried_again(w: World, dialer: TwinDialer) -> None:
+    """By whichever node looks next: the one that was to make it may be dead."""
+    call = await phone_call(w)
+    await w.after(30)
+    dialer.broken = True
+    await w.ready("ana")
+    assert await w.offered_to(call) == "ana"
+    assert dialer.asked == []
+    dialer.broken = False
+    await w.core.exits.resume()
+    await w.settle()
+    assert dialer.asked == [(call.session_id, NUMBER)]
+    await rings(w, call)
+    await w.core.exits.resume()
+    await w.settle()
+    assert dialer.asked == [(call.session_id, NUMBER)], "it rings"
 
 
 async def test_who_answered_the_call_and_was_cut_off_is_lost(w: World) -> None:
