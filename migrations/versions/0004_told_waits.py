@@ -1,4 +1,4 @@
-"""What customers were told of their wait: the first range of each queue visit.
+"""What customers were told of their wait: the first range of each queue visit; and how long they were away meanwhile.
 
 Revision 0004.
 """
@@ -14,7 +14,7 @@ branch_labels = None
 depends_on = None
 phase = "pre"
 
-COLUMNS = ("told_at", "told_position", "told_low_ms", "told_high_ms")
+COLUMNS = ("told_at", "told_position", "told_low_ms", "told_high_ms", "away_ms")
 
 
 def upgrade() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,7 +20,8 @@ class WaitingSession:
     """A queued session as the router sees it. `arrived_at` is its first arrival, `entered_at` that in this queue.
     `held`: it counts in the queue and is not to be offered now: it rings for as many as it may, or its customer is
     reconnecting. `ringing`: the agents for whom it rings. `asks` is asked beside what the queue asks. `preferred`
-    agents are taken first, `excluded` ones never; `sticky_agent` is the one whom the customer last had."""
+    agents are taken first, `excluded` ones never; `sticky_agent` is the one whom the customer last had.
+    `away`: the place is kept for a customer who is not there, so nobody behind it waits for it."""
 
     session_id: str
     queue_id: str
@@ -35,6 +36,7 @@ class WaitingSession:
     excluded: tuple[str, ...] = ()
     sticky_agent: str | None = None
     ringing: tuple[str, ...] = ()
+    away: bool = False
     version: int = 0  # of the session's row
 
     @property
@@ -128,6 +130,14 @@ class QueueLook:
     queue: QueueConfig
     waiting: tuple[WaitingSession, ...]
     ready: int
+
+
+def places(waiting: Iterable[WaitingSession]) -> Iterator[tuple[int, WaitingSession]]:
+    """Each with its place, 1 for the first: those before it who are there, and itself. Who is away holds up nobody."""
+    place = 1
+    for one in waiting:
+        yield place, one
+        place += not one.away
 
 
 class RoutingView(Protocol):

@@ -114,8 +114,33 @@ def _next_came(visits: list[PastVisit], waiting_since: int | None) -> list[float
 # --- the range ---------------------------------------------------------------------------------------
 
 
-def estimate(pace: Pace, position: int, waiting_since: int, now: int) -> WaitRange:
-    """The range of what is still to wait at a place, 1 for the first. `waiting_since` as in `pace`.
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What the stages from each place on come to: made once for a queue, however many stand in it. `means` and
+    `squares` are sums of stages (ms, ms²) and `lasts` the last one, by place − 1; `left` is the share of the last stage
+    (that of the next answer) which is still to come."""
+
+    means: tuple[float, ...]
+    squares: tuple[float, ...]
+    lasts: tuple[float, ...]
+    left: float
+    spread: float
+    certainty: float
+
+    def wait(self, position: int) -> WaitRange:
+        """What is still to wait at a place, 1 for the first."""
+        if not self.means:
+            return WaitRange(0, 0)
+        at = min(position, len(self.means)) - 1
+        last = self.lasts[at]
+        mean = self.means[at] - (1 - self.left) * last
+        squares = self.squares[at] - (1 - self.left) * last**2
+        variance = self.spread * (squares + mean**2 / self.certainty)
+        return WaitRange(_quantile(mean, variance, 0.0), _quantile(mean, variance, Z90))
+
+
+def stages(pace: Pace, places: int, waiting_since: int, now: int) -> Stages:
+    """For so many places. `waiting_since` as in `pace`.
 
     A queue that stands still for longer than a gap is told longer and longer waits. Where gaps are more even than
     chance, what has passed since the last answer (an agent has talked for as long, even if nobody waited) is over.
@@ -123,15 +148,21 @@ def estimate(pace: Pace, position: int, waiting_since: int, now: int) -> WaitRan
     mean_gap = pace.seen_ms / pace.gaps
     still = max(0, now - max(pace.answered_at, waiting_since))
     gap = mean_gap + max(0.0, still - mean_gap) / pace.gaps
-    if gap <= 0:
-        return WaitRange(0, 0)
-    rates = [1 / gap + ahead * pace.leaving for ahead in range(position)]
-    left = max(pace.spread, 1 - max(0, now - pace.answered_at) / gap) if pace.spread < 1 else 1.0
-    stages = [1 / rate for rate in rates]
-    mean = sum(stages) - (1 - left) * stages[-1]
-    squares = sum(stage**2 for stage in stages) - (1 - left) * stages[-1] ** 2
-    variance = pace.spread * (squares + mean**2 / pace.certainty)
-    return WaitRange(_quantile(mean, variance, 0.0), _quantile(mean, variance, Z90))
+    left = max(pace.spread, 1 - max(0, now - pace.answered_at) / gap) if pace.spread < 1 and gap > 0 else 1.0
+    lasts = [1 / (1 / gap + ahead * pace.leaving) for ahead in range(places)] if gap > 0 else []
+    return Stages(
+        tuple(accumulate(lasts)),
+        tuple(accumulate(stage**2 for stage in lasts)),
+        tuple(lasts),
+        left,
+        pace.spread,
+        pace.certainty,
+    )
+
+
+def estimate(pace: Pace, position: int, waiting_since: int, now: int) -> WaitRange:
+    """The range of one place; see `stages`."""
+    return stages(pace, position, waiting_since, now).wait(position)
 
 
 def _quantile(mean: float, variance: float, z: float) -> int:

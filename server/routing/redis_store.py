@@ -147,7 +147,7 @@ def _body(word: Word) -> str:
     match word:
         case WaitingSession() as s:
             asks = None if s.asks is None else to_json(s.asks)
-            who = (s.rejected_by, asks, s.preferred, s.excluded, s.sticky_agent, s.ringing)
+            who = (s.rejected_by, asks, s.preferred, s.excluded, s.sticky_agent, s.ringing, int(s.away))
             body = [s.version, int(s.held), s.channel, s.queue_id, s.arrived_at, s.entered_at, s.priority, *who]
         case PresentAgent() as a:
             body = [a.version, a.channels, a.state, a.idle_since, a.offered_at, a.busy_ms, a.ready_ms, a.handled]
@@ -181,6 +181,7 @@ def _entry(key: str, body: str) -> Entry | None:
                 list(excluded),
                 sticky_agent,
                 list(ringing),
+                0 | 1 as away,
             ]:
                 return WaitingSession(
                     key[len(WAITING) :],
@@ -196,6 +197,7 @@ def _entry(key: str, body: str) -> Entry | None:
                     tuple(_is(str, agent) for agent in excluded),
                     None if sticky_agent is None else _is(str, sticky_agent),
                     tuple(_is(str, agent) for agent in ringing),
+                    bool(away),
                     version,
                 )
             case "a:", [

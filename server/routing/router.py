@@ -349,6 +349,7 @@ def waiting_word(s: Session) -> WaitingSession | Gone:
         excluded=s.excluded,
         sticky_agent=s.sticky_agent_id,
         ringing=tuple(segment.agent_id for segment in s.ringing),
+        away=s.kept_since is not None and s.callback is None,
         version=s.version,
     )
 

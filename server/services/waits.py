@@ -16,9 +16,9 @@ import structlog
 
 from server.domain.events import WaitEstimated
 from server.domain.machine import Refused
-from server.domain.router_state import QueueLook, RoutingView, WaitingSession
+from server.domain.router_state import QueueLook, RoutingView, WaitingSession, places
 from server.domain.told_wait import ShownWait, rounded, shown_next
-from server.domain.waits import Pace, estimate, pace
+from server.domain.waits import Pace, Stages, pace, stages
 from server.services.admin_ports import WaitHistory
 from server.services.ports import Clock, Conflict, StorageUnavailable, Unreadable
 from server.services.stepper import Stepper
@@ -69,14 +69,15 @@ class WaitTimes:
     def tell(self, view: RoutingView, look: QueueLook, here: Collection[str]) -> Mapping[str, ShownWait]:
         """By session id: those who wait in a queue, are connected here, and have something to be told."""
         self._views[view.tenant] = view
-        places = [(place, one) for place, one in enumerate(look.waiting, 1) if one.session_id in here]
-        if not places:
+        mine = [(place, one) for place, one in places(look.waiting) if one.session_id in here]
+        if not mine:
             return {}
         now = self._clock.now_ms()
         queue = self._queue(view.tenant, look, now)
+        line = None if queue.pace is None else stages(queue.pace, mine[-1][0], queue.waiting_since, now)
         told = {}
-        for place, one in places:
-            wait = self._next(queue, one, place, now)
+        for place, one in mine:
+            wait = self._next(queue, line, one, place, now)
             if wait is not None:
                 told[one.session_id] = wait
         return told
@@ -125,7 +126,7 @@ class WaitTimes:
                     log.info("told_wait_not_kept", session_id=session_id, reason=str(reason))
 
     def _queue(self, tenant: str, look: QueueLook, now: int) -> _Queue:
-        since = min(one.entered_at for one in look.waiting)
+        since = min((one.entered_at for one in look.waiting if not one.away), default=now)
         queue = self._queues.get((tenant, look.queue.queue_id))
         if queue is None:
             queue = self._queues[tenant, look.queue.queue_id] = _Queue(now, since)
@@ -133,8 +134,8 @@ class WaitTimes:
         queue.asked_at, queue.waiting_since = now, since
         return queue
 
-    def _next(self, queue: _Queue, one: WaitingSession, place: int, now: int) -> ShownWait | None:
-        if queue.pace is None or queue.read_at is None or now - queue.read_at > TOO_OLD_MS or not queue.staffed:
+    def _next(self, queue: _Queue, line: Stages | None, one: WaitingSession, place: int, now: int) -> ShownWait | None:
+        if line is None or queue.read_at is None or now - queue.read_at > TOO_OLD_MS or not queue.staffed:
             self._said.pop(one.session_id, None)
             return None
         visit = (one.queue_id, one.entered_at)
@@ -145,7 +146,7 @@ class WaitTimes:
             return said.wait
         if one.held or now - one.entered_at < TOLD_AFTER_MS:  # it rings, or is about to
             return None if said is None else said.wait
-        wait = estimate(queue.pace, place, queue.waiting_since, now)
+        wait = line.wait(place)
         if said is None:
             self._unsaved[one.session_id] = WaitEstimated(*visit, place, wait.low_ms, wait.high_ms)
             self._to_save.set()

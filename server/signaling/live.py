@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from server.domain.router_state import QueueLook, RoutingView
+from server.domain.router_state import QueueLook, RoutingView, places
 from server.domain.told_wait import ShownWait
 from server.services.waits import WaitTimes
 from server.signaling import protocol as wire
@@ -47,7 +47,7 @@ class LiveViews:
         queues = view.queues()
         for look in queues.values():
             waits = self._waits.tell(view, look, here)
-            for position, waiting in enumerate(look.waiting, 1):
+            for position, waiting in places(look.waiting):
                 if waiting.session_id in here:
                     body = queue_position(waiting.session_id, position, waits.get(waiting.session_id))
                     self._hub.send_live(waiting.session_id, body.model_dump(mode="json"))

@@ -39,9 +39,9 @@ _DEADLINE = "owner_id text, kind text, key text, tenant text, at bigint"
 _DEADLINE_KEY = "owner_id text, kind text, key text"
 _VISIT = (
     "id text, tenant text, session_id text, queue_id text, entered_at bigint, ended_at bigint, outcome text, "
-    "told_at bigint, told_position bigint, told_low_ms bigint, told_high_ms bigint"
+    "told_at bigint, told_position bigint, told_low_ms bigint, told_high_ms bigint, away_ms bigint"
 )
-_TOLD = "told_at, told_position, told_low_ms, told_high_ms"
+_TOLD = "told_at, told_position, told_low_ms, told_high_ms, away_ms"
 _SEGMENT = (
     "id text, tenant text, session_id text, number integer, agent_id text, queue_id text, state text, "
     "offered_at bigint, accepted_at bigint, talk_started_at bigint, talk_ended_at bigint, hold_ms bigint, "

@@ -179,7 +179,8 @@ def _facts(tenant: str, now: int, open_only: bool) -> Facts:
             queue_visit.c.queue_id,
             queue_visit.c.entered_at,
             queue_visit.c.outcome,
-            queue_visit.c.told_at,
+            # Who was away meanwhile tells nothing of how right it was.
+            sa.case((sa.func.coalesce(queue_visit.c.away_ms, 0) == 0, queue_visit.c.told_at)).label("told_at"),
             queue_visit.c.told_low_ms,
             queue_visit.c.told_high_ms,
             (left_at - queue_visit.c.entered_at).label("wait_ms"),

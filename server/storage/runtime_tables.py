@@ -86,6 +86,7 @@ queue_visit = sa.Table(
     sa.Column("told_position", sa.BigInteger),  # all four null: none
     sa.Column("told_low_ms", sa.BigInteger),
     sa.Column("told_high_ms", sa.BigInteger),
+    sa.Column("away_ms", sa.BigInteger),  # null: of before places were kept
     sa.Index("queue_visit_by_queue", "tenant", "queue_id", "entered_at"),
     sa.Index("queue_visit_by_session", "session_id"),
 )

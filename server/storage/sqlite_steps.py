@@ -80,11 +80,12 @@ ON CONFLICT (id) DO UPDATE SET state = excluded.state, accepted_at = excluded.ac
   notes = excluded.notes"""
 UPSERT_VISIT = """
 INSERT INTO queue_visit (id, tenant, session_id, queue_id, entered_at, ended_at, outcome, told_at, told_position,
-  told_low_ms, told_high_ms)
+  told_low_ms, told_high_ms, away_ms)
 VALUES (:id, :tenant, :session_id, :queue_id, :entered_at, :ended_at, :outcome, :told_at, :told_position,
-  :told_low_ms, :told_high_ms)
+  :told_low_ms, :told_high_ms, :away_ms)
 ON CONFLICT (id) DO UPDATE SET ended_at = excluded.ended_at, outcome = excluded.outcome, told_at = excluded.told_at,
-  told_position = excluded.told_position, told_low_ms = excluded.told_low_ms, told_high_ms = excluded.told_high_ms"""
+  told_position = excluded.told_position, told_low_ms = excluded.told_low_ms, told_high_ms = excluded.told_high_ms,
+  away_ms = excluded.away_ms"""
 UPSERT_RECORDING = """
 INSERT INTO recording (id, tenant, session_id, segment_id, state, reason, started_at, ended_at, parts, duration_ms,
   size_bytes, archive)

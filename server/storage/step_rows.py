@@ -180,7 +180,7 @@ def _visit_row(s: Session, v: QueueVisit) -> Row:
         "id": v.id, "tenant": s.tenant, "session_id": s.id, "queue_id": v.queue_id, "entered_at": v.entered_at,
         "ended_at": v.ended_at, "outcome": v.outcome, "told_at": told and told.at,
         "told_position": told and told.position, "told_low_ms": told and told.low_ms,
-        "told_high_ms": told and told.high_ms,
+        "told_high_ms": told and told.high_ms, "away_ms": v.away_ms,
     }  # fmt: skip
 
 

@@ -27,8 +27,8 @@ class StoredWaits:
         with translated():
             async with self._engine.connect() as connection:
                 found = (await connection.execute(_newest(tenant, queue_id, now))).all()
-        answered = VisitOutcome.ANSWERED.value
-        return [PastVisit(row.entered_at, row.ended_at, row.outcome == answered) for row in found]
+        served = (VisitOutcome.ANSWERED.value, VisitOutcome.CALLBACK.value)
+        return [PastVisit(row.entered_at, row.ended_at, row.outcome in served) for row in found]
 
 
 def _newest(tenant: str, queue_id: str, now: int) -> sa.Select[Any]:
@@ -37,6 +37,7 @@ def _newest(tenant: str, queue_id: str, now: int) -> sa.Select[Any]:
         sa.select(visit.entered_at, visit.ended_at, visit.outcome)
         .where(visit.tenant == tenant, visit.queue_id == queue_id, visit.entered_at >= now - LONGEST_MS)
         .where(visit.outcome.is_not(None), visit.ended_at >= now - KEPT_MS, visit.ended_at <= now)
+        .where(sa.func.coalesce(visit.away_ms, 0) == 0)  # who was away says nothing of the pace
         .order_by(visit.entered_at.desc())
         .limit(KEPT_VISITS)
     )

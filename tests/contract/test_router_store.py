@@ -70,6 +70,7 @@ def waiting(number: int, version: int = 0, *, held: bool = False) -> WaitingSess
         held=held,
         rejected_by=((f"usr_{version}", number),),
         ringing=("usr_r",) * (version % 2),
+        away=version % 3 == 1,
         version=version,
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from server.domain import events as ev
+from server.domain.queue_life import QueueLife
 from server.domain.queue_visit import ToldWait
 from server.domain.session_step import step
 from server.services.ports import StorageUnavailable
@@ -20,6 +21,7 @@ from server.storage import codec
 from tests.helpers.deployments import Deployment
 from tests.helpers.system import until
 from tests.helpers.world import TENANT, World, worlds
+from tests.stories.test_kept_places import live
 
 MINUTE = 60_000
 TOLD = "SELECT COUNT(*) FROM session_event WHERE type = 'WaitEstimated'"
@@ -221,3 +223,21 @@ async def test_a_database_that_is_away_for_a_moment_loses_no_promise(
         await look(w)
         assert (await kept(w, call)).position == 1
     assert not away
+
+
+async def test_nobody_waits_for_who_is_away(nodes: tuple[World, ...]) -> None:
+    """A kept place holds up nobody: neither the place nor the range of who is there, nor of others who are away."""
+    _, w = nodes
+    for world in nodes:
+        live(world, "que_sales", QueueLife(keep_place_s=28_800))
+    await busy_morning(w)
+    away, also_away, here = await w.call(), await w.call(), await w.call()
+    alone = [await tab(w, token) for token in (also_away, here)]
+    for token in (away, also_away):
+        await w.core.sessions.keep_place(token)
+    await w.after(2)
+    await look(w)
+    assert [(await newest(places, 1))["position"] for places in alone] == [1, 1]
+    told = (await newest(alone[1], 2))["wait_high_s"]
+    assert told is not None
+    assert told <= 120, "the pace is an answer a minute"
