@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from server.domain.hours import Hours, hours_from_json, hours_to_json
+from server.domain.setting import whole
 
 
 class Exit(StrEnum):
@@ -58,11 +59,11 @@ def life_from_json(value: Mapping[str, Any]) -> QueueLife:
         return LIFE
     hours = value.get("hours")
     return QueueLife(
-        max_wait_s=value.get("max_wait_s", 0),
-        max_length=value.get("max_length", 0),
+        max_wait_s=whole(value.get("max_wait_s", 0)),
+        max_length=whole(value.get("max_length", 0)),
         overflow_queue_id=value.get("overflow_queue_id"),
-        return_s=value.get("return_s", 0),
-        keep_place_s=value.get("keep_place_s", 0),
+        return_s=whole(value.get("return_s", 0)),
+        keep_place_s=whole(value.get("keep_place_s", 0)),
         hours=None if hours is None else hours_from_json(hours),
         exit=Exit(value.get("exit", Exit.QUEUE)),
     )

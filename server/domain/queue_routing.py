@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from server.domain.requirements import ANYONE, Requirement, from_json, to_json
+from server.domain.setting import whole
 
 TOP_PRIORITY, PRIORITY, LAST_PRIORITY = 1, 5, 10
 WEIGHT = 10
@@ -78,12 +79,12 @@ def routing_from_json(value: Mapping[str, Any]) -> QueueRouting:
     return QueueRouting(
         strategy=Strategy(value["strategy"]),
         requirement=from_json(value["requirement"]),
-        steps=tuple(RelaxStep(after_s, from_json(asked)) for after_s, asked in value["steps"]),
-        priority=value["priority"],
-        grow_s=value["grow_s"],
-        weight=value["weight"],
-        sticky_s=value["sticky_s"],
+        steps=tuple(RelaxStep(whole(after_s), from_json(asked)) for after_s, asked in value["steps"]),
+        priority=whole(value["priority"]),
+        grow_s=whole(value["grow_s"]),
+        weight=whole(value["weight"]),
+        sticky_s=whole(value["sticky_s"]),
         time_zone=value["time_zone"],
-        wrap_up_extend_s=value["wrap_up_extend_s"],
-        wrap_up_extensions=value["wrap_up_extensions"],
+        wrap_up_extend_s=whole(value["wrap_up_extend_s"]),
+        wrap_up_extensions=whole(value["wrap_up_extensions"]),
     )

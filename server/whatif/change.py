@@ -42,6 +42,7 @@ from server.whatif.workload import Center, Shift, Workload
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MOST_ADDED = 10_000
+MOST_SHIFTS = 50_000  # of all that are added, over all days
 WEEK_S = 7 * 86_400
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
 _SPAN = re.compile(rf"({_CLOCK.pattern})-({_CLOCK.pattern})")
@@ -69,6 +70,7 @@ class _Change:
         self._faults = Faults()
         self._skills = SkillReader(names.ids(), self._faults)
         self._workload = workload
+        self._room = MOST_SHIFTS
         self._queues = {queue.queue_id: queue for queue in center.queues}
         self._profiles = {profile.user_id: profile for profile in center.profiles}
         self._queue_ids = _by_name((queue.queue_id, queue.name) for queue in center.queues)
@@ -135,6 +137,10 @@ class _Change:
                 spans = mine
                 if not mine:
                     faults.add(f"{place}.like", f"{model.name!r} did not work in this span; give from and to")
+        self._room -= how_many * len(spans or ())
+        if self._room < 0:
+            faults.add(place, f"at most {MOST_SHIFTS} shifts may be added in all; fewer agents or days are wanted")
+            return []
         added = []
         for number in range(1, how_many + 1):
             agent_id = f"{place} {number}"  # no id looks like this

@@ -15,7 +15,6 @@ from server.services.admin_ports import NotPlayed, WhatIfJob
 
 log = structlog.get_logger()
 TIME_LIMIT_S = 45.0  # below the minute after which balancers give up on an answer
-MAX_ANSWER_BYTES = 16 * 1024 * 1024  # 500 queues in three columns are about 1 MB
 
 
 class ChildPlayer:
@@ -39,7 +38,7 @@ class ChildPlayer:
         asked = json.dumps(asdict(job) | {"database_url": self._database_url}).encode()
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "server.whatif.player",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=MAX_ANSWER_BYTES,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
             async with asyncio.timeout(self._time_limit_s):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import sys
 from typing import Any
 
@@ -21,6 +22,8 @@ from server.whatif.past import NothingToPlay
 from server.whatif.replay import play, recorded
 
 NICENESS = 15  # calls go first
+MEMORY_BYTES = 2 * 1024**3  # a busy center's month takes less; beyond it the job fails, and nothing else on the machine
+CPU_S = 90  # should the parent die, which ends it sooner
 
 
 async def done(job: dict[str, Any]) -> dict[str, object]:
@@ -41,6 +44,8 @@ async def done(job: dict[str, Any]) -> dict[str, object]:
 
 def main() -> None:
     os.nice(NICENESS)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     json.dump(asyncio.run(done(json.load(sys.stdin))), sys.stdout)
 
 

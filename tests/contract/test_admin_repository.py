@@ -244,7 +244,11 @@ BROKEN: list[tuple[str, Any, str, Any]] = [
     ("routing", ROUTED | {"time_zone": "Mars/Olympus"}, "time_zone", "UTC"),
     ("routing", ROUTED | {"requirement": ["moon", 7]}, "requirement", AnyOf(())),
     ("routing", ROUTED | {"steps": [[10, ["moon"]]]}, "steps", ()),
+    ("routing", ROUTED | {"weight": "high"}, "weight", ROUTING.weight),
+    ("routing", ROUTED | {"sticky_s": None}, "sticky_s", ROUTING.sticky_s),
     ("routing", [1], "requirement", AnyOf(())),
+    ("life", {"max_wait_s": "30"}, "max_wait_s", 0),
+    ("life", {"keep_place_s": True}, "keep_place_s", 0),
     ("life", {"hours": {"time_zone": "Mars/Olympus", "week": [[]] * 7, "holidays": []}}, "zone", "UTC"),
     ("life", {"hours": {"week": 7}}, "hours", None),
 ]

@@ -51,6 +51,14 @@ def faults(text: str) -> list[str]:
     return list(caught.value.faults)
 
 
+def test_a_change_adds_no_more_than_a_machine_can_play() -> None:
+    ten_thousand = "[[add]]\ncount = 10000\nlike = 'Ana'\n"
+    with_change(5 * ten_thousand)
+    assert faults(6 * ten_thousand) == [
+        "add[6]: at most 50000 shifts may be added in all; fewer agents or days are wanted"
+    ]
+
+
 def test_a_queue_changes_where_the_file_says_so_and_nowhere_else() -> None:
     center, workload = with_change(
         """

@@ -310,7 +310,10 @@ export class CustomerCall {
     attempt.scope.add(
       line.state.subscribe((connection) => {
         this.#did({ type: 'ConnectionChanged', connection });
-        if (connection.name === 'superseded') this.#letGo(attempt);
+        if (connection.name === 'superseded') {
+          attempt.returning = false; // whoever takes it over here asks again
+          this.#letGo(attempt);
+        }
         if (connection.name === 'refused') {
           this.#did({ type: 'Failed', code: connection.code });
           this.#finish(attempt);

@@ -310,6 +310,23 @@ describe('a place that is kept', () => {
     expect(server.types()).toContain('place.take');
   });
 
+  it('can be asked for again after another tab had it while the microphone was being opened', async () => {
+    const { call, clock, screen, server, microphoneIs } = await keeping();
+    microphoneIs(() => new Promise(() => undefined));
+    call.comeBack();
+    await clock.pass(10);
+    server.pass({ type: 'superseded' });
+    await clock.pass(10);
+    expect(screen()).toBe('elsewhere');
+    server.sync = () => ({ call: away(2) });
+    call.takeOver();
+    await clock.pass(10);
+    microphoneIs(() => Promise.resolve(fakeMicrophone(clock).microphone));
+    call.comeBack();
+    await clock.pass(10);
+    expect(server.types()).toContain('place.take');
+  });
+
   it('that can not be had says why and stays as it is', async () => {
     const { call, clock, screen, server, tracks } = await keeping();
     server.answers['place.take'] = () => ({ ok: false, error: { code: 'busy', message: 'x', params: {} } });
