@@ -51,7 +51,7 @@ class Counted(StrEnum):
 class VisitFacts:
     """A visit as of a moment. Milliseconds: `wait_ms` so far while it waits; `target_ms` is the queue's service
     level now; `handle_ms` is talk with hold and wrap-up, None until both are over. `told` is the first range of the
-    wait that the customer was told."""
+    wait that the customer was told; None also for who was away meanwhile: that tells nothing of how right it was."""
 
     visit_id: str
     session_id: str
@@ -239,7 +239,7 @@ def visits(sessions: Iterable[Session], targets: Mapping[str, int], now: int) ->
             wait_ms=(now if visit.ended_at is None else visit.ended_at) - visit.entered_at,
             target_ms=targets[visit.queue_id] * 1000,
             handle_ms=_handle_ms(session, visit),
-            told=visit.told,
+            told=None if visit.away_ms else visit.told,
         )
         for session in sessions
         for visit in session.visits

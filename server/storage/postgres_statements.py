@@ -41,7 +41,7 @@ _VISIT = (
     "id text, tenant text, session_id text, queue_id text, entered_at bigint, ended_at bigint, outcome text, "
     "told_at bigint, told_position bigint, told_low_ms bigint, told_high_ms bigint, away_ms bigint"
 )
-_TOLD = "told_at, told_position, told_low_ms, told_high_ms, away_ms"
+_TOLD = ("told_at", "told_position", "told_low_ms", "told_high_ms")
 _SEGMENT = (
     "id text, tenant text, session_id text, number integer, agent_id text, queue_id text, state text, "
     "offered_at bigint, accepted_at bigint, talk_started_at bigint, talk_ended_at bigint, hold_ms bigint, "
@@ -90,6 +90,8 @@ def _upsert(names: str) -> str:
     return "ON CONFLICT (id) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in names.split(", "))
 
 
+# Of an older node's step beside ours, the first range that was told stays.
+_FIRST_TOLD = "".join(f", {name} = COALESCE(queue_visit.{name}, excluded.{name})" for name in _TOLD)
 _FIXED = frozenset({"id", "user_id", "tenant", "channel", "entry_point_id", "customer_name", "created_at"})
 _GUARDED = {
     "new_sessions": _insert("new_sessions", "session", _SESSION, guarded=False),
@@ -117,7 +119,7 @@ _REST = {
     "deadlines": _insert(
         "deadlines", "deadline", _DEADLINE, "ON CONFLICT (owner_id, kind, key) DO UPDATE SET at = excluded.at"
     ),
-    "visits": _insert("visits", "queue_visit", _VISIT, _upsert(f"ended_at, outcome, {_TOLD}")),
+    "visits": _insert("visits", "queue_visit", _VISIT, _upsert("ended_at, outcome, away_ms") + _FIRST_TOLD),
     "segments": _insert(
         "segments",
         "segment",

@@ -83,9 +83,10 @@ INSERT INTO queue_visit (id, tenant, session_id, queue_id, entered_at, ended_at,
   told_low_ms, told_high_ms, away_ms)
 VALUES (:id, :tenant, :session_id, :queue_id, :entered_at, :ended_at, :outcome, :told_at, :told_position,
   :told_low_ms, :told_high_ms, :away_ms)
-ON CONFLICT (id) DO UPDATE SET ended_at = excluded.ended_at, outcome = excluded.outcome, told_at = excluded.told_at,
-  told_position = excluded.told_position, told_low_ms = excluded.told_low_ms, told_high_ms = excluded.told_high_ms,
-  away_ms = excluded.away_ms"""
+ON CONFLICT (id) DO UPDATE SET ended_at = excluded.ended_at, outcome = excluded.outcome, away_ms = excluded.away_ms,
+  told_at = COALESCE(told_at, excluded.told_at), told_position = COALESCE(told_position, excluded.told_position),
+  told_low_ms = COALESCE(told_low_ms, excluded.told_low_ms),
+  told_high_ms = COALESCE(told_high_ms, excluded.told_high_ms)"""
 UPSERT_RECORDING = """
 INSERT INTO recording (id, tenant, session_id, segment_id, state, reason, started_at, ended_at, parts, duration_ms,
   size_bytes, archive)

@@ -116,6 +116,23 @@ async def test_who_waits_in_a_queue_is_counted(store: Store) -> None:
 
 
 @sql
+async def test_the_first_range_that_was_told_stays(store: Store) -> None:
+    """An older node's step drops it from the session, and a newer node tells another one."""
+    before = await advanced(store)
+    visit = before.visits[-1]
+    for low_ms, after_old in ((10_000, False), (20_000, True)):
+        if after_old:
+            dropped = replace(before, version=before.version + 1, visits=(replace(visit, told=None),))
+            await store.save(Save("default", 3000, (SessionSave(before, dropped, (), ()),)))
+            before = dropped
+        told = step(before, ev.WaitEstimated("que_1", visit.entered_at, 1, low_ms, 60_000), 3000 + low_ms)
+        await store.save(Save("default", 3000, (SessionSave(before, told, (), ()),)))
+        before = told
+    rows = await rows_of(store, "SELECT told_at, told_position, told_low_ms, told_high_ms FROM queue_visit")
+    assert rows == [(13_000, 1, 10_000, 60_000)]
+
+
+@sql
 async def test_an_sdp_is_not_in_the_event_log(store: Store) -> None:
     await advanced(store)
     rows = await rows_of(store, "SELECT type, body FROM session_event ORDER BY version")
