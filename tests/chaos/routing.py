@@ -40,6 +40,7 @@ class Size:
     waiting: int = 150
     seconds: float = 300.0
     kill_every_s: tuple[float, float] = (12.0, 25.0)  # a node is back after some 3 s, and what it left after 10
+    calm_s: float = 0.0  # at the end, under the same load: without faults, what they excuse is excused no more
 
 
 async def storm(scene: Center, size: Size) -> None:
@@ -54,6 +55,7 @@ async def storm(scene: Center, size: Size) -> None:
         group.create_task(_kill(scene, size))
         group.create_task(_redis(scene, size.seconds / 3, empty=False))
         group.create_task(_redis(scene, size.seconds * 2 / 3, empty=True))
+    await asyncio.sleep(size.calm_s)
     arrivals.cancel()
     await scene.patchbay.ready()
     for guest in scene.waiting[::2]:  # the others are served

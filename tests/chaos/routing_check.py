@@ -30,7 +30,7 @@ class Limits:
     late_ms: int = LATE_MS
 
 
-PROMISED, UNTIMED = Limits(), Limits(idle_ms=10_000, overtaken_ms=6_000, late_ms=10_000)
+PROMISED, UNTIMED = Limits(), Limits(idle_ms=6_000, overtaken_ms=6_000, late_ms=10_000)
 EARLY_MS = 200  # nodes' clocks apart, and a look that was begun before the offer was saved
 
 

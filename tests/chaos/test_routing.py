@@ -11,7 +11,7 @@ from tests.chaos.routing import Size, measure
 from tests.chaos.routing_check import UNTIMED
 from tests.chaos.test_chaos import assert_hold
 
-SIZE = Size(agents=30, waiting=40, seconds=40.0, kill_every_s=(5.0, 9.0))
+SIZE = Size(agents=30, waiting=40, seconds=40.0, kill_every_s=(5.0, 9.0), calm_s=25.0)
 
 
 @pytest.mark.timeout(300)

@@ -47,10 +47,13 @@ class World(Protocol):
 class People(Owner):
     """Everybody. `on_saved` shows them a commit."""
 
-    def __init__(self, world: World, agents: list[str], entries: list[str]) -> None:
+    def __init__(self, world: World, agents: list[str], entries: list[str], leaving: Random) -> None:
+        """`leaving` is apart from the world's chance, so that a seed of before customers went away is the same still,
+        up to the first who does."""
         super().__init__()
         self._world = world
         self._random = world.random
+        self._leaving = leaving
         self._entries = entries
         self._loop = asyncio.get_running_loop()
         self._agents = agents
@@ -113,8 +116,8 @@ class People(Owner):
             await self._insist(lambda node: node.core.sessions.call(token, Customer("Li"), "v=0"))
         if self._random.random() < 0.08:
             self._later(self._random.expovariate(1 / 8), self._lose_line(session_id))
-        if self._random.random() < 0.15:
-            self._later(self._random.expovariate(1 / 4), self._go_away(token))
+        if self._leaving.random() < 0.15:
+            self._later(self._leaving.expovariate(1 / 4), self._go_away(token))
         await asyncio.sleep(max(0.0, began + patience_s - self._loop.time()))
         s = self._world.watch.sessions[session_id]
         if s.state in (SessionState.ARRIVING, SessionState.QUEUED, SessionState.PLACE_KEPT):
@@ -123,8 +126,8 @@ class People(Owner):
     async def _go_away(self, token: CustomerToken) -> None:
         """The place is kept; most come back in time, some say so twice."""
         await self._insist(lambda node: node.core.sessions.keep_place(token))
-        await asyncio.sleep(self._random.expovariate(1 / AWAY_S))
-        for _ in range(2 if self._random.random() < 0.1 else 1):
+        await asyncio.sleep(self._leaving.expovariate(1 / AWAY_S))
+        for _ in range(2 if self._leaving.random() < 0.1 else 1):
             await self._insist(lambda node: node.core.sessions.take_place(token))
         await self._offer_again(token.session_id, None)
 

@@ -96,7 +96,8 @@ class Universe:
         self._store.on_saved = self._on_saved
         self._chaos = Owner()
         agents = [profile.user_id for profile in self._directory.profiles]
-        self.people = People(self, agents, [entry.entry_point_id for entry in self._directory.entries])
+        entries = [entry.entry_point_id for entry in self._directory.entries]
+        self.people = People(self, agents, entries, Random(f"away {seed}"))
         self.people.on_error = self.fail
 
     def node(self) -> Node | None:
