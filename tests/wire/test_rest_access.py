@@ -61,6 +61,7 @@ MATRIX = {
     "PATCH /sessions/{session_id}/routing": SUPERVISORS,
     "GET /recordings/{recording_id}": STAFF,
     "GET /recordings/{recording_id}/audio": STAFF,
+    "GET /reports/ewt": SUPERVISORS,
     "GET /reports/queues": SUPERVISORS,
     "POST /whatif": SUPERVISORS,
 }

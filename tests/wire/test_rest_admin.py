@@ -170,6 +170,15 @@ async def test_a_skill_in_use_says_where(admin: Api) -> None:
     assert where == {("queue", "Sales"), ("user", "Ana Duarte"), ("user", "Bo Lindqvist")}
 
 
+LIFE = {
+    "max_wait_s": 0,
+    "max_length": 0,
+    "overflow_queue_id": None,
+    "return_s": 0,
+    "keep_place_s": 0,
+    "hours": None,
+    "exit": "end",
+}
 ROUTING = {
     "strategy": "longest_idle",
     "requirement": "",
@@ -195,7 +204,7 @@ async def test_a_queue_from_defaults_to_deactivation(world: World, admin: Api) -
         "disposition_required": True,
         "record": True,
         "service_level_s": 20,
-        "life": {"max_wait_s": 0, "max_length": 0, "overflow_queue_id": None, "return_s": 0, "hours": None},
+        "life": LIFE,
         "routing": ROUTING,
         "active": True,
         "version": 0,
