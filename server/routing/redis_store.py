@@ -46,7 +46,8 @@ SCRIPTS = Path(__file__).parent / "scripts"
 FORMAT = 3  # of entries and keys; another one is another index
 KEYS = ("meta", "entries", "heard", "dropped", "log", "claims", "holders", "answers", "ends")
 V = TypeVar("V")
-PORTION = 1_000  # entries of a rebuild at once: some milliseconds of Redis
+PORTION = 1_000  # entries that are read or rebuilt at once: some milliseconds of Redis
+READ_TRIES = 5
 REBUILD_TRIES = 5
 DECODED_KEPT = 20_000  # entries that change little are read many times
 
@@ -82,10 +83,36 @@ class RedisRouterStore:
             await self._run("release", tenant, *request_ids)
 
     async def state(self, tenant: str, now: int) -> RouterState:
-        built, position, newest, entries, claims = await self._run("state", tenant)
-        found = [entry for entry in (_entry(key, body) for key, body in _pairs(entries)) if entry is not None]
-        held = [claim for claim in (_claim(key, body) for key, body in _pairs(claims)) if claim is not None]
-        return ordered(found, held, now, built=built == "1", position=int(position), proof=newest)
+        """In portions, so that nobody else waits for long, brought up to date by what changed meanwhile."""
+        for _ in range(READ_TRIES):
+            state = await self._state(tenant, now)
+            if state is not None:
+                return state
+        raise RouterStoreUnavailable(f"the index was lost or overtaken {READ_TRIES} times while it was read")
+
+    async def _state(self, tenant: str, now: int) -> RouterState | None:
+        built, position, proof, held = await self._run("state", tenant)
+        whole: dict[str, Entry] = {}
+        cursor = "0"
+        while True:
+            cursor, entries = await self._run("state_part", tenant, cursor, PORTION)
+            found = ((key, _entry(key, body)) for key, body in _pairs(entries))
+            whole |= {key: entry for key, entry in found if entry is not None}
+            if cursor == "0":
+                break
+        changes = Changes(int(position), (), proof=proof)
+        if built == "1":
+            changes = await self.changes(tenant, int(position), proof)
+            if changes.lost:
+                return None
+            for word in changes.words:
+                if isinstance(word, Gone):
+                    whole.pop(key_of(word), None)
+                else:
+                    whole[key_of(word)] = word
+        claims = [claim for claim in (_claim(key, body) for key, body in _pairs(held)) if claim is not None]
+        end, stands = changes.position, changes.proof
+        return ordered(whole.values(), claims, now, built=built == "1", position=end, proof=stands)
 
     async def mark(self, tenant: str) -> int:
         return int(await self._run("mark", tenant))

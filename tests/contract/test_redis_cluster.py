@@ -74,7 +74,7 @@ async def test_many_first_commands_at_once_are_all_answered(
     redis_cluster: RedisNodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """redis-py's client as it is failed some: it knows no slots yet, is redirected, and closes what others wait for."""
-    monkeypatch.setattr(redis_connection, "CALL_S", 30.0)  # 60 connections made at once on a busy machine take their time
+    monkeypatch.setattr(redis_connection, "CALL_S", 30.0)  # 60 connections at once on a busy machine take their time
     redis_cluster.flush()
     for _ in range(10):
         async with index(redis_cluster.url) as store:

@@ -6,18 +6,22 @@ import asyncio
 import contextlib
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from server.domain.router_state import Claim, Gone, PresentAgent, RouterState, WaitingSession
+from server.routing import redis_store as redis_store_module
+from server.routing.memory_store import key_of
 from server.routing.redis_connection import CALL_S, connect_redis
 from server.routing.redis_store import RedisRouterStore, _claim, _entry, _key
 from server.services.ports import RouterStore, RouterStoreUnavailable
-from tests.contract.test_router_store import T, claim, fill, free, redis_store, sessions, waiting
+from tests.contract.test_router_store import T, claim, entries_of, fill, free, redis_store, sessions, waiting
 from tests.helpers.redis_server import RedisServer, redis_server
 from tests.helpers.system import until
 
@@ -232,6 +236,79 @@ async def test_flushes_at_any_moment_break_nothing(redis_server: RedisServer, st
     await store.replace_all(T, await store.mark(T), [waiting(1)])
     state = await store.state(T, 0)
     assert (state.built, state.claims) == (True, ())
+
+
+class Interrupted(RedisRouterStore):
+    """Between any two commands of its own, somebody else has `meanwhile` done."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def _run(self, script: str, tenant: str, *arguments: str | int) -> Any:
+        answer = await super()._run(script, tenant, *arguments)
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        return answer
+
+
+@pytest.fixture
+async def interrupted(redis_server: RedisServer) -> AsyncIterator[Interrupted]:
+    client = connect_redis(redis_server.url)
+    yield Interrupted(client)
+    await client.aclose()
+
+
+async def test_what_changes_while_the_index_is_read_is_in_it(
+    store: RedisRouterStore, interrupted: Interrupted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_store_module, "PORTION", 50)  # a small hash comes whole, so it has to be a large one
+    writer = RedisRouterStore(interrupted._redis)  # it keeps a log as long as a node's, unlike `store`
+    people = 1_500
+    await writer.replace_all(T, 0, [*(waiting(n) for n in range(people)), *(free(str(n)) for n in range(people))])
+    turns = count(1)
+
+    async def meanwhile() -> None:
+        turn = next(turns)
+        gone = Gone(WaitingSession, f"ses_{turn}", turn)
+        await writer.write(T, [gone, waiting(people - turn, 7 + turn), waiting(people + turn), free(str(turn), turn)])
+
+    interrupted.meanwhile = meanwhile
+    read = await interrupted.state(T, 0)
+    interrupted.meanwhile = None
+    portions = next(turns)
+    assert portions > 10, "it was read in many portions"
+    later = await store.changes(T, read.position, read.proof)
+    assert len(later.words) == 4, "what the last interruption wrote, which came after the end"
+    whole = {key_of(entry): entry for entry in entries_of(read)}
+    for word in later.words:
+        if isinstance(word, Gone):
+            del whole[key_of(word)]
+        else:
+            whole[key_of(word)] = word
+    now = await store.state(T, 0)
+    assert whole == {key_of(entry): entry for entry in entries_of(now)}
+
+
+async def test_an_index_that_is_lost_while_it_is_read_is_read_anew(
+    redis_server: RedisServer, store: RedisRouterStore, interrupted: Interrupted
+) -> None:
+    await fill(store)
+    turns = count()
+
+    async def meanwhile() -> None:
+        if next(turns) == 0:
+            redis_server.flush()
+            await store.replace_all(T, 0, [waiting(7)])
+
+    interrupted.meanwhile = meanwhile
+    assert sessions(await interrupted.state(T, 0)) == [("ses_7", 0)]
+
+    async def ever() -> None:
+        redis_server.flush()
+        await store.replace_all(T, 0, [waiting(7)])
+
+    interrupted.meanwhile = ever
+    with pytest.raises(RouterStoreUnavailable, match="while it was read"):
+        await interrupted.state(T, 0)
 
 
 async def test_a_unix_socket_is_an_address(redis_server: RedisServer) -> None:
