@@ -32,7 +32,8 @@ import av
 import uvloop
 
 from server.media.peer import FRAME, RATE, Heard, sine
-from server.media.relay.aiortc_seam import Binding, Identity, SecureLink
+from server.media.relay.aiortc_seam import Identity, SecureLink
+from server.media.relay.link import Binding
 from server.media.relay.rtp import HEADER
 from server.media.relay.udp_ports import PortRange
 from server.media.sdp import parse_offer
@@ -239,7 +240,7 @@ class _LightPeer:
         self._heard = False
 
     async def offer(self) -> str:
-        await self._link.open([BINDING], self._world.ports)
+        await self._link.open([BINDING], self._world.ports, self._ssrc)
         link = self._link
         return OFFER.format(
             payload_type=PAYLOAD_TYPE, ufrag=link.ufrag, password=link.password, print=link.fingerprint.value

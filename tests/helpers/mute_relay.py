@@ -10,27 +10,27 @@ from typing import Any
 
 from server.media.relay import leg as legs
 from server.media.relay.__main__ import main
-from server.media.relay.aiortc_seam import Address, Binding, Identity
+from server.media.relay.aiortc_seam import Identity
+from server.media.relay.link import Binding
 from server.media.relay.session import RelaySession
 from server.media.relay.udp_ports import PortRange
-from server.media.sdp import Fingerprint, Offer
+from server.media.sdp import Fingerprint, LocalMedia, Offer, build_answer
 
+PRINT = Fingerprint("sha-256", ":".join(["00"] * 32))
 UP_AFTER_S = 0.05  # ICE and DTLS take about as long on a quiet network
 
 
 class MuteLink:
     """`SecureLink` without sockets: its peer is there and silent."""
 
-    ufrag, password = "mute", "m" * 22
-    fingerprint = Fingerprint("sha-256", ":".join(["00"] * 32))
-
     def __init__(self, user: legs.Anchor, offer: Offer, identity: Identity) -> None:
         self.connected = False
         self._user = user
+        self._offer = offer
         self._timer: asyncio.TimerHandle | None = None
 
-    async def open(self, bindings: Sequence[Binding], ports: PortRange) -> list[Address]:
-        return [("127.0.0.1", 9)]
+    async def open(self, bindings: Sequence[Binding], ports: PortRange, ssrc: int) -> str:
+        return build_answer(self._offer, LocalMedia("mute", "m" * 22, PRINT, [("127.0.0.1", 9)], ssrc))
 
     def start(self, parent: asyncio.TaskGroup) -> None:
         self._timer = asyncio.get_running_loop().call_later(UP_AFTER_S, self._up)
@@ -42,6 +42,9 @@ class MuteLink:
 
     def send_rtp(self, packet: bytes) -> None:
         """Nobody hears it."""
+
+    def send_rtcp(self, packet: bytes) -> None:
+        """Nor does anybody read it."""
 
     async def close(self) -> None:
         if self._timer is not None:

@@ -16,8 +16,9 @@ import pytest
 from server.domain.media import LegDown, LegUp, MediaReport, OpenLeg, ReleaseSession
 from server.media.client import WorkersClient
 from server.media.peer import Peer
-from server.media.relay.aiortc_seam import Binding, Identity
+from server.media.relay.aiortc_seam import Identity
 from server.media.relay.leg import Leg, Network
+from server.media.relay.link import Binding
 from server.media.relay.udp_ports import PortRange
 from server.services.ports import MediaError
 from tests.helpers.rtc_peer import Caller, Listener, eventually, running

@@ -26,8 +26,8 @@ import structlog
 import uvloop
 
 from server import log as logs
-from server.media.relay.aiortc_seam import Binding
 from server.media.relay.control import ControlServer, Listen
+from server.media.relay.link import Binding
 from server.media.relay.udp_ports import PortRange
 from server.media.relay.worker import Worker, WorkerSettings
 from server.media.transport import TOKEN_ENV

@@ -28,8 +28,7 @@ import random
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import pylibsrtp
 from aioice import stun
@@ -38,8 +37,9 @@ from aioice.ice import CandidatePair, Connection, StunProtocol
 from aiortc import RTCCertificate
 from aiortc.rtcdtlstransport import RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport
 
+from server.media.relay.link import Address, Binding, LinkUser
 from server.media.relay.udp_ports import PortRange
-from server.media.sdp import Fingerprint, Offer, host_priority
+from server.media.sdp import Fingerprint, LocalMedia, Offer, build_answer, host_priority
 from server.services.ports import MediaError
 
 CONSENT_TICK_S = 0.5
@@ -49,30 +49,6 @@ CONSENT_WORRY_S = 8.0  # our checks unanswered for so long, though packets come:
 LOSS_S = 4.5  # nothing authenticated heard for so long: the peer is gone (seen within 6 s)
 CONSENT_EXPIRES_S = 30.0  # RFC 7675 section 5.1: without an answer to our own checks we may not send
 SOCKET_BUFFER_BYTES = 256 * 1024  # 2 s of a call: a stall of the loop loses nothing
-
-Address = tuple[str, int]
-
-
-class LinkUser(Protocol):
-    """Who owns a link. Called on the loop; must not raise."""
-
-    def on_connected(self) -> None:
-        """ICE and DTLS are up: packets can be sent and will be decrypted."""
-
-    def on_lost(self, reason: str) -> None:
-        """Once: dtls_closed, ice_lost or failed. The link carries nothing any more; close it."""
-
-    def on_rtp(self, packet: bytes, now_ns: int) -> None: ...
-
-    def on_rtcp(self, packet: bytes, now_ns: int) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """A local address to open sockets on, and the addresses that candidates show for it."""
-
-    bind: str
-    announce: tuple[str, ...]
 
 
 class Identity:
@@ -235,7 +211,7 @@ class _Pipe:
 
 
 class SecureLink:
-    """ICE, DTLS and SRTP with one peer. `open` → answer → `start` → on_connected → … → `close`."""
+    """ICE, DTLS and SRTP with one peer: a `Link`."""
 
     def __init__(self, user: LinkUser, offer: Offer, identity: Identity) -> None:
         self.agent = _Agent(self, ice_controlling=offer.ice_lite)  # RFC 8445 section 6.1.1
@@ -268,9 +244,10 @@ class SecureLink:
     def password(self) -> str:
         return self.agent.local_password
 
-    async def open(self, bindings: Sequence[Binding], ports: PortRange) -> list[Address]:
-        """Open the sockets; returns the addresses for the answer. Raises MediaError(no_ports)."""
-        return await self.agent.open(bindings, ports)
+    async def open(self, bindings: Sequence[Binding], ports: PortRange, ssrc: int) -> str:
+        """Open the sockets; returns the SDP answer. Raises MediaError(no_ports)."""
+        addresses = await self.agent.open(bindings, ports)
+        return build_answer(self._offer, LocalMedia(self.ufrag, self.password, self.fingerprint, addresses, ssrc))
 
     def start(self, parent: asyncio.TaskGroup) -> None:
         """Begin connectivity checks. The peer's end-of-candidates is never signalled to aioice, so that

@@ -20,11 +20,12 @@ import structlog
 
 from server.domain.media import LegDown, LegQuiet, LegUp, MediaReport
 from server.media.relay import rtcp, rtp
-from server.media.relay.aiortc_seam import Binding, Identity, SecureLink
+from server.media.relay.aiortc_seam import Identity, SecureLink
+from server.media.relay.link import Binding, Link
 from server.media.relay.recorder import PartRecorder
 from server.media.relay.rtp import InStream, OutStream, Packet
 from server.media.relay.udp_ports import PortRange
-from server.media.sdp import LocalMedia, Offer, build_answer, parse_offer
+from server.media.sdp import Offer, parse_offer
 from server.services.ports import LegTelemetry
 
 log = structlog.get_logger(__name__)
@@ -61,7 +62,7 @@ class Anchor:
         self.leg = leg
         self.generation = generation
         self.offer = offer
-        self.link = SecureLink(self, offer, network.identity)
+        self.link: Link = SecureLink(self, offer, network.identity)
         self.out = OutStream(offer.codecs, offer.audio_level_id, self.link.send_rtp)
         self.stream: InStream | None = None
         self.up = False
@@ -81,11 +82,9 @@ class Anchor:
 
     async def open(self) -> str:
         """Open sockets, start connecting; returns the SDP answer. Raises MediaError(no_ports)."""
-        addresses = await self.link.open(self._network.bindings, self._network.ports)
-        link = self.link
-        local = LocalMedia(link.ufrag, link.password, link.fingerprint, addresses, self.out.ssrc)
-        link.start(self._network.tasks)
-        return build_answer(self.offer, local)
+        answer = await self.link.open(self._network.bindings, self._network.ports, self.out.ssrc)
+        self.link.start(self._network.tasks)
+        return answer
 
     def on_connected(self) -> None:
         self.rtp_at = time.monotonic()

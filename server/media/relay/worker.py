@@ -14,8 +14,9 @@ import structlog
 from server.domain.media import ApplyPlan, MediaOrder, MediaReport, OpenLeg, ReleaseSession
 from server.media import capture
 from server.media.capture import SAFE_NAME, Opener
-from server.media.relay.aiortc_seam import Binding, Identity
+from server.media.relay.aiortc_seam import Identity
 from server.media.relay.leg import Network
+from server.media.relay.link import Binding
 from server.media.relay.music import PACKET_S, Library
 from server.media.relay.orders import Ledger
 from server.media.relay.reports import ReportDesk
