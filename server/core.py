@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -34,6 +35,7 @@ from server.signaling.views import WirePresenter
 
 log = structlog.get_logger()
 PRUNE_S = 600.0
+LARGE_CENTER = 5_000  # agents and waiting sessions
 AGAIN_S = 1.0  # a loop that failed: the database is restarting, say
 STREAM_KEEP_MS = 24 * 3_600_000  # a tab that was away longer asks for a fresh snapshot
 
@@ -81,6 +83,7 @@ class Core:
         self.stepper.on_doubt = self.nodes.on_loss = self.router.doubt
         self.router.on_look = self.live_views.on_look
         self.router.on_pause = self.live_views.on_pause
+        self.router.on_renewed = _settle
         # Orders leave first, then people are told: audio is what a caller waits for.
         for listener in (self.dispatcher, self.hub, self.router, self.sweep, self.recordings, self.exits):
             self.stepper.listen(listener)
@@ -137,6 +140,15 @@ class Core:
         while True:
             await self._adapters.store.prune_streams(self._adapters.clock.now_ms() - STREAM_KEEP_MS)
             await asyncio.sleep(PRUNE_S)
+
+
+def _settle(entries: int) -> None:
+    """Tens of thousands of entries have come to stay: each full collection would go through them all, for a third of a
+    second. This one, amid seconds of work, is the last; what was garbage by the last time goes with it."""
+    if entries >= LARGE_CENTER:
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
 
 
 async def _keep(run: Callable[[], Awaitable[None]]) -> None:

@@ -69,7 +69,10 @@ class AgentProfile:
 
     def level(self, skill_id: str) -> int:
         """The level in a skill, 0 without it."""
-        return next((level for known, level in self.skills if known == skill_id), 0)
+        for known, level in self.skills:  # a plain loop: it runs for each agent and each requirement
+            if known == skill_id:
+                return level
+        return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
+from itertools import chain
 
 import structlog
 
@@ -31,7 +32,7 @@ from server.domain.session import Session
 from server.ids import new_id
 from server.probes import Work, note
 from server.routing.policy import Match
-from server.routing.snapshot import Snapshot
+from server.routing.snapshot import PORTION, Snapshot
 from server.services.admin_ports import Directory
 from server.services.ports import (
     Bus,
@@ -96,6 +97,7 @@ class Router:
         self._rebuild_at = 0.0  # loop time; 0: at the next look
         self.on_look: Callable[[RoutingView], None] = lambda view: None
         self.on_pause: Callable[[bool], None] = lambda paused: None
+        self.on_renewed: Callable[[int], None] = lambda entries: None
 
     def on_commit(self, commit: Commit) -> None:
         for session in commit.sessions:
@@ -196,10 +198,12 @@ class Router:
         marks = {tenant: await self._store.mark(tenant) for tenant in self._tenants}
         sessions, agents = await self._steps.open_sessions(), await self._steps.agents()
         entries: dict[str, list[Entry]] = {tenant: [] for tenant in self._tenants}
-        words = [*((s.tenant, waiting_word(s)) for s in sessions), *((a.tenant, agent_word(a)) for a in agents)]
-        for tenant, word in words:
+        words = chain(((s.tenant, waiting_word(s)) for s in sessions), ((a.tenant, agent_word(a)) for a in agents))
+        for number, (tenant, word) in enumerate(words, 1):
             if not isinstance(word, Gone):
                 entries.setdefault(tenant, []).append(word)
+            if number % PORTION == 0:
+                await asyncio.sleep(0)
         self._tenants |= entries.keys()
         for tenant, found in entries.items():
             await self._store.replace_all(tenant, marks.get(tenant, 0), found)
@@ -289,7 +293,10 @@ class Router:
             log.warning("router_index_lost", tenant=snapshot.tenant)
             await self.rebuild()
             state = await self._store.state(snapshot.tenant, now)
-        snapshot.replace((*state.waiting, *state.agents), state.position, state.proof, now)
+        entries: tuple[Entry, ...] = (*state.waiting, *state.agents)
+        for _ in snapshot.renew(entries, state.position, state.proof, now):
+            await asyncio.sleep(0)  # sockets are served meanwhile
+        self.on_renewed(len(entries))
 
     async def _try(self, tenant: str, snapshot: Snapshot, matches: Sequence[Match]) -> dict[Match, _Tried]:
         now = self._clock.now_ms()

@@ -92,10 +92,10 @@ class PostgresSteps:
         return readable.agent(user_id, rows[0][0]) if rows else None
 
     async def agents(self) -> Sequence[Agent]:
-        return readable.agents((row[0], row[1]) for row in await self._all(sql.AGENTS))
+        return await readable.agents([(row[0], row[1]) for row in await self._all(sql.AGENTS)])
 
     async def open_sessions(self, *, worker_id: str | None = None) -> Sequence[Session]:
-        return readable.sessions((row[0], row[1]) for row in await self._all(sql.OPEN_SESSIONS, worker_id))
+        return await readable.sessions([(row[0], row[1]) for row in await self._all(sql.OPEN_SESSIONS, worker_id)])
 
     async def waiting(self, tenant: str, queue_id: str) -> int:
         count: int = (await self._all(sql.WAITING, tenant, queue_id))[0][0]

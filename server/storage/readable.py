@@ -6,8 +6,10 @@ it is counted (patchbay_rows_unreadable_total); the log names it once in LOG_AGA
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 import structlog
@@ -23,6 +25,7 @@ from server.storage.step_rows import connection_of
 log = structlog.get_logger()
 LOG_AGAIN_S = 60.0  # a look comes every few seconds
 TOLD_KEPT = 1_000
+PORTION = 200  # rows: some 10 ms
 
 T = TypeVar("T")
 _told: dict[str, float] = {}  # id -> when the log named it
@@ -38,21 +41,30 @@ def agent(row_id: str, body: str) -> Agent:
     return _read(codec.AGENT, "agent", row_id, body)
 
 
-def sessions(rows: Iterable[tuple[str, str]]) -> list[Session]:
-    """Those of (id, body) that can be read."""
-    return _readable(codec.SESSION, "session", rows)
+async def sessions(rows: Iterable[tuple[str, str]]) -> list[Session]:
+    """Those of (id, body) that can be read; sockets are served meanwhile."""
+    return await _in_portions(codec.SESSION, "session", rows)
 
 
-def agents(rows: Iterable[tuple[str, str]]) -> list[Agent]:
-    """Those of (id, body) that can be read."""
-    return _readable(codec.AGENT, "agent", rows)
+async def agents(rows: Iterable[tuple[str, str]]) -> list[Agent]:
+    """Those of (id, body) that can be read; sockets are served meanwhile."""
+    return await _in_portions(codec.AGENT, "agent", rows)
 
 
 def seen_agents(rows: Iterable[tuple[str, str, str | None, str | None]]) -> list[SeenAgent]:
     """Those of (id, body, node id, tab id) that can be read."""
     found = []
     for user_id, body, *tab in rows:
-        found += [SeenAgent(one, connection_of(*tab)) for one in agents([(user_id, body)])]
+        found += [SeenAgent(one, connection_of(*tab)) for one in _readable(codec.AGENT, "agent", [(user_id, body)])]
+    return found
+
+
+async def _in_portions(adapter: TypeAdapter[T], kind: str, rows: Iterable[tuple[str, str]]) -> list[T]:
+    """Tens of thousands of agents take a second or more."""
+    left, found = iter(rows), []
+    while portion := list(islice(left, PORTION)):
+        found += _readable(adapter, kind, portion)
+        await asyncio.sleep(0)
     return found
 
 

@@ -180,7 +180,8 @@ class SqliteSteps:
         return readable.agent(user_id, rows[0][0]) if rows else None
 
     async def agents(self) -> Sequence[Agent]:
-        return readable.agents((row[0], row[1]) for row in await self._all("SELECT user_id, body FROM agent", ()))
+        rows = await self._all("SELECT user_id, body FROM agent", ())
+        return await readable.agents((row[0], row[1]) for row in rows)
 
     async def open_sessions(self, *, worker_id: str | None = None) -> Sequence[Session]:
         query = "SELECT id, body FROM session WHERE done = 0"
@@ -188,7 +189,7 @@ class SqliteSteps:
             rows = await self._all(f"{query} ORDER BY created_at, id", ())
         else:
             rows = await self._all(f"{query} AND worker_id = ? ORDER BY created_at, id", (worker_id,))
-        return readable.sessions((row[0], row[1]) for row in rows)
+        return await readable.sessions((row[0], row[1]) for row in rows)
 
     async def waiting(self, tenant: str, queue_id: str) -> int:
         count: int = (await self._all(WAITING, (tenant, queue_id)))[0][0]
