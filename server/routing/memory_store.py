@@ -8,7 +8,9 @@ forgotten, oldest first, beyond `dropped_kept`: what a late word may then bring 
 a claim on it fails in the database.
 
 What took effect, a word or what a rebuild changed, stands in the log, under positions that count up by one. A flush
-begins positions and numbers beyond all that were before, so an older position or mark is known to be void.
+begins positions and numbers beyond all that were before, so an older position or mark is known to be void. A line's
+proof is a digest of all lines up to it: in a store that has gone back in time, and heard other words since, no position
+looks like the one of before, even where the same word came again at the same place.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import islice
 
 from server.domain.router_state import (
     DROPPED_KEPT,
@@ -43,7 +47,7 @@ class _Tenant:
     present: dict[str, Entry] = field(default_factory=dict)
     heard: dict[str, tuple[int, int]] = field(default_factory=dict)  # key -> version, number; dropped ones, too
     dropped: list[tuple[int, str]] = field(default_factory=list)  # number and key, ascending
-    log: deque[Word] = field(default_factory=deque)  # the last one has `position`
+    log: deque[tuple[Word, str]] = field(default_factory=deque)  # with their proofs; the last one has `position`
     claims: dict[str, Claim] = field(default_factory=dict)  # by request id
     answers: dict[str, tuple[Claim, bool]] = field(default_factory=dict)  # by request id, until the claim's end
 
@@ -78,7 +82,8 @@ class MemoryRouterStore:
         behind = of.position - after
         if not of.built or not 0 <= behind <= len(of.log) or _proof(of, behind) != proof:
             return Changes(of.position, (), lost=True)
-        return Changes(of.position, tuple(of.log)[len(of.log) - behind :], proof=_proof(of))
+        words = tuple(word for word, _ in islice(of.log, len(of.log) - behind, None))
+        return Changes(of.position, words, proof=_proof(of))
 
     async def claim(self, tenant: str, claims: Sequence[Claim], now: int) -> tuple[bool, ...]:
         of = self._of(tenant)
@@ -155,8 +160,9 @@ class MemoryRouterStore:
         return self._tenants[tenant]
 
     def _log(self, of: _Tenant, word: Word) -> None:
+        line = f"{_proof(of)} {key_of(word)} {word.version} {'gone' if isinstance(word, Gone) else 'here'}"
+        of.log.append((word, blake2b(line.encode(), digest_size=10).hexdigest()))
         of.position += 1
-        of.log.append(word)
         if len(of.log) > self._log_kept:
             of.log.popleft()
 
@@ -168,11 +174,8 @@ class MemoryRouterStore:
 
 
 def _proof(of: _Tenant, behind: int = 0) -> str:
-    """What stands so far from the end of the log; before its first line, where that is."""
-    if behind < len(of.log):
-        word = of.log[len(of.log) - behind - 1]
-        return f"{key_of(word)} {word.version} {'gone' if isinstance(word, Gone) else 'here'}"
-    return f"start {of.position - behind}"
+    """Of the line so far from the end of the log; before its first one, where that is."""
+    return of.log[-behind - 1][1] if behind < len(of.log) else f"start {of.position - behind}"
 
 
 def key_of(word: Word) -> str:

@@ -43,7 +43,7 @@ from server.services.ports import RouterStoreUnavailable
 
 log = structlog.get_logger()
 SCRIPTS = Path(__file__).parent / "scripts"
-FORMAT = 3  # of entries and keys; another one is another index
+FORMAT = 4  # of entries and keys; another one is another index
 KEYS = ("meta", "entries", "heard", "dropped", "log", "claims", "holders", "answers", "ends")
 V = TypeVar("V")
 PORTION = 1_000  # entries that are read or rebuilt at once: some milliseconds of Redis
@@ -71,7 +71,7 @@ class RedisRouterStore:
         position, lost, lines, newest = await self._run("changes", tenant, after, proof)
         if lost:
             return Changes(int(position), (), lost=True)
-        words = (_word(key, int(version), body) for key, version, body in json.loads(lines))
+        words = (_word(key, int(version), body) for key, version, body, _ in json.loads(lines))
         return Changes(int(position), tuple(word for word in words if word is not None), proof=newest)
 
     async def claim(self, tenant: str, claims: Sequence[Claim], now: int) -> tuple[bool, ...]:

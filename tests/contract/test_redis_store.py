@@ -19,7 +19,7 @@ from server.domain.router_state import Claim, Gone, PresentAgent, RouterState, W
 from server.routing import redis_store as redis_store_module
 from server.routing.memory_store import key_of
 from server.routing.redis_connection import CALL_S, connect_redis
-from server.routing.redis_store import RedisRouterStore, _claim, _entry, _key
+from server.routing.redis_store import KEYS, RedisRouterStore, _claim, _entry, _key
 from server.services.ports import RouterStore, RouterStoreUnavailable
 from tests.contract.test_router_store import T, claim, entries_of, fill, free, redis_store, sessions, waiting
 from tests.helpers.redis_server import RedisServer, redis_server
@@ -286,6 +286,25 @@ async def test_what_changes_while_the_index_is_read_is_in_it(
             whole[key_of(word)] = word
     now = await store.state(T, 0)
     assert whole == {key_of(entry): entry for entry in entries_of(now)}
+
+
+async def test_a_store_that_went_back_is_noticed_though_it_ends_in_the_same_word(
+    redis_server: RedisServer, store: RedisRouterStore
+) -> None:
+    await store.replace_all(T, 0, [waiting(1), waiting(2)])
+    keys = [_key(T, name) for name in KEYS]
+    for key in keys:
+        redis_server.command("COPY", key, f"{key}:before")
+    await store.write(T, [waiting(1, 1), waiting(2, 7)])
+    read = await store.state(T, 0)
+    for key in keys:
+        redis_server.command("DEL", key)
+        redis_server.command("COPY", f"{key}:before", key)
+    await store.write(T, [Gone(WaitingSession, "ses_1", 2), waiting(2, 7)])
+    other = await store.state(T, 0)
+    assert other.position == read.position
+    assert (await store.changes(T, read.position, read.proof)).lost
+    assert not (await store.changes(T, other.position, other.proof)).lost
 
 
 async def test_an_index_that_is_lost_while_it_is_read_is_read_anew(

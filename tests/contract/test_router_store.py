@@ -280,11 +280,14 @@ async def test_the_log_tells_what_took_effect_and_when_it_can_not(contract: Cont
     assert again.words == (Gone(WaitingSession, "ses_1", 1), waiting(3, 1))
     assert (await store.changes(T, told.position, start.proof)).lost, "something else stands there: the store went back"
     assert (await store.changes(T, told.position + 100, told.proof)).lost, "a position that a failover lost"
-    for version in range(2, LOGGED + 2):
+    await store.write(T, [waiting(3, 2)])
+    second = await store.changes(T, again.position, again.proof)
+    for version in range(3, LOGGED + 2):
         await store.write(T, [waiting(3, version)])
     assert (await store.changes(T, again.position, again.proof)).lost, "the log keeps so much and no more"
     newest = await store.state(T, 0)
-    kept = await store.changes(T, newest.position - LOGGED + 1, "w:ses_3 2 here")
+    kept = await store.changes(T, second.position, second.proof)
+    assert newest.position == second.position + LOGGED - 1
     assert [w.version for w in kept.words] == list(range(3, LOGGED + 2))
     contract.flush()
     assert (await store.changes(T, newest.position, newest.proof)).lost

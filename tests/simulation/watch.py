@@ -80,7 +80,8 @@ class Watch:
     _routable_since: dict[str, float] = field(default_factory=dict)
     _unasked_since: dict[str, float] = field(default_factory=dict)  # of those that ring for nobody
     _free_since: dict[str, float] = field(default_factory=dict)
-    _indexed_since: dict[str, float] = field(default_factory=dict)
+    _indexed_since: dict[str, float] = field(default_factory=dict)  # as one that rings for nobody
+    _ringing_since: dict[str, float] = field(default_factory=dict)  # by the index
     _claim_tried: dict[str, float] = field(default_factory=dict)  # session id -> the last try, or its end
     _quiet_until: float = 0.0
     _changed_at: dict[str, float] = field(default_factory=dict)
@@ -221,11 +222,13 @@ class Watch:
 
     def _order(self, s: Session, event: ev.AgentOffered, name: str) -> None:
         """Nobody of the same queue whom the same agent could have taken was waiting before; where this one rang for
-        others already, nobody at all who rang for none."""
+        others already, nobody at all who rang for none. The router goes by its index: what was saved and got lost on
+        the way there (a node died, the store went back) is known after the next rebuild."""
         chosen_s = self.now_s() - max(0, self.at_ms() - int(str(event.why["at"]))) / 1000
         before_s = chosen_s - self.slack_s
         index = None
-        joins = any(x.state is _G.OFFERED and x.agent_id != event.agent_id for x in s.segments)
+        rings = any(x.state is _G.OFFERED and x.agent_id != event.agent_id for x in s.segments)
+        joins = rings and self._ringing_since.get(s.id, chosen_s) <= before_s
         for other in self.sessions.values():
             earlier = other.queue.queue_id == s.queue.queue_id and (joins or _place(other) < _place(s))
             if not earlier or other.id == s.id or self._unasked_since.get(other.id, chosen_s) > before_s:
@@ -236,7 +239,7 @@ class Watch:
             at = int(str(event.why["at"]))
             if known and not tried and not declined and self.able(event.agent_id, other, at, self.slack_s + SKEW_S):
                 index = index or self.index()
-                there = any(w.session_id == other.id and not w.held for w in index.waiting)
+                there = any(w.session_id == other.id and not w.held and not w.ringing for w in index.waiting)
                 claimed = any(c.session_id == other.id for c in index.claims)
                 _hold(not there or claimed, f"{name}: {other.id} was first")
 
@@ -252,16 +255,19 @@ class Watch:
     def on_claims(self, claims: Sequence[Any], granted: Sequence[bool], now: int) -> None:
         """Each claim reserves a session and an agent that no other claim has."""
         index = self.index()
+        over = [request_id for request_id, (_, _, until) in self._live_claims.items() if until <= now]
+        for request_id in over:  # by the clock of whoever asks, who may get nothing
+            del self._live_claims[request_id]
         for claim, given in zip(claims, granted, strict=True):
             self._claim_tried[claim.session_id] = self.now_s()
             if not given:
                 continue
-            for request_id, (session_id, agent_id, until) in list(self._live_claims.items()):
-                if until <= now:
-                    del self._live_claims[request_id]
-                elif request_id != claim.request_id:
-                    other = session_id != claim.session_id and agent_id != claim.agent_id
-                    _hold(other, f"claim of {claim.session_id} for {claim.agent_id}: claimed already")
+            for request_id, (session_id, agent_id, _) in self._live_claims.items():
+                other = session_id != claim.session_id and agent_id != claim.agent_id
+                _hold(
+                    other or request_id == claim.request_id,
+                    f"claim of {claim.session_id} for {claim.agent_id}: claimed already",
+                )
             waits = any(w.session_id == claim.session_id and not w.held for w in index.waiting)
             _hold(waits, f"claim of {claim.session_id}, which does not wait")
             self._live_claims[claim.request_id] = (claim.session_id, claim.agent_id, claim.expires_at)
@@ -291,12 +297,8 @@ class Watch:
 
     def sample(self) -> None:
         index, now_s = self.index(), self.now_s()
-        there = {w.session_id for w in index.waiting if not w.held}
-        for session_id in list(self._indexed_since):
-            if session_id not in there:
-                del self._indexed_since[session_id]
-        for session_id in there:
-            self._indexed_since.setdefault(session_id, now_s)
+        _keep_since(self._indexed_since, {w.session_id for w in index.waiting if not w.held and not w.ringing}, now_s)
+        _keep_since(self._ringing_since, {w.session_id for w in index.waiting if w.ringing}, now_s)
         for claim in index.claims:
             self._claim_tried[claim.session_id] = now_s
         for key, entry in [*((w.session_id, w) for w in index.waiting), *((a.agent_id, a) for a in index.agents)]:
@@ -382,6 +384,13 @@ def is_routable(s: Session, room: int) -> bool:
     there = s.customer_leg.state in (LegState.OPENING, LegState.UP) and s.worker_id is not None
     ringing = sum(segment.state is _G.OFFERED for segment in s.segments)
     return s.state is _S.QUEUED and there and ringing < room and all(x.state not in OWNS for x in s.segments)
+
+
+def _keep_since(since: dict[str, float], there: set[str], now_s: float) -> None:
+    for key in since.keys() - there:
+        del since[key]
+    for key in there:
+        since.setdefault(key, now_s)
 
 
 def _place(s: Session) -> tuple[int, int, str]:

@@ -1,10 +1,11 @@
 -- Stands before every script. One tenant's index lies in nine keys with one hash tag, all passed in this order:
 --   META     hash  start: what number and position began with; number: of the last word; position: of the last change;
---                  built: '1' after the first rebuild
+--                  proof: of the last change; built: '1' after the first rebuild
 --   ENTRIES  hash  entry's key -> its body as JSON, written by redis_store.py; keys begin with w: (waiting), a: (agent)
 --   HEARD    hash  entry's key -> "version number" of the newest word about it, dropped entries too
 --   DROPPED  zset  keys of dropped entries by number
---   LOG      list  what took effect, [key, version, body ('' when it was dropped)]; the last one has META's position
+--   LOG      list  what took effect, [key, version, body ('' when it was dropped), proof]; the last one has META's position.
+--                  A proof is a digest of all lines up to its own, as memory_store.py says
 --   CLAIMS   hash  request id -> [session, agent, expires_at], live ones
 --   HOLDERS  hash  entry's key -> the request id of the live claim on it
 --   ANSWERS  hash  request id -> [granted, session, agent], until the claim's end
@@ -21,7 +22,7 @@ local function begin()
   if redis.call('HEXISTS', META, 'number') == 0 then
     local time = redis.call('TIME')
     local start = text(time[1] * 1000000 + time[2])
-    redis.call('HSET', META, 'start', start, 'number', start, 'position', start)
+    redis.call('HSET', META, 'start', start, 'number', start, 'position', start, 'proof', 'start ' .. start)
   end
 end
 
@@ -65,7 +66,10 @@ end
 local function log(key, version, body, kept)
   begin()
   redis.call('HINCRBY', META, 'position', 1)
-  redis.call('RPUSH', LOG, cjson.encode({key, text(version), body}))
+  local line = (redis.call('HGET', META, 'proof') or '') .. ' ' .. key .. ' ' .. text(version)
+  local proof = redis.sha1hex(line .. (body == '' and ' gone' or ' here'))
+  redis.call('HSET', META, 'proof', proof)
+  redis.call('RPUSH', LOG, cjson.encode({key, text(version), body, proof}))
   redis.call('LTRIM', LOG, -tonumber(kept), -1)
 end
 
@@ -115,12 +119,12 @@ local function worth(mark)
   return tonumber(mark)
 end
 
--- What stands so far from the end of the log; before its first line, where that is.
+-- Of the line so far from the end of the log; before its first one, where that is.
 local function proof(behind)
-  local line = decode(redis.call('LINDEX', LOG, -behind - 1) or '')
-  if line then
-    return line[1] .. ' ' .. line[2] .. ' ' .. (line[3] == '' and 'gone' or 'here')
+  begin()
+  if behind == 0 then
+    return redis.call('HGET', META, 'proof') or ''
   end
-  return 'start ' .. text(position() - behind)
+  local line = decode(redis.call('LINDEX', LOG, -behind - 1) or '')
+  return line and line[4] or 'start ' .. text(position() - behind)
 end
-
