@@ -57,7 +57,10 @@ PURE = {
         "server.whatif.faults",
         "server.whatif.workload",
     },
-    "server/media/sdp.py": {"server.domain", "server.services.ports"},
+    "server/media/sdp.py": {"server.media.sdp_lines", "server.services.ports"},
+    "server/media/sdp_crypto.py": {"server.media.sdp_lines"},
+    "server/media/sdp_lines.py": {"server.services.ports"},
+    "server/media/sdp_plain.py": {"server.media.sdp_crypto", "server.media.sdp_lines", "server.services.ports"},
 }
 
 

@@ -81,12 +81,48 @@ class Placement:
 class OpenLeg:
     """Open a peer connection for a leg; the worker's result is its SDP answer.
 
-    A higher generation of a known leg re-anchors it; a lower or equal one is refused as `stale_generation`.
-    """
+    A higher generation of a known leg re-anchors it; a lower or equal one is refused as `stale_generation`. `plain`:
+    the offer may be a phone's (RTP/AVP, RTP/SAVP with SDES). It never is a browser's: whoever may name any address in
+    plain SDP could have music sent there."""
 
     leg_id: str
     generation: int
     sdp: str
+    plain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OfferLeg:
+    """Open plain RTP for a phone leg that we call; the worker's result is an SDP offer of ours.
+
+    `codecs`: of pcmu, pcma, g722 and opus, in the order to be offered, telephone-event and comfort noise beside them;
+    `secure`: RTP/SAVP with keys in the SDP (RFC 4568), which asks for TLS around it. Refused like `OpenLeg`."""
+
+    leg_id: str
+    generation: int
+    codecs: tuple[str, ...] = ("pcmu", "pcma", "g722")
+    secure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLeg:
+    """The phone's answer to `OfferLeg` of this generation: the leg connects. A second one takes the first one's
+    place, as when a forked call is answered elsewhere (RFC 3261 section 13.2.2.4). Refused: `unknown_leg`,
+    `stale_generation`, and what is wrong with the SDP; the offer stands then."""
+
+    leg_id: str
+    generation: int
+    sdp: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendDigits:
+    """Press keys towards the leg's peer (RFC 4733): of 0-9, *, #, A-D, 100 ms each, 60 ms apart, during which it hears
+    nothing else. The result comes at once; digits of a later order follow those before. Refused: `unknown_leg`,
+    `no_dtmf` (the peer has no telephone-event), `bad_digits`."""
+
+    leg_id: str
+    digits: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +137,7 @@ class ReleaseSession:
     """Close all legs of the session, finalise its recording part, forget it. The epoch stays remembered."""
 
 
-MediaOrder = OpenLeg | ApplyPlan | ReleaseSession
+MediaOrder = OpenLeg | OfferLeg | AnswerLeg | SendDigits | ApplyPlan | ReleaseSession
 
 
 def dated(order: MediaOrder, now: int) -> MediaOrder:
@@ -148,6 +184,17 @@ class LegQuiet:
 
 
 @dataclass(frozen=True, slots=True)
+class DigitPressed:
+    """The leg's peer pressed a key (RFC 4733): one of 0-9, *, #, A-D. `number` counts the presses within the
+    generation, from 1, so that a report that comes twice is one press. It may be a digit of a card: never logged."""
+
+    leg_id: str
+    generation: int
+    digit: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class PartClosed:
     """A recording part was closed; its capture files are complete on the worker's disk."""
 
@@ -164,4 +211,4 @@ class RecordingFailed:
     code: str
 
 
-MediaReport = LegUp | LegDown | LegQuiet | PartClosed | RecordingFailed
+MediaReport = LegUp | LegDown | LegQuiet | DigitPressed | PartClosed | RecordingFailed

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from server.domain.media import MediaOrder, OpenLeg
+from server.domain.media import MediaOrder, OfferLeg, OpenLeg
 from server.media import worker_protocol as wire
 from server.media.client_link import WorkerLink
 from server.media.transport import WorkerAddress
@@ -93,7 +93,7 @@ class WorkersClient:
             return {"stamp": wire.stamp_to_json(stamp), "order": wire.order_to_json(order, waited_ms)}
 
         answer = await link.ask("order", fields)
-        if isinstance(order, OpenLeg):
+        if isinstance(order, OpenLeg | OfferLeg):
             link.count_leg()
             return OrderResult(sdp=wire.field(answer, "sdp", str))
         return OrderResult()

@@ -13,19 +13,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.domain.media import (
+    AnswerLeg,
     ApplyPlan,
     LegDown,
     LegUp,
     MediaOrder,
     MediaPlan,
     MediaReport,
+    OfferLeg,
     OpenLeg,
     PartClosed,
     RecordingOrder,
     ReleaseSession,
+    SendDigits,
 )
+from server.media.relay.dtmf import DIGITS
 from server.media.relay.orders import Ledger
 from server.media.sdp import parse_offer
+from server.media.sdp_plain import is_plain, parse_plain
 from server.services.ports import (
     MediaError,
     MediaListener,
@@ -36,6 +41,7 @@ from server.services.ports import (
 )
 
 ANSWER = "v=0 twin answer"
+OFFER = "v=0 twin offer"
 CAPACITY = 1000
 
 
@@ -46,6 +52,8 @@ class TwinSession:
     epoch: int
     plan: MediaPlan = field(default_factory=MediaPlan)
     legs: dict[str, int] = field(default_factory=dict)  # leg id → generation
+    offered: set[tuple[str, int]] = field(default_factory=set)  # leg id, generation: phones that we called
+    digits: dict[str, str] = field(default_factory=dict)  # leg id → the keys that were pressed towards it
 
 
 @dataclass(slots=True)
@@ -99,7 +107,7 @@ class MemoryEngine:
 
     async def order(self, worker_id: str, stamp: OrderStamp, order: MediaOrder) -> OrderResult:
         worker = self._worker(worker_id)
-        if self._failures and isinstance(order, OpenLeg):
+        if self._failures and isinstance(order, OpenLeg | OfferLeg):
             raise MediaError(self._failures.popleft(), "the test asked for it")
         entry, earlier = worker.ledger.admit(stamp, release=isinstance(order, ReleaseSession))
         if earlier is not None:
@@ -179,7 +187,7 @@ class MemoryEngine:
             await self._listener.on_worker_up(self._info(worker_id))
 
     def fail_next_leg(self, code: str) -> None:
-        """The next OpenLeg fails with this code and has no effect. May be called several times."""
+        """The next OpenLeg or OfferLeg fails with this code and has no effect. May be called several times."""
         self._failures.append(code)
 
     # --- rules ---
@@ -201,19 +209,38 @@ class MemoryEngine:
             worker.ledger.release(stamp.session_id)
             return OrderResult(), before
         session = old if old is not None and old.epoch == stamp.epoch else TwinSession(stamp.epoch)
-        if isinstance(order, OpenLeg):
+        if isinstance(order, OpenLeg | OfferLeg):
             if order.generation <= session.legs.get(order.leg_id, 0):
                 raise MediaError("stale_generation", f"leg {order.leg_id} is at {session.legs[order.leg_id]}")
-            if self._check_sdp:
-                parse_offer(order.sdp)
+            if self._check_sdp and isinstance(order, OpenLeg):
+                (parse_plain if order.plain and is_plain(order.sdp) else parse_offer)(order.sdp)
             worker.sessions[stamp.session_id] = session
             session.legs[order.leg_id] = order.generation
-            return OrderResult(sdp=ANSWER), None
+            if isinstance(order, OpenLeg):
+                return OrderResult(sdp=ANSWER), None
+            session.offered.add((order.leg_id, order.generation))
+            return OrderResult(sdp=OFFER), None
+        if isinstance(order, AnswerLeg | SendDigits):
+            self._tell_leg(session, order)
+            return OrderResult(), None
         worker.sessions[stamp.session_id] = session
         self._apply(session, order)
         after = order.plan.recording
         same = before is not None and after is not None and _key(before) == _key(after)
         return OrderResult(), None if same else before
+
+    def _tell_leg(self, session: TwinSession, order: AnswerLeg | SendDigits) -> None:
+        generation = session.legs.get(order.leg_id)
+        if generation is None:
+            raise MediaError("unknown_leg", f"no leg is called {order.leg_id}")
+        if isinstance(order, SendDigits):
+            if not order.digits or any(digit not in DIGITS for digit in order.digits):
+                raise MediaError("bad_digits", "keys are 0-9, *, # and A-D")
+            session.digits[order.leg_id] = session.digits.get(order.leg_id, "") + order.digits
+        elif generation != order.generation or (order.leg_id, generation) not in session.offered:
+            raise MediaError("stale_generation", f"leg {order.leg_id} is at {generation}")
+        elif self._check_sdp:
+            parse_plain(order.sdp)
 
     @staticmethod
     def _apply(session: TwinSession, order: ApplyPlan) -> None:

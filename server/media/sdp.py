@@ -1,11 +1,6 @@
 """Checks a browser's SDP offer and writes the worker's answer. Pure: text in, values out.
 
-No SDP of a peer reaches aiortc (its parser raises bare asserts on bad input): this module reads the few
-attributes that a one-stream audio call needs, and refuses the rest with a `MediaError`:
-
-- `sdp_too_large`: more than 64 KiB, 20 m-lines or 100 candidates
-- `no_audio`: no usable audio m-line, or none of its codecs is opus, PCMU or PCMA
-- `bad_sdp`: everything else that breaks RFC 8866 or that WebRTC requires (RFC 8829 section 5.8, RFC 8842)
+What WebRTC requires is in RFC 8829 section 5.8 and RFC 8842; sdp_lines.py says how faults are told apart.
 
 The first usable audio m-line is accepted, every other m-line is answered with port 0. The offer may have
 no candidate at all: the browser's connectivity checks teach the worker its address (RFC 8445, 7.3.1.3).
@@ -18,29 +13,45 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from server.media.sdp_lines import (
+    MAX_MEDIA,
+    NUMBER,
+    Codec,
+    MediaSection,
+    Section,
+    bad,
+    direction,
+    events_for,
+    media_header,
+    offered_codecs,
+    split,
+)
 from server.services.ports import MediaError
 
-MAX_SDP_BYTES = 64 * 1024
-MAX_MEDIA = 20
+__all__ = [
+    "MAX_MEDIA",
+    "Codec",
+    "Fingerprint",
+    "LocalMedia",
+    "MediaSection",
+    "Offer",
+    "RemoteCandidate",
+    "build_answer",
+    "host_priority",
+    "parse_offer",
+]
+
 MAX_CANDIDATES = 100
 
 AUDIO_LEVEL_URI = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"  # RFC 6464
 
 _HASH_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
 _ROLES = {"actpass": "active", "passive": "active", "active": "passive"}  # offered setup → ours, RFC 8842
-_REVERSED = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
 _UFRAG = re.compile(r"[A-Za-z0-9+/]{4,256}\Z")
 _PWD = re.compile(r"[A-Za-z0-9+/]{22,256}\Z")
-_TOKEN = re.compile(r"[!#$%&'*+.^_`{|}~0-9A-Za-z-]{1,64}\Z")
-_MEDIA = re.compile(r"(\S{1,32}) (\d{1,5})(?:/\d{1,5})? (\S{1,64}) (\S.*)\Z")
-_RTPMAP = re.compile(r"(\d{1,3}) ([A-Za-z0-9.-]{1,64})/(\d{1,6})(?:/(\d{1,3}))?\Z")
 _FINGERPRINT = re.compile(r"(\S{1,16}) ((?:[0-9A-Fa-f]{2}:)*[0-9A-Fa-f]{2})\Z")
 _EXTMAP = re.compile(r"(\d{1,3})(?:/(?:sendrecv|sendonly|recvonly|inactive))? (\S{1,256})")
-_NUMBER = re.compile(r"\d{1,10}\Z")
 
-# what a codec is called here, by its rtpmap: name in lower case, clock rate
-_CODECS = {("opus", 48000): "opus", ("pcmu", 8000): "pcmu", ("pcma", 8000): "pcma"}
-_STATIC = {0: "pcmu", 8: "pcma"}  # RFC 3551: need no rtpmap
 _ANSWER_ORDER = ("opus", "pcmu", "pcma")  # the first is what the peer sends
 
 
@@ -61,25 +72,6 @@ class RemoteCandidate:
     host: str
     port: int
     kind: str  # host, srflx, relay
-
-
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """A negotiated format. `name`: opus, pcmu, pcma or telephone-event."""
-
-    name: str
-    payload_type: int
-    clock_rate: int
-
-
-@dataclass(frozen=True, slots=True)
-class MediaSection:
-    """What the answer must mirror of one offered m-line."""
-
-    kind: str
-    profile: str
-    formats: str
-    mid: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,49 +103,32 @@ class LocalMedia:
     ssrc: int
 
 
-class _Section:
-    """The lines of one m-section (or of the session part) as (attribute, value) pairs."""
-
-    def __init__(self, media: str | None) -> None:
-        self.media = media
-        self.attributes: list[tuple[str, str]] = []
-
-    def all(self, name: str) -> list[str]:
-        return [value for key, value in self.attributes if key == name]
-
-    def first(self, name: str) -> str | None:
-        return next((value for key, value in self.attributes if key == name), None)
-
-    def has(self, name: str) -> bool:
-        return any(key == name for key, _ in self.attributes)
-
-
 def parse_offer(text: str) -> Offer:
     """Read and check an offer. Raises MediaError: bad_sdp, sdp_too_large, no_audio."""
-    session, sections = _split(text)
-    headers = [_media_header(section) for section in sections]
-    audio = _pick_audio(sections, headers)
+    session, sections = split(text)
+    headers = [media_header(section) for section in sections]
+    audio = _pick_audio(headers)
     chosen = sections[audio]
 
     if not chosen.has("rtcp-mux"):
-        raise _bad("the audio m-line has no rtcp-mux; WebRTC requires it (RFC 8834 section 4.5)")
+        raise bad("the audio m-line has no rtcp-mux; WebRTC requires it (RFC 8834 section 4.5)")
     candidates = sum(len(s.all("candidate")) for s in sections)
     if candidates > MAX_CANDIDATES:
         raise MediaError("sdp_too_large", f"{candidates} candidates; at most {MAX_CANDIDATES}")
     ufrag = chosen.first("ice-ufrag") or session.first("ice-ufrag") or ""
     password = chosen.first("ice-pwd") or session.first("ice-pwd") or ""
     if not _UFRAG.match(ufrag) or not _PWD.match(password):
-        raise _bad("ice-ufrag or ice-pwd is missing or malformed (RFC 8839 section 5.4)")
+        raise bad("ice-ufrag or ice-pwd is missing or malformed (RFC 8839 section 5.4)")
     setup = chosen.first("setup") or session.first("setup") or ""
     if setup not in _ROLES:
-        raise _bad("setup must be actpass, active or passive (RFC 8842 section 5.2)")
-    codecs = _codecs(chosen, headers[audio].formats)
+        raise bad("setup must be actpass, active or passive (RFC 8842 section 5.2)")
+    offered = offered_codecs(chosen, headers[audio].formats, mux=True)
     return Offer(
         sections=tuple(headers),
         audio=audio,
         bundled=any(_in_bundle(group, headers[audio].mid) for group in session.all("group")),
-        direction=_direction(session, chosen),
-        codecs=codecs,
+        direction=direction(session, chosen),
+        codecs=_chosen(offered),
         audio_level_id=_audio_level_id(session, chosen),
         ufrag=ufrag,
         password=password,
@@ -214,86 +189,25 @@ def host_priority(rank: int) -> int:
     return (126 << 24) + ((65535 - rank) << 8) + 255
 
 
-def _bad(message: str) -> MediaError:
-    return MediaError("bad_sdp", message)
-
-
-def _split(text: str) -> tuple[_Section, list[_Section]]:
-    if len(text) > MAX_SDP_BYTES or len(text.encode("utf-8", "replace")) > MAX_SDP_BYTES:
-        raise MediaError("sdp_too_large", f"more than {MAX_SDP_BYTES} bytes")
-    if "\0" in text:
-        raise _bad("a NUL character")
-    lines = text.replace("\r\n", "\n").split("\n")
-    if lines[0] != "v=0":
-        raise _bad("does not begin with v=0 (RFC 8866 section 5.1)")
-    session = _Section(None)
-    sections: list[_Section] = []
-    for line in lines[1:]:
-        if not line:
-            continue
-        if len(line) < 2 or line[1] != "=" or any(ord(c) < 32 and c != "\t" for c in line):
-            raise _bad("a line is not <type>=<value> (RFC 8866 section 5)")
-        if line[0] == "m":
-            if len(sections) == MAX_MEDIA:
-                raise MediaError("sdp_too_large", f"more than {MAX_MEDIA} m-lines")
-            sections.append(_Section(line[2:]))
-        elif line[0] == "a":
-            name, _, value = line[2:].partition(":")
-            (sections[-1] if sections else session).attributes.append((name, value.strip()))
-    return session, sections
-
-
-def _media_header(section: _Section) -> MediaSection:
-    match = _MEDIA.match(section.media or "")
-    if match is None:
-        raise _bad("a malformed m-line (RFC 8866 section 5.14)")
-    mid = section.first("mid")
-    if mid is not None and not _TOKEN.match(mid):
-        raise _bad("a malformed mid (RFC 5888 section 4)")
-    return MediaSection(match[1], match[3], match[4].strip(), mid)
-
-
-def _pick_audio(sections: Sequence[_Section], headers: Sequence[MediaSection]) -> int:
+def _pick_audio(headers: Sequence[MediaSection]) -> int:
     for index, header in enumerate(headers):
-        if header.kind != "audio" or _MEDIA.match(sections[index].media or "")[2] == "0":  # type: ignore[index]  # matched in _media_header
+        if header.kind != "audio" or header.port == 0:
             continue
         if header.profile not in ("UDP/TLS/RTP/SAVPF", "RTP/SAVPF", "UDP/TLS/RTP/SAVP"):
-            raise _bad(f"the audio m-line's profile {header.profile!r} is not DTLS-SRTP (RFC 5764)")
+            raise bad(f"the audio m-line's profile {header.profile!r} is not DTLS-SRTP (RFC 5764)")
         return index
     raise MediaError("no_audio", "the offer has no audio m-line")
 
 
-def _codecs(section: _Section, formats: str) -> tuple[Codec, ...]:
-    offered: list[int] = []
-    for item in formats.split():
-        if not _NUMBER.match(item) or not (0 <= int(item) <= 127) or 64 <= int(item) <= 95:
-            raise _bad(f"payload type {item[:16]!r} is not allowed (RFC 5761 section 4)")
-        offered.append(int(item))
-    maps: dict[int, tuple[str, int]] = {}
-    for value in section.all("rtpmap"):
-        match = _RTPMAP.match(value)
-        if match is None:
-            raise _bad("a malformed rtpmap (RFC 8866 section 6.6)")
-        maps[int(match[1])] = (match[2].lower(), int(match[3]))
-    found: dict[str, Codec] = {}
-    events: list[Codec] = []
-    for payload_type in offered:
-        entry = maps.get(payload_type)
-        if entry is not None and entry[0] == "telephone-event":
-            events.append(Codec("telephone-event", payload_type, entry[1]))
-            continue
-        name = _CODECS.get(entry) if entry is not None else _STATIC.get(payload_type)
-        if name is not None and name not in found:
-            found[name] = Codec(name, payload_type, 48000 if name == "opus" else 8000)
-    audio = [found[name] for name in _ANSWER_ORDER if name in found]
+def _chosen(offered: Sequence[Codec]) -> tuple[Codec, ...]:
+    by_name = {codec.name: codec for codec in offered}
+    audio = [by_name[name] for name in _ANSWER_ORDER if name in by_name]
     if not audio:
         raise MediaError("no_audio", "none of opus, PCMU and PCMA is offered")
-    clocks = {codec.clock_rate for codec in audio}
-    by_clock = {event.clock_rate: event for event in reversed(events) if event.clock_rate in clocks}
-    return (*audio, *by_clock.values())
+    return (*audio, *events_for(offered, audio))
 
 
-def _audio_level_id(session: _Section, section: _Section) -> int | None:
+def _audio_level_id(session: Section, section: Section) -> int | None:
     for value in section.all("extmap") + session.all("extmap"):
         match = _EXTMAP.match(value)
         if match is not None and match[2] == AUDIO_LEVEL_URI and 1 <= int(match[1]) <= 14:
@@ -301,29 +215,21 @@ def _audio_level_id(session: _Section, section: _Section) -> int | None:
     return None
 
 
-def _direction(session: _Section, section: _Section) -> str:
-    for scope in (section, session):
-        for name, reverse in _REVERSED.items():
-            if scope.has(name):
-                return reverse
-    return "sendrecv"
-
-
 def _fingerprints(values: Sequence[str]) -> tuple[Fingerprint, ...]:
     found: list[Fingerprint] = []
     for value in values:
         match = _FINGERPRINT.match(value)
         if match is None:
-            raise _bad("a malformed fingerprint (RFC 8122 section 5)")
+            raise bad("a malformed fingerprint (RFC 8122 section 5)")
         algorithm, digest = match[1].lower(), match[2].upper()
         size = _HASH_BYTES.get(algorithm)
         if size is None:
             continue  # sha-1 and md5 prove nothing
         if len(digest) != size * 3 - 1:
-            raise _bad(f"a {algorithm} fingerprint of the wrong length")
+            raise bad(f"a {algorithm} fingerprint of the wrong length")
         found.append(Fingerprint(algorithm, digest))
     if not found:
-        raise _bad("no fingerprint of sha-256 or better (RFC 8122 section 5)")
+        raise bad("no fingerprint of sha-256 or better (RFC 8122 section 5)")
     return tuple(found)
 
 
@@ -332,10 +238,10 @@ def _candidate(value: str) -> RemoteCandidate | None:
     name (resolving it would stall the call; the peer's checks reveal the address anyway), RTCP component."""
     parts = value.split()
     if len(parts) < 8 or parts[6] != "typ":
-        raise _bad("a malformed candidate (RFC 8839 section 5.1)")
+        raise bad("a malformed candidate (RFC 8839 section 5.1)")
     foundation, component, transport, priority, host, port, kind = *parts[:6], parts[7]
-    if not (_NUMBER.match(component) and _NUMBER.match(priority) and _NUMBER.match(port)):
-        raise _bad("a malformed candidate (RFC 8839 section 5.1)")
+    if not (NUMBER.match(component) and NUMBER.match(priority) and NUMBER.match(port)):
+        raise bad("a malformed candidate (RFC 8839 section 5.1)")
     if transport.lower() != "udp" or component != "1" or kind not in ("host", "srflx", "relay"):
         return None
     if not (0 < int(port) < 65536) or len(foundation) > 32 or int(priority) >= 1 << 32:

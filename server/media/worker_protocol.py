@@ -16,10 +16,12 @@ Every message has `v` (1) and `type`. Unknown fields are ignored, unknown types 
 | client → worker | drain | id; the answer is `result`; new sessions go elsewhere, live ones may be moved |
 | worker → client | telemetry | once a second, and as a drain begins: its state, legs [LegTelemetry], maybe none |
 
-Orders: open_leg {leg_id, generation, sdp}, apply_plan {routes [[leg_id, hears]], recording or null}, release {}.
+Orders: open_leg {leg_id, generation, sdp, plain}, apply_plan {routes [[leg_id, hears]], recording or null}, release {};
+for phones offer_leg {leg_id, generation, codecs [name], secure} and answer_leg {leg_id, generation, sdp}; send_digits
+{leg_id, digits}. `plain` is missing in the messages of nodes that know no phones.
 A recording is {recording_id, part, customer_leg, agent_leg, paused, at_ms}; at_ms, how far into the talk the order is
 sent, may be null, and is missing in the messages of nodes that do not know it yet. Reports: leg_up, leg_down,
-leg_quiet, part_closed, recording_failed with the fields of `server.domain.media`.
+leg_quiet, digit_pressed, part_closed, recording_failed with the fields of `server.domain.media`.
 
 A worker's state is load, draining, loop_lag_s and cpu_share; the last two may be null, or missing in the messages of
 older workers.
@@ -41,19 +43,23 @@ from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from server.domain.media import (
+    AnswerLeg,
     ApplyPlan,
+    DigitPressed,
     LegDown,
     LegQuiet,
     LegUp,
     MediaOrder,
     MediaPlan,
     MediaReport,
+    OfferLeg,
     OpenLeg,
     PartClosed,
     RecordingFailed,
     RecordingOrder,
     ReleaseSession,
     Route,
+    SendDigits,
 )
 from server.services.ports import LegTelemetry, OrderStamp, WorkerInfo, WorkerLeg
 
@@ -123,6 +129,12 @@ def order_to_json(order: MediaOrder, waited_ms: int = 0) -> Json:
     match order:
         case OpenLeg():
             return {"kind": "open_leg", **asdict(order)}
+        case OfferLeg():
+            return {"kind": "offer_leg", **asdict(order)}
+        case AnswerLeg():
+            return {"kind": "answer_leg", **asdict(order)}
+        case SendDigits():
+            return {"kind": "send_digits", **asdict(order)}
         case ApplyPlan(plan):
             return {
                 "kind": "apply_plan",
@@ -142,13 +154,28 @@ def _recording_to_json(order: RecordingOrder, waited_ms: int) -> Json:
 def order_from_json(body: Json) -> MediaOrder:
     match field(body, "kind", str):
         case "open_leg":
-            return OpenLeg(field(body, "leg_id", str), field(body, "generation", int), field(body, "sdp", str))
+            plain = "plain" in body and field(body, "plain", bool)
+            return OpenLeg(field(body, "leg_id", str), field(body, "generation", int), field(body, "sdp", str), plain)
+        case "offer_leg":
+            leg_id, generation = field(body, "leg_id", str), field(body, "generation", int)
+            return OfferLeg(leg_id, generation, _texts(body, "codecs"), field(body, "secure", bool))
+        case "answer_leg":
+            return AnswerLeg(field(body, "leg_id", str), field(body, "generation", int), field(body, "sdp", str))
+        case "send_digits":
+            return SendDigits(field(body, "leg_id", str), field(body, "digits", str))
         case "apply_plan":
             return ApplyPlan(MediaPlan(_routes(body), _recording(body)))
         case "release":
             return ReleaseSession()
         case kind:
             raise ProtocolError(f"unknown order {kind!r}")
+
+
+def _texts(body: Json, name: str) -> tuple[str, ...]:
+    items = field(body, name, list)
+    if not all(isinstance(item, str) for item in items):
+        raise ProtocolError(f"field {name!r} must hold texts")
+    return tuple(items)
 
 
 def _routes(body: Json) -> tuple[Route, ...]:
@@ -194,6 +221,7 @@ _REPORTS: dict[str, type[MediaReport]] = {
     "leg_up": LegUp,
     "leg_down": LegDown,
     "leg_quiet": LegQuiet,
+    "digit_pressed": DigitPressed,
     "part_closed": PartClosed,
     "recording_failed": RecordingFailed,
 }
@@ -215,6 +243,9 @@ def report_from_json(body: Json) -> MediaReport:
             generation = field(body, "generation", int)
             quiet, change = field(body, "quiet", bool), field(body, "change", int)
             return LegQuiet(field(body, "leg_id", str), generation, quiet, change)
+        case "digit_pressed":
+            leg_id, generation = field(body, "leg_id", str), field(body, "generation", int)
+            return DigitPressed(leg_id, generation, field(body, "digit", str), field(body, "number", int))
         case "part_closed":
             return PartClosed(field(body, "recording_id", str), field(body, "part", int))
         case "recording_failed":

@@ -41,6 +41,7 @@ ABSENT_MS = 10_000  # a worker restarts in about a second; one that was removed 
 SETTLED_MS = 5_000  # a leg that came up this recently may be missing in a list that is older
 
 OthersReach = Callable[[str], Awaitable[bool]]  # worker id -> another living node is connected to it
+SessionReport = media.LegUp | media.LegDown | media.LegQuiet | media.PartClosed | media.RecordingFailed
 Left = tuple[str, str, int]  # session id, worker id, epoch
 
 
@@ -79,6 +80,8 @@ class MediaLink:
     # --- MediaListener ---
 
     async def on_report(self, worker_id: str, session_id: str, epoch: int, report: media.MediaReport) -> None:
+        if isinstance(report, media.DigitPressed):
+            return  # nobody waits for keys yet
         try:
             await self._stepper.apply(session_id, _event(report, epoch))
         except (Stale, Refused) as reason:
@@ -243,7 +246,7 @@ def _left(session: Session) -> set[tuple[str, int]]:
     return found
 
 
-def _event(report: media.MediaReport, epoch: int) -> ev.Event:
+def _event(report: SessionReport, epoch: int) -> ev.Event:
     match report:
         case media.LegUp(leg_id, generation):
             return ev.LegWentUp(leg_id, generation, epoch)

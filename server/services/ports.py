@@ -34,7 +34,7 @@ class OrderStamp:
 
 @dataclass(frozen=True, slots=True)
 class OrderResult:
-    """What an order yielded. `sdp` is set for `OpenLeg` only: the worker's answer."""
+    """What an order yielded. `sdp` is set for `OpenLeg`, the worker's answer, and for `OfferLeg`, its offer."""
 
     sdp: str | None = None
 

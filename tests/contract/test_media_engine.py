@@ -10,16 +10,19 @@ from typing import Protocol
 import pytest
 
 from server.domain.media import (
+    AnswerLeg,
     ApplyPlan,
     LegDown,
     LegUp,
     MediaOrder,
     MediaPlan,
+    OfferLeg,
     OpenLeg,
     PartClosed,
     RecordingOrder,
     ReleaseSession,
     Route,
+    SendDigits,
     Source,
 )
 from server.media.memory import MemoryEngine
@@ -28,6 +31,10 @@ from tests.helpers.rtc_peer import Listener, Rig, eventually, running
 
 W = "media-1"
 CAPACITY = 3
+PHONE = (
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+    "m=audio 9 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=inactive\r\n"
+)
 PLAN = ApplyPlan(MediaPlan((Route("a", Source.QUEUE_MUSIC), Route("b", "a"))))
 
 
@@ -46,6 +53,9 @@ class Bench(Protocol):
         """The peer that made the newest offer takes the answer, and speaks."""
 
     async def hang_up(self, leg_id: str) -> None: ...
+
+    async def phone_speaks(self, leg_id: str) -> None:
+        """The leg of a phone is connected."""
 
     async def restart(self) -> None: ...
 
@@ -69,6 +79,9 @@ class TwinBench:
     async def hang_up(self, leg_id: str) -> None:
         await self.engine.report_down("s1", leg_id)
 
+    async def phone_speaks(self, leg_id: str) -> None:
+        await self.engine.report_up("s1", leg_id)
+
     async def restart(self) -> None:
         await self.engine.kill(W)
         await self.engine.revive(W)
@@ -91,6 +104,10 @@ class RealBench:
 
     async def hang_up(self, leg_id: str) -> None:
         await self.rig.peers[-1].close()
+
+    async def phone_speaks(self, leg_id: str) -> None:
+        """It holds us, and is connected all the same."""
+        await self.listener.until_report(LegUp(leg_id, 1))
 
     async def restart(self) -> None:
         self.rig.worker.kill()
@@ -169,6 +186,31 @@ async def test_a_lower_epoch_is_refused_and_a_higher_one_starts_anew(bench: Benc
     (leg,) = await bench.engine.list_legs(W)
     assert (leg.leg_id, leg.epoch) == ("b", 2)
     await give(bench, 2, OpenLeg("a", 1, await bench.offer()), epoch=2)
+
+
+async def test_a_phone_is_called_and_answers(bench: Bench) -> None:
+    result = await give(bench, 1, OfferLeg("a", 1))
+    assert result.sdp
+    assert result.sdp.startswith("v=0")
+    assert await give(bench, 1, OfferLeg("a", 1)) == result, "a repeated one gets the first offer"
+    (leg,) = await bench.engine.list_legs(W)
+    assert (leg.leg_id, leg.generation) == ("a", 1)
+    await give(bench, 2, AnswerLeg("a", 1, PHONE))
+    await give(bench, 3, AnswerLeg("a", 1, PHONE))
+    assert await code(bench, 4, AnswerLeg("a", 2, PHONE)) == "stale_generation"
+    assert await code(bench, 5, AnswerLeg("b", 1, PHONE)) == "unknown_leg"
+    assert await code(bench, 6, OfferLeg("a", 1)) == "stale_generation"
+    await give(bench, 7, OpenLeg("a", 2, PHONE, plain=True))
+    assert await code(bench, 8, AnswerLeg("a", 2, PHONE)) == "stale_generation", "that one was not our offer"
+
+
+async def test_keys_are_taken_or_refused(bench: Bench) -> None:
+    await give(bench, 1, OpenLeg("a", 1, PHONE, plain=True))
+    await bench.phone_speaks("a")
+    await give(bench, 2, SendDigits("a", "0123456789*#ABCD"))
+    for version, digits in enumerate(("", "12 34", "a", "１"), start=3):
+        assert await code(bench, version, SendDigits("a", digits)) == "bad_digits"
+    assert await code(bench, 9, SendDigits("b", "1")) == "unknown_leg"
 
 
 async def test_generations_only_rise(bench: Bench) -> None:

@@ -25,12 +25,18 @@ plans = st.builds(
     st.none() | recordings,
 )
 orders = (
-    st.builds(media.OpenLeg, text, number, text) | st.builds(media.ApplyPlan, plans) | st.builds(media.ReleaseSession)
+    st.builds(media.OpenLeg, text, number, text, st.booleans())
+    | st.builds(media.OfferLeg, text, number, st.lists(text, max_size=3).map(tuple), st.booleans())
+    | st.builds(media.AnswerLeg, text, number, text)
+    | st.builds(media.SendDigits, text, text)
+    | st.builds(media.ApplyPlan, plans)
+    | st.builds(media.ReleaseSession)
 )
 reports = (
     st.builds(media.LegUp, text, number)
     | st.builds(media.LegDown, text, number, text)
     | st.builds(media.LegQuiet, text, number, st.booleans())
+    | st.builds(media.DigitPressed, text, number, text, number)
     | st.builds(media.PartClosed, text, number)
     | st.builds(media.RecordingFailed, text, number, text)
 )
@@ -113,6 +119,10 @@ def test_bad_frames(text: str) -> None:
         {},
         {"kind": "dance"},
         {"kind": "open_leg", "leg_id": "a", "generation": True, "sdp": ""},
+        {"kind": "open_leg", "leg_id": "a", "generation": 1, "sdp": "", "plain": "yes"},
+        {"kind": "offer_leg", "leg_id": "a", "generation": 1, "codecs": [7], "secure": False},
+        {"kind": "answer_leg", "leg_id": "a", "sdp": ""},
+        {"kind": "send_digits", "leg_id": "a", "digits": 1},
         {"kind": "apply_plan", "routes": [["a"]]},
         {"kind": "apply_plan", "routes": [], "recording": {"recording_id": "r"}},
     ],

@@ -63,6 +63,28 @@ def test_a_codec_that_was_not_negotiated_is_not_sent() -> None:
     assert receiver.out.unsendable == 1
 
 
+def test_comfort_noise_leaves_no_gap_and_no_number_is_used_twice() -> None:
+    receiver, a = Receiver(), object()
+    noise = Codec("cn", 13, 8000)
+    receiver.out.forward(a, packet(10, 0), 0)
+    receiver.out.forward(a, packet(12, 320), 2 * FRAME_NS)
+    receiver.out.forward(a, packet(13, 480, noise), 3 * FRAME_NS)
+    receiver.out.forward(a, packet(11, 160), 4 * FRAME_NS)  # from before it: its number may be another one's now
+    receiver.out.forward(a, packet(14, 960), 10 * FRAME_NS)
+    receiver.out.forward(object(), packet(15, 1120, noise), 11 * FRAME_NS)
+    first = receiver.got[0][0]
+    assert [(seq - first) & 0xFFFF for seq, *_ in receiver.got] == [0, 2, 3]
+    assert receiver.out.unsendable == 0
+
+
+def test_time_goes_on_while_a_key_is_held() -> None:
+    receiver, a, b = Receiver(), object(), object()
+    for count in range(5):
+        receiver.out.forward(a, packet(count, 0, EVENT), count * FRAME_NS)
+    receiver.out.forward(b, packet(77, 5), 8 * FRAME_NS)
+    assert (receiver.got[-1][1] - receiver.got[0][1]) & 0xFFFFFFFF == 8 * 960
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 65535), st.integers(0, 0xFFFFFFFF)), min_size=1, max_size=60)
 )

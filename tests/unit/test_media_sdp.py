@@ -47,8 +47,8 @@ def test_a_browsers_offer() -> None:
         ("opus", 111),
         ("pcmu", 0),
         ("pcma", 8),
-        ("telephone-event", 126),
         ("telephone-event", 110),
+        ("telephone-event", 126),
     ]
     assert offer.audio_level_id == 1
     assert offer.dtls_role == "active"

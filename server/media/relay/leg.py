@@ -3,6 +3,10 @@
     opening ──► connected (ICE + DTLS) ──► up (and RTP came) ──► closed
        └────────────┴───── setup_timeout, failed, lost ──────────┘
 
+The anchor's link is what the SDP asks for: ICE, DTLS and SRTP to a browser, RTP to a phone. A phone that we call is
+offered something first; its anchor is `opening` until it answers and speaks. One that holds us (it said that it will
+send nothing) is up as soon as it is connected, and its silence alarms nobody.
+
 A leg *speaks* through its newest anchor that is up and is *spoken to* there as well; before the first one is
 up, sound goes to the newest connected one, so that a silent microphone hears music. When a newer anchor comes
 up, the older ones close. Only the newest generation is reported on. Before an anchor is opened, all but the one
@@ -13,27 +17,34 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
+from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
-from server.domain.media import LegDown, LegQuiet, LegUp, MediaReport
-from server.media.relay import rtcp, rtp
+from server.domain.media import DigitPressed, LegDown, LegQuiet, LegUp, MediaReport, OfferLeg
+from server.media.relay import dtmf, rtcp, rtp
 from server.media.relay.aiortc_seam import Identity, SecureLink
 from server.media.relay.link import Binding, Link
+from server.media.relay.plain_link import PlainLink
 from server.media.relay.recorder import PartRecorder
 from server.media.relay.rtp import InStream, OutStream, Packet
 from server.media.relay.udp_ports import PortRange
 from server.media.sdp import Offer, parse_offer
-from server.services.ports import LegTelemetry
+from server.media.sdp_plain import PlainMedia, is_plain, our_offer, parse_plain
+from server.services.ports import LegTelemetry, MediaError
 
 log = structlog.get_logger(__name__)
 
 SETUP_TIMEOUT_S = 10.0
 QUIET_S = 3.0  # longer than any jitter, shorter than a caller's "hello?"
 RTP_LOST_S = 60.0  # connected, but no sound for so long: the peer's audio is broken, a new anchor may cure it
+PHONE_SETUP_TIMEOUT_S = RTP_LOST_S  # signalling says whether a phone is there; it may ring without a sound
+RINGING_TIMEOUT_S = 190.0  # nobody answered our offer: SIP gives up before (timer C, RFC 3261 section 16.6)
 CLOSE_TIMEOUT_S = 2.0
+DIGITS_WAITING = 128  # keys to be pressed: nobody dials more at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +67,22 @@ class LegUser(Protocol):
 
 
 class Anchor:
-    """One peer connection of a leg."""
+    """One peer connection of a leg. `offer`: what the peer said, or with `offering` what we ask until it answers."""
 
-    def __init__(self, leg: Leg, generation: int, offer: Offer, network: Network) -> None:
+    def __init__(
+        self, leg: Leg, generation: int, offer: Offer | PlainMedia, network: Network, offering: bool = False
+    ) -> None:
         self.leg = leg
         self.generation = generation
         self.offer = offer
-        self.link: Link = SecureLink(self, offer, network.identity)
+        self.offering = offering
+        self.called = offering
+        self.link: Link
+        if isinstance(offer, PlainMedia):
+            origin = zlib.crc32(f"{leg.session_id}/{leg.leg_id}".encode()), generation
+            self.link = PlainLink(self, offer, origin, offering)
+        else:
+            self.link = SecureLink(self, offer, network.identity)
         self.out = OutStream(offer.codecs, offer.audio_level_id, self.link.send_rtp)
         self.stream: InStream | None = None
         self.up = False
@@ -75,6 +95,11 @@ class Anchor:
         self.packets_in = 0
         self.lost_before = 0
         self.level = rtp.NO_LEVEL
+        self.dialling = False
+        self._hushed = False  # comfort noise came last: the silence that follows is meant (RFC 3389)
+        self._keys = dtmf.KeyReader()
+        self._presses = 0
+        self._to_dial: deque[str] = deque()
         self._warned = False
         self._closing: asyncio.Task[None] | None = None
         self._network = network
@@ -86,9 +111,28 @@ class Anchor:
         self.link.start(self._network.tasks)
         return answer
 
+    def take_answer(self, answer: PlainMedia) -> None:
+        """The peer's answer to our offer. Raises MediaError(bad_sdp)."""
+        assert isinstance(self.link, PlainLink)
+        self.link.take_answer(answer)
+        self.offering = False
+        self.offer = answer
+        # Another stream, should there have been an answer before: its numbers must not be used twice under one key
+        self.out = OutStream(answer.codecs, None, self.link.send_rtp)
+        self._codecs |= {codec.payload_type: codec for codec in answer.codecs}
+        self.opened_at = self.rtp_at = time.monotonic()
+
+    @property
+    def held(self) -> bool:
+        """The peer said that it will send nothing."""
+        return isinstance(self.offer, PlainMedia) and not self.offering and not self.offer.receives
+
     def on_connected(self) -> None:
         self.rtp_at = time.monotonic()
-        self.leg.user.rewire()
+        if self.held and not self.up and not self.closed:
+            self.leg.anchor_up(self)
+        else:
+            self.leg.user.rewire()
 
     def on_lost(self, reason: str) -> None:
         self.leg.anchor_lost(self, reason)
@@ -109,23 +153,35 @@ class Anchor:
             self.level = packet.level & 0x7F
         if not self.up and not self.closed and self.link.connected:
             self.leg.anchor_up(self)
+        name = packet.codec.name
+        self._hushed = name == "cn"
         if self.leg.speaking is self:
             self.leg.spread(stream, packet, now_ns)
+            if name == "telephone-event":
+                self._note_key(packet)
 
     def on_rtcp(self, data: bytes, now_ns: int) -> None:
         rtcp.note(data, self.stream, now_ns)
+        if self._hushed:
+            self.rtp_at = now_ns / 1e9  # a peer that is silent on purpose shows in this way that it is there
+
+    def _note_key(self, packet: Packet) -> None:
+        digit = self._keys.take(packet)
+        if digit is not None:
+            self._presses += 1
+            self.leg.user.report(DigitPressed(self.leg.leg_id, self.generation, digit, self._presses))
 
     def check(self, now: float) -> None:
         """Once a second: time limits and RTCP."""
         silent = now - self.rtp_at
         if not self.up:
-            if now - self.opened_at > SETUP_TIMEOUT_S:
+            if now - self.opened_at > self._setup_timeout_s():
                 self.leg.anchor_lost(self, "setup_timeout")
             return
-        if silent > RTP_LOST_S:
+        if silent > RTP_LOST_S and not self.held:
             self.leg.anchor_lost(self, "rtp_lost")
             return
-        if (silent > QUIET_S) != self.quiet:
+        if (silent > QUIET_S and not self._hushed and not self.held) != self.quiet:
             self.quiet = not self.quiet
             self.quiet_changes += 1
             self.leg.anchor_quiet(self)
@@ -135,6 +191,38 @@ class Anchor:
         if now - self.rtcp_at > rtcp.REPORT_EVERY_S:
             self.rtcp_at = now
             self.link.send_rtcp(rtcp.compound(self.out, self.stream, time.monotonic_ns()))
+
+    def _setup_timeout_s(self) -> float:
+        if isinstance(self.offer, Offer):
+            return SETUP_TIMEOUT_S
+        return RINGING_TIMEOUT_S if self.offering else PHONE_SETUP_TIMEOUT_S
+
+    def dial(self, digits: str) -> None:
+        """Press keys towards the peer, after those that are waiting. Raises MediaError: no_dtmf, bad_digits."""
+        if not digits or any(digit not in dtmf.DIGITS for digit in digits):
+            raise MediaError("bad_digits", "keys are 0-9, *, # and A-D")
+        if len(self._to_dial) + len(digits) > DIGITS_WAITING:
+            raise MediaError("bad_digits", f"more than {DIGITS_WAITING} keys are waiting")
+        clock_rate = self.out.last_clock if self.out.packets else self.offer.codecs[0].clock_rate
+        codec = dtmf.event_codec(self.offer.codecs, clock_rate)
+        if codec is None:
+            raise MediaError("no_dtmf", "the peer has not negotiated telephone-event")
+        self._to_dial.extend(digits)
+        if not self.dialling:
+            self.dialling = True
+            self.leg.user.rewire()  # nothing else goes to the peer from here on
+            self._network.tasks.create_task(self._dial(dtmf.KeyPresses(codec)))
+
+    async def _dial(self, presses: dtmf.KeyPresses) -> None:
+        due = time.monotonic()
+        while self._to_dial and not self.closed:
+            for packet in presses.press(self._to_dial.popleft()):
+                due += dtmf.PACKET_MS / 1000
+                await asyncio.sleep(due - time.monotonic())
+                if packet is not None and not self.closed:
+                    self.out.forward(presses, packet, time.monotonic_ns())
+        self.dialling = False
+        self.leg.user.rewire()
 
     def close(self) -> None:
         """Close in the background; harmless when repeated."""
@@ -170,9 +258,31 @@ class Leg:
         self.speaking: Anchor | None = None
         self._down = True  # no generation yet, or the newest generation was reported down
 
-    async def open(self, generation: int, sdp: str, network: Network) -> str:
-        """Add an anchor; returns its SDP answer. Raises MediaError."""
-        anchor = Anchor(self, generation, parse_offer(sdp), network)
+    async def open(self, generation: int, sdp: str, network: Network, plain: bool = False) -> str:
+        """Add an anchor; returns its SDP answer. `plain`: it may be a phone's offer. Raises MediaError."""
+        offer = parse_plain(sdp) if plain and is_plain(sdp) else parse_offer(sdp)
+        return await self._add(Anchor(self, generation, offer, network))
+
+    async def offer(self, order: OfferLeg, network: Network) -> str:
+        """Add an anchor for a phone that we call; returns our SDP offer. Raises MediaError."""
+        media = our_offer(order.codecs, order.secure)
+        return await self._add(Anchor(self, order.generation, media, network, offering=True))
+
+    def answer(self, generation: int, sdp: str) -> None:
+        """The phone's answer to our newest offer. Raises MediaError."""
+        anchor = next((a for a in self.anchors if a.generation == generation == self.generation), None)
+        if anchor is None or not anchor.called:
+            raise MediaError("stale_generation", f"leg {self.leg_id} is at generation {self.generation}")
+        anchor.take_answer(parse_plain(sdp))
+
+    def dial(self, digits: str) -> None:
+        """Press keys where sound to this leg goes. Raises MediaError: no_dtmf, bad_digits."""
+        anchor = self._reached
+        if anchor is None:
+            raise MediaError("no_dtmf", f"leg {self.leg_id} is not connected")
+        anchor.dial(digits)
+
+    async def _add(self, anchor: Anchor) -> str:
         await self._make_room()
         try:
             answer = await anchor.open()
@@ -181,14 +291,14 @@ class Leg:
             if not self._down and all(old.generation != self.generation for old in self.anchors):
                 self._went_down("failed")  # the newest made room for nothing
             raise
-        self.generation = generation
+        self.generation = anchor.generation
         self.opened_at = anchor.opened_at
         self._down = False
         self.anchors.append(anchor)
         return answer
 
     async def _make_room(self) -> None:
-        kept = self.hearing
+        kept = self._reached
         old = [anchor for anchor in self.anchors if anchor is not kept]
         self.anchors = [anchor for anchor in self.anchors if anchor is kept]
         for anchor in old:
@@ -198,7 +308,12 @@ class Leg:
 
     @property
     def hearing(self) -> Anchor | None:
-        """Where sound to this leg goes."""
+        """Where sound to this leg goes; nowhere while keys are pressed towards it."""
+        reached = self._reached
+        return None if reached is None or reached.dialling else reached
+
+    @property
+    def _reached(self) -> Anchor | None:
         if self.speaking is not None:
             return self.speaking
         return next((a for a in reversed(self.anchors) if a.link.connected), None)

@@ -23,6 +23,7 @@ def _boot_id() -> str:
 
 
 BOOT_ID = _boot_id()
+NOT_SPEECH = frozenset({"telephone-event", "cn"})
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # EFBIG: a limit on the size of files
 
 
@@ -69,9 +70,10 @@ class PartRecorder:
         self.set_paused(order.paused)
 
     def take(self, leg_id: str, packet: Packet, now_ns: int) -> None:
-        """A packet that came in from a leg. Key presses are left out: they may be card numbers."""
+        """A packet that came in from a leg. Key presses are left out: they may be card numbers. So is comfort noise:
+        it is no speech, and silence is what a gap becomes."""
         writer = self._writers.get(leg_id)
-        if writer is None or self._paused or packet.codec.name == "telephone-event":
+        if writer is None or self._paused or packet.codec.name in NOT_SPEECH:
             return
         stream = (packet.ssrc, packet.codec.clock_rate, packet.codec.name)
         try:

@@ -139,7 +139,10 @@ class OutStream:
         number was given to another packet, and SRTP must never protect two under one (RFC 3711, 9.1)."""
         payload_type = self._types.get((packet.codec.name, packet.codec.clock_rate))
         if payload_type is None:
-            self.unsendable += 1
+            if packet.codec.name == "cn":
+                self._skip(source, packet)
+            else:
+                self.unsendable += 1
             return
         marker = packet.marker
         late = False
@@ -159,7 +162,8 @@ class OutStream:
         timestamp = (packet.timestamp + self._timestamp_shift) & 0xFFFFFFFF
         if not late:
             self._newest_in, self._last_sequence = packet.sequence, sequence
-            self.last_timestamp, self.last_ns, self.last_clock = timestamp, now_ns, packet.codec.clock_rate
+            if timestamp != self.last_timestamp:  # it stands still while a key is held, and time does not
+                self.last_timestamp, self.last_ns, self.last_clock = timestamp, now_ns, packet.codec.clock_rate
         self.packets += 1
         self.octets += len(packet.payload)
         kind = marker | payload_type
@@ -169,6 +173,12 @@ class OutStream:
             extension = bytes((0xBE, 0xDE, 0, 1, self._level_id << 4, packet.level, 0, 0))
             head = HEADER.pack(0x90, kind, sequence, timestamp, self.ssrc) + extension
         self._send(head + packet.payload)
+
+    def _skip(self, source: object, packet: Packet) -> None:
+        """Comfort noise is not for this peer: leave no gap in its place. What comes late from before it is dropped."""
+        if source is self._source and 0 < (packet.sequence - self._newest_in) & 0xFFFF <= MAX_JUMP:
+            self._newest_in, self._steps = packet.sequence, 0
+            self._sequence_shift = self._last_sequence - packet.sequence
 
     def _switch(self, source: object, packet: Packet, now_ns: int) -> None:
         passed_s = FRAME_S if self._source is None else max(FRAME_S, (now_ns - self.last_ns) / 1e9)

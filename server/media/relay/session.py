@@ -13,6 +13,8 @@ import structlog
 from server.domain.media import (
     MediaPlan,
     MediaReport,
+    OfferLeg,
+    OpenLeg,
     PartClosed,
     RecordingFailed,
     RecordingOrder,
@@ -61,20 +63,31 @@ class RelaySession:
 
     # --- orders ---
 
-    async def open_leg(self, leg_id: str, generation: int, sdp: str) -> str:
-        """Open a leg or re-anchor it; returns the SDP answer. Raises MediaError."""
+    async def open_leg(self, order: OpenLeg | OfferLeg) -> str:
+        """Open a leg or re-anchor it; returns our SDP. Raises MediaError."""
+        leg_id, generation = order.leg_id, order.generation
         leg = self.legs.get(leg_id)
         if leg is not None and generation <= leg.generation:
             raise MediaError("stale_generation", f"leg {leg_id} is at generation {leg.generation}")
         if leg is None:
             leg = Leg(self.session_id, leg_id, self)
-        answer = await leg.open(generation, sdp, self._studio.network)
+        if isinstance(order, OfferLeg):
+            answer = await leg.offer(order, self._studio.network)
+        else:
+            answer = await leg.open(generation, order.sdp, self._studio.network, order.plain)
         if self._closed:  # a higher epoch or a release came by while the sockets opened
             leg.close()
             raise MediaError("stale_epoch", "the session was closed meanwhile")
         leg.recorder = self._recorder
         self.legs[leg_id] = leg  # also when it was closed meanwhile: the order is the newer wish
         return answer
+
+    def known_leg(self, leg_id: str) -> Leg:
+        """A leg that was opened. Raises MediaError(unknown_leg)."""
+        leg = self.legs.get(leg_id)
+        if leg is None:
+            raise MediaError("unknown_leg", f"no leg is called {leg_id}")
+        return leg
 
     def apply(self, plan: MediaPlan) -> None:
         named = {route.leg_id for route in plan.routes} | {route.hears for route in plan.routes}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 
+TRIES = 32  # for a pair without a range: each has one chance in two
+
 
 class PortRange:
     """Binds sockets within `low`..`high` (both included), or anywhere when no range is given."""
@@ -28,16 +30,38 @@ class PortRange:
 
     def bind(self, host: str) -> socket.socket | None:
         """A bound non-blocking socket, or None when no port is free or the address is not ours."""
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.setblocking(False)
         for _ in range(self._size):
             port = self._low + self._next if self._low else 0
             self._next = (self._next + 1) % self._size
-            try:
-                sock.bind((host, port))
+            sock, error = _bound(host, port)
+            if sock is not None or error != errno.EADDRINUSE:
                 return sock
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    break
-        sock.close()
         return None
+
+    def bind_pair(self, host: str) -> tuple[socket.socket, socket.socket] | None:
+        """An even port for RTP and the next one for RTCP (RFC 3550 section 11), or None as above."""
+        for _ in range(max(self._size, TRIES)):
+            first = self.bind(host)
+            if first is None:
+                return None
+            port = first.getsockname()[1]
+            if port % 2 == 0 and (not self._low or port + 1 - self._low < self._size):
+                second, _ = _bound(host, port + 1)
+                if second is not None:
+                    if self._low:
+                        self._next = (port + 2 - self._low) % self._size
+                    return first, second
+            first.close()
+        return None
+
+
+def _bound(host: str, port: int) -> tuple[socket.socket | None, int | None]:
+    """A non-blocking socket, or why there is none (errno)."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        return None, error.errno
+    return sock, None

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import structlog
 
-from server.domain.media import ApplyPlan, MediaOrder, MediaReport, OpenLeg, ReleaseSession
+from server.domain.media import (
+    AnswerLeg,
+    ApplyPlan,
+    MediaOrder,
+    MediaReport,
+    OfferLeg,
+    OpenLeg,
+    ReleaseSession,
+    SendDigits,
+)
 from server.media import capture
 from server.media.capture import SAFE_NAME, Opener
 from server.media.relay.aiortc_seam import Identity
@@ -104,8 +113,12 @@ class Worker:
         if session is None:
             session = self._begin(stamp)
         match order:
-            case OpenLeg(leg_id, generation, sdp):
-                return OrderResult(sdp=await session.open_leg(leg_id, generation, sdp))
+            case OpenLeg() | OfferLeg():
+                return OrderResult(sdp=await session.open_leg(order))
+            case AnswerLeg(leg_id, generation, sdp):
+                session.known_leg(leg_id).answer(generation, sdp)
+            case SendDigits(leg_id, digits):
+                session.known_leg(leg_id).dial(digits)
             case ApplyPlan(plan):
                 session.apply(plan)
         return OrderResult()

@@ -1,0 +1,240 @@
+"""RTP with a phone: no ICE, no DTLS; plain, or encrypted with keys from the SDP.
+
+    open (sockets) ─ the peer's SDP is known ─► connected: we send to the address that it names
+                                                    │ packets that look like the stream (latch.py)
+                                                    ▼
+                                                 locked: we send there, and take nothing from anywhere else
+
+With keys a packet that authenticates says more than any count of packets, so the first one locks. RTCP is taken from
+the host that RTP comes from alone. Before the peer's SDP is known (an offer of ours) nothing is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pylibsrtp
+
+from server.media import sdp_crypto
+from server.media.relay.latch import Latch
+from server.media.relay.link import Address, Binding, LinkUser
+from server.media.relay.udp_ports import PortRange
+from server.media.sdp_crypto import Crypto
+from server.media.sdp_lines import bad
+from server.media.sdp_plain import LocalPlain, PlainMedia, build_offer, build_plain_answer
+from server.services.ports import MediaError
+
+_PROFILES = {
+    "AES_CM_128_HMAC_SHA1_80": pylibsrtp.Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
+    "AES_CM_128_HMAC_SHA1_32": pylibsrtp.Policy.SRTP_PROFILE_AES128_CM_SHA1_32,
+    "AEAD_AES_128_GCM": pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_128_GCM,
+    "AEAD_AES_256_GCM": pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_256_GCM,
+}
+
+
+class _Port(asyncio.DatagramProtocol):
+    def __init__(self, take: Callable[[bytes, Address], None]) -> None:
+        self._take = take
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        self._take(data, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        """An ICMP "port unreachable": a phone that does not listen yet."""
+
+
+class PlainLink:
+    """RTP and RTCP with one phone: a `Link`. `media`: the peer's description, or with `offering` what ours is to say;
+    `origin` as in LocalPlain."""
+
+    def __init__(self, user: LinkUser, media: PlainMedia, origin: tuple[int, int], offering: bool) -> None:
+        self.connected = False
+        self.dropped_stranger = 0
+        self.dropped_srtp = 0
+        self.unsent = 0
+        self._user = user
+        self._media = media
+        self._origin = origin
+        self._offering = offering
+        self._mux = media.rtcp_mux
+        self._latch = Latch(None, (), 0.0)
+        self._rtp: asyncio.DatagramTransport | None = None
+        self._rtcp: asyncio.DatagramTransport | None = None
+        self._to: Address | None = None
+        self._rtcp_to: Address | None = None
+        self._rtcp_from: Address | None = None
+        self._ours: tuple[Crypto, ...] = media.cryptos if offering else ()
+        self._rx: pylibsrtp.Session | None = None
+        self._tx: pylibsrtp.Session | None = None
+        self._closed = False
+
+    async def open(self, bindings: Sequence[Binding], ports: PortRange, ssrc: int) -> str:
+        """Open a socket, or two where RTCP has a port of its own, on the first binding that has any; returns our SDP.
+
+        Raises MediaError: no_ports, bad_sdp."""
+        for binding in bindings:
+            socks = _bind(ports, binding.bind, single=self._mux and not self._offering)
+            if socks is None:
+                continue
+            loop = asyncio.get_running_loop()
+            self._rtp, _ = await loop.create_datagram_endpoint(lambda: _Port(self._take_rtp), sock=socks[0])
+            if len(socks) > 1:
+                self._rtcp, _ = await loop.create_datagram_endpoint(lambda: _Port(self._take_rtcp), sock=socks[1])
+            port = socks[0].getsockname()[1]
+            rtcp_port = socks[1].getsockname()[1] if len(socks) > 1 else None
+            if not self._offering:
+                self._ours = self._agree(self._media)
+            local = LocalPlain(self._origin, binding.announce[0], port, rtcp_port, self._ours)
+            return (build_offer if self._offering else build_plain_answer)(self._media, local)
+        raise MediaError("no_ports", "no free UDP port in the range; widen --ports or add a worker")
+
+    def start(self, parent: asyncio.TaskGroup) -> None:
+        if not self._offering:
+            self._connect(self._media)
+
+    def take_answer(self, answer: PlainMedia) -> None:
+        """The peer's answer to our offer; the address is learnt anew. Raises MediaError(bad_sdp)."""
+        if answer.profile != self._media.profile:
+            raise bad(f"the answer's profile {answer.profile!r} is not the offered one (RFC 3264 section 6)")
+        self._agree(answer)
+        self._mux = answer.rtcp_mux
+        self._connect(answer)
+
+    def _agree(self, peer: PlainMedia) -> tuple[Crypto, ...]:
+        """Take the keys; returns ours for an answer: of the peer's first line, under its tag (RFC 4568 section
+        5.1.2)."""
+        if not peer.cryptos:
+            return ()
+        theirs = peer.cryptos[0]
+        if self._offering:
+            ours = next((c for c in self._ours if (c.tag, c.suite) == (theirs.tag, theirs.suite)), None)
+            if ours is None:
+                raise bad("the answer's crypto is none of the offered ones (RFC 4568 section 5.1.3)")
+        else:
+            ours = sdp_crypto.new_crypto(theirs.tag, theirs.suite)
+        self._rx = _session(theirs, pylibsrtp.Policy.SSRC_ANY_INBOUND)
+        self._tx = _session(ours, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
+        return (ours,)
+
+    def _connect(self, peer: PlainMedia) -> None:
+        types = {codec.payload_type for codec in (*peer.codecs, *self._media.codecs)}
+        self._media = peer
+        self._latch = Latch(peer.address, types, time.monotonic())
+        self._to = peer.address if peer.sends else None
+        self._rtcp_to = peer.address if self._mux else peer.rtcp
+        self._rtcp_from = None
+        asyncio.get_running_loop().call_soon(self._up)
+
+    def _up(self) -> None:
+        if not self._closed:
+            self.connected = True
+            self._user.on_connected()
+
+    # --- in ---
+
+    def _take_rtp(self, data: bytes, source: Address) -> None:
+        if len(data) < 12:
+            return
+        if 191 < data[1] < 224:  # RFC 5761 section 4: RTCP packet types
+            if self._mux:
+                self._take_rtcp(data, source)
+            return
+        latch, rx = self._latch, self._rx
+        if source != latch.address and (latch.address is not None or not self._may_be_peer(data, source)):
+            self.dropped_stranger += 1
+            return
+        now_ns = time.monotonic_ns()
+        if rx is not None:
+            try:
+                data = rx.unprotect(data)
+            except (pylibsrtp.Error, ValueError):  # ValueError: longer than libsrtp's buffer
+                self.dropped_srtp += 1
+                return
+            if latch.address is None:
+                self._lock(source)
+        self._user.on_rtp(data, now_ns)
+
+    def _may_be_peer(self, data: bytes, source: Address) -> bool:
+        """Nothing is locked yet. With keys, decrypting decides."""
+        if self._latch.announced is None:
+            return False
+        if self._rx is not None:
+            return True
+        if not self._latch.learn(data, source, time.monotonic()):
+            return False
+        self._lock(source)
+        return True
+
+    def _lock(self, source: Address) -> None:
+        self._latch.take(source)
+        if self._to is not None:
+            self._to = source
+        if self._mux:
+            self._rtcp_to = source
+        elif source != self._latch.announced and source[1] < 65535:
+            self._rtcp_to = (source[0], source[1] + 1)
+
+    def _take_rtcp(self, data: bytes, source: Address) -> None:
+        peer = self._latch.address
+        if len(data) < 8 or peer is None or source[0] != peer[0]:
+            self.dropped_stranger += 1
+            return
+        expected = peer if self._mux else self._rtcp_from
+        if expected is not None and source != expected:
+            self.dropped_stranger += 1
+            return
+        if self._rx is not None:
+            try:
+                data = self._rx.unprotect_rtcp(data)
+            except (pylibsrtp.Error, ValueError):
+                self.dropped_srtp += 1
+                return
+        elif expected is None and data[1] not in (200, 201):
+            return  # nothing to learn an address from: each begins with SR or RR (RFC 3550 section 6.1)
+        if expected is None:
+            self._rtcp_from = self._rtcp_to = source
+        self._user.on_rtcp(data, time.monotonic_ns())
+
+    # --- out ---
+
+    def send_rtp(self, packet: bytes) -> None:
+        """Encrypt if it is agreed, and send. Silently nothing while not connected, and to a peer that holds us."""
+        to = self._to
+        if to is None or not self.connected:
+            return
+        try:  # not contextlib.suppress: this runs for each packet
+            if self._tx is not None:
+                packet = self._tx.protect(packet)
+            cast(asyncio.DatagramTransport, self._rtp).sendto(packet, to)
+        except (pylibsrtp.Error, OSError, ValueError):
+            self.unsent += 1
+
+    def send_rtcp(self, packet: bytes) -> None:
+        through = self._rtp if self._mux else self._rtcp
+        if self._rtcp_to is None or through is None or not self.connected:
+            return
+        with contextlib.suppress(pylibsrtp.Error, OSError, ValueError):
+            through.sendto(packet if self._tx is None else self._tx.protect_rtcp(packet), self._rtcp_to)
+
+    async def close(self) -> None:
+        """Free the sockets: the goodbye to a phone is its signalling's."""
+        self._closed = True
+        self.connected = False
+        for transport in (self._rtp, self._rtcp):
+            if transport is not None:
+                transport.close()
+
+
+def _bind(ports: PortRange, host: str, single: bool) -> Sequence[Any] | None:
+    if not single:
+        return ports.bind_pair(host)
+    sock = ports.bind(host)
+    return None if sock is None else (sock,)
+
+
+def _session(crypto: Crypto, direction: int) -> pylibsrtp.Session:
+    policy = pylibsrtp.Policy(key=crypto.key, ssrc_type=direction, srtp_profile=_PROFILES[crypto.suite])
+    return pylibsrtp.Session(policy)
