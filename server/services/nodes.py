@@ -86,6 +86,11 @@ class Nodes:
         """The node ids that beat, this one included, as of this node's last beat."""
         return self._living
 
+    async def lives(self, node_id: str) -> bool:
+        """Whether a node beats, by its row: it may be newer than this node's last beat. Raises StorageUnavailable."""
+        since = self._clock.now_ms() - NODE_DEAD_MS
+        return any(row.node_id == node_id and row.seen_at >= since for row in await self._store.nodes())
+
     def mine(self, key: str) -> bool:
         """This node goes first at what concerns `key`. A node that drains leaves it to the others."""
         return owner(key, self._taking) == self.node_id

@@ -194,19 +194,27 @@ class Hub:
             self._group.create_task(self._make_sure(tab), name=f"superseded {person_id}")
 
     async def _make_sure(self, tab: Tab) -> None:
-        """A word of the bus may be late: the row knows."""
+        """A word of the bus may be late: the row knows. One that a node has left behind when it died is no tab."""
         try:
             rows = await self._store.persons([tab.person_id])
+            newest = rows[0].connection if rows else None
+            elsewhere = newest is not None and newest.node_id != self._nodes.node_id
+            if newest is not None and elsewhere and not await self._nodes.lives(newest.node_id):
+                await self._reclaim(tab)
+                return
         except StorageUnavailable:
             return
-        newest = rows[0].connection if rows else None
-        still_here = self._tabs.get(tab.person_id) is tab
-        if still_here and newest is not None and newest.node_id != self._nodes.node_id:
+        if elsewhere and self._tabs.get(tab.person_id) is tab:
             del self._tabs[tab.person_id]
             try:
                 await self._dismiss(tab)
             except Exception:  # our task is a child of the node's: one socket's fault must not end the node
                 log.exception("tab_dismiss_failed", person_id=tab.person_id)
+
+    async def _reclaim(self, tab: Tab) -> None:
+        if self._tabs.get(tab.person_id) is tab:
+            await self._store.connect(tab.tenant, tab.person_id, Connection(self._nodes.node_id, tab.sid))
+            await tab.liveness_changed()
 
     async def _dismiss(self, tab: Tab) -> None:
         await tab.emit("m", self._passing({"type": "superseded"}), tab.sid, None)

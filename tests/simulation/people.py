@@ -7,7 +7,7 @@ in the wrong order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from random import Random
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from server.domain.machine import IllegalTransition, Refused, Stale
 from server.domain.media import OpenLeg
 from server.domain.segment import Segment, SegmentState
 from server.domain.session import Session, SessionState
-from server.services.ports import Conflict, OutboxRow, Save, StorageUnavailable
+from server.services.ports import Conflict, Connection, OutboxRow, Save, StorageUnavailable
 from server.services.tokens import CustomerToken
 from tests.simulation.node import Node, NodeDied
 from tests.simulation.virtual_loop import Owner
@@ -31,6 +31,7 @@ TALK_S, PATIENCE_S, WRAP_UP_S, ANSWER_S = 7.0, 45.0, 2.5, 1.5  # on average
 AWAY_S = 6.0
 NEVER_S = 10_000.0
 TRY_AGAIN_S = 0.3
+TOLD_S = 3.0  # by then a tab is connected, or its node has said that it is not
 
 
 class World(Protocol):
@@ -250,6 +251,18 @@ class People(Owner):
                 self._later(self._random.uniform(0.3, 3) if soon else 30.0, self._come_if_gone(agent_id, node))
                 self._world.watch.tabs.pop(agent_id, None)
                 self._world.watch.dead_since.setdefault(agent_id, self._loop.time())
+
+    def take_over(self, connections: Mapping[str, Connection]) -> None:
+        """Whose row names another tab has lost the desk to it, and is told so (server/signaling/hub.py does). Since
+        that tab is a dead node's, whose word came late, nobody sits there: the person takes over again."""
+        now_s = self._loop.time()
+        for agent_id, (node, tab_id) in list(self._tabs.items()):
+            row = connections.get(agent_id)
+            here_s = now_s - self._world.watch.tabs.get(agent_id, now_s)
+            if row is not None and row.tab_id != tab_id and here_s >= TOLD_S:
+                self._world.watch.tabs.pop(agent_id, None)
+                self._world.watch.dead_since.setdefault(agent_id, now_s)
+                self._later(TRY_AGAIN_S, self._come_if_gone(agent_id, node))
 
     async def _come_if_gone(self, agent_id: str, node: Node) -> None:
         if self._tabs.get(agent_id, (None,))[0] is node:

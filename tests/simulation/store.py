@@ -59,6 +59,11 @@ class MemorySteps:
         self._nodes: dict[str, NodeRow] = {}
         self._leases: dict[str, _Lease] = {}
 
+    @property
+    def connections(self) -> dict[str, Connection]:
+        """Each person's newest, as the rows name it."""
+        return {person_id: p.connection for person_id, p in self._people.items() if p.connection is not None}
+
     # --- reading ---
 
     async def session(self, session_id: str) -> Session | None:

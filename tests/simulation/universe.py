@@ -170,6 +170,7 @@ class Universe:
         while True:
             await asyncio.sleep(SAMPLE_S)
             self.watch.sample()
+            self.people.take_over(self._store.connections)
             for node in self._nodes:
                 seen = node.seen()
                 if seen is not None:

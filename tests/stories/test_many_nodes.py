@@ -135,6 +135,26 @@ async def test_a_persons_newest_tab_takes_over_on_whichever_node(nodes: Nodes, m
     assert not third.gone.is_set()
 
 
+async def test_what_a_dead_node_left_behind_takes_no_desk_away(nodes: Nodes) -> None:
+    """It was on its way to the database when the node died, and came after the person had found another one."""
+    _, south = nodes
+    desk = await Screen(south, "usr_ana", "tab-2").open()
+    told = asyncio.Event()
+
+    async def changed() -> None:
+        told.set()
+
+    desk.tab.liveness_changed = changed
+    await south.store.connect(TENANT, "usr_ana", Connection("nod_dead", "tab-1"))
+    await south.core.hub.look()
+    async with asyncio.timeout(5):
+        await told.wait()
+    (row,) = await south.store.persons(["usr_ana"])
+    assert row.connection == Connection(south.core.nodes.node_id, "tab-2")
+    assert "superseded" not in desk.types
+    assert not desk.gone.is_set()
+
+
 async def test_a_deadline_that_all_nodes_sweep_takes_effect_once(nodes: Nodes) -> None:
     north, south = nodes
     await south.ready("ana")
