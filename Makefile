@@ -84,8 +84,13 @@ simulate-soak: $(STAMPS)/test ## SEEDS=10000 universes of 100 sessions in virtua
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 .PHONY: fuzz
-fuzz: $(STAMPS)/test ## Throw random SDP, wire messages and event histories at the parsers for longer than the tests do
+fuzz: $(STAMPS)/test ## A million inputs each to the parsers of RTP, RTCP, STUN and SDP; random messages and histories for longer than the tests do
+	$(BIN)/python -m tests.fuzz
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/unit tests/contract tests/wire -m hypothesis --timeout 1800
+
+.PHONY: strangers
+strangers: $(STAMPS)/test ## A million packets of strangers reach nobody, 100 calls connect under a spray of handshakes -> bench/out/strangers.json
+	$(BIN)/python -m tests.strangers
 
 .PHONY: screenshots
 screenshots: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## Pictures of every screen in both themes -> docs/screenshots

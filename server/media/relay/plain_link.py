@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -27,6 +28,7 @@ from server.media.sdp_lines import bad
 from server.media.sdp_plain import LocalPlain, PlainMedia, build_offer, build_plain_answer
 from server.services.ports import MediaError
 
+SOCKET_BUFFER_BYTES = 256 * 1024  # seconds of a call: a stall of the loop loses nothing
 _PROFILES = {
     "AES_CM_128_HMAC_SHA1_80": pylibsrtp.Policy.SRTP_PROFILE_AES128_CM_SHA1_80,
     "AES_CM_128_HMAC_SHA1_32": pylibsrtp.Policy.SRTP_PROFILE_AES128_CM_SHA1_32,
@@ -79,6 +81,8 @@ class PlainLink:
             socks = _bind(ports, binding.bind, single=self._mux and not self._offering)
             if socks is None:
                 continue
+            with contextlib.suppress(OSError):
+                socks[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
             loop = asyncio.get_running_loop()
             self._rtp, _ = await loop.create_datagram_endpoint(lambda: _Port(self._take_rtp), sock=socks[0])
             if len(socks) > 1:
@@ -193,6 +197,7 @@ class PlainLink:
                 self.dropped_srtp += 1
                 return
         elif expected is None and data[1] not in (200, 201):
+            self.dropped_stranger += 1
             return  # nothing to learn an address from: each begins with SR or RR (RFC 3550 section 6.1)
         if expected is None:
             self._rtcp_from = self._rtcp_to = source
@@ -228,7 +233,7 @@ class PlainLink:
                 transport.close()
 
 
-def _bind(ports: PortRange, host: str, single: bool) -> Sequence[Any] | None:
+def _bind(ports: PortRange, host: str, single: bool) -> Sequence[socket.socket] | None:
     if not single:
         return ports.bind_pair(host)
     sock = ports.bind(host)
