@@ -25,11 +25,13 @@ from server.domain.directory import AuthedUser
 from server.media.archive_jobs import ArchiveJobs
 from server.media.archiver import LocalArchiver
 from server.media.client import WorkersClient
+from server.media.keyring import Keyring
 from server.media.remote_parts import RemoteParts
 from server.metrics import Metrics
 from server.metrics_center import CenterMetrics
 from server.metrics_media import MediaMetrics
 from server.readiness import NodeReadiness
+from server.recording_keys import local_keyring, shared_keyring
 from server.routing.memory_bus import MemoryExchange
 from server.routing.memory_store import MemoryRouterStore
 from server.routing.redis_bus import RedisBus
@@ -95,6 +97,7 @@ class _Stores:
     clock: Clock
     follow: FollowingClock | None
     token_key: bytes
+    keyring: Keyring
 
 
 @asynccontextmanager
@@ -106,8 +109,8 @@ async def _stores(config: Config) -> AsyncIterator[_Stores]:
             sqlite = await SqliteSteps.open(sqlite_path(config))
             stack.push_async_callback(sqlite.close)
             key = load_or_create_key(config.data_dir / "customer-token.key")
-            clock = MonotonicClock()
-            yield _Stores(sqlite, database, MemoryRouterStore(), MemoryExchange().bus(), clock, None, key)
+            clock, keyring = MonotonicClock(), local_keyring(config)
+            yield _Stores(sqlite, database, MemoryRouterStore(), MemoryExchange().bus(), clock, None, key, keyring)
             return
         shared = await PostgresSteps.open(config.database_url)
         stack.push_async_callback(shared.close)
@@ -116,7 +119,8 @@ async def _stores(config: Config) -> AsyncIterator[_Stores]:
         stack.push_async_callback(bus.aclose)
         followed = DatabaseClock()
         key = await shared_secret(database, "customer-token", TOKEN_KEY_BYTES)
-        yield _Stores(shared, database, RedisRouterStore(index), RedisBus(bus), followed, followed, key)
+        keyring = await shared_keyring(config, database)
+        yield _Stores(shared, database, RedisRouterStore(index), RedisBus(bus), followed, followed, key, keyring)
 
 
 def sqlite_path(config: Config) -> Path:
@@ -137,7 +141,9 @@ async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[Contr
             directory=StoredDirectory(stores.database, stores.clock),
             history=StoredHistory(stores.database),
             waits=StoredWaits(stores.database),
-            archiver=LocalArchiver(spool_dir(config), config.archive_dir, ArchiveJobs(), RemoteParts(workers)),
+            archiver=LocalArchiver(
+                spool_dir(config), config.archive_dir, ArchiveJobs(), stores.keyring, RemoteParts(workers)
+            ),
             clock=stores.clock,
             bus=stores.bus,
             follow=stores.follow,

@@ -16,9 +16,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from server import app, serving, supervisor
+from server import app, recording_keys, serving, supervisor
 from server.clock import MonotonicClock
-from server.config import Config
+from server.config import Config, ConfigError
 from server.domain.administration import EntryPointRecord
 from server.domain.directory import DEFAULT_TENANT, Role
 from server.media import transport
@@ -200,6 +200,7 @@ async def _findings(config: Config) -> list[Finding]:
     found.append(("web apps", None if built else "not built", "make run builds them"))
     found.append(_data_dir(config))
     found.append(await _database(config))
+    found.append(_recording_keys(config))
     found.append(_port(config))
     found += await _workers(config)
     free = shutil.disk_usage(config.data_dir).free
@@ -220,6 +221,18 @@ def _data_dir(config: Config) -> Finding:
     mode = config.data_dir.stat().st_mode & 0o777
     fault = f"{config.data_dir} may be read by others (mode {mode:o})" if mode & 0o077 else None
     return "data folder", fault, f"chmod 700 {config.data_dir}"
+
+
+def _recording_keys(config: Config) -> Finding:
+    path = config.data_dir / recording_keys.FILE_NAME
+    where = "in the database" if config.postgres else f"in {path}"
+    note = f"the master key lies {where}: keep a copy apart from the recordings"
+    try:
+        if path.exists():
+            recording_keys.local_keyring(config)
+    except ConfigError as reason:
+        return "recording keys", str(reason), "put the copy of the file back: recordings can't be played without it"
+    return "recording keys", None if config.master_keys else note, ""
 
 
 async def _database(config: Config) -> Finding:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from server.media.master_keys import BadKeys, MasterKey, read_keys
+
 ENV_PREFIX = "PATCHBAY_"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MIN_DEMO_PASSWORD_CHARS = 10  # the same floor as every other password
@@ -310,6 +312,25 @@ def _secret(least_chars: int) -> Callable[[object], str]:
     return read
 
 
+def _recording_keys(value: object) -> tuple[MasterKey, ...]:
+    remedy = "Give name:key, the key being 32 bytes in base64 (openssl rand -base64 32); the first seals new recordings"
+    try:
+        return read_keys(_list(value))
+    except BadKeys as error:
+        raise _Wrong(str(error), remedy) from None
+
+
+def _recording_keys_file(value: object) -> tuple[MasterKey, ...]:
+    path = _path(value)
+    try:
+        return read_keys(path.read_text().splitlines())
+    except OSError as error:
+        raise _Wrong(f"{path} can't be read ({error.strerror})", "Let the user that runs Patchbay read it") from None
+    except (BadKeys, UnicodeDecodeError) as error:
+        remedy = "Write one key a line, name:key, the key being 32 bytes in base64 (openssl rand -base64 32)"
+        raise _Wrong(f"{path}: {error}", remedy) from None
+
+
 # --- the settings ------------------------------------------------------------------------------------
 
 
@@ -343,6 +364,18 @@ class Config:
     recordings_dir: Path | None = field(
         default=None,
         metadata=_by(_path, "finished recordings; one folder for all control nodes; default: in the data directory"),
+    )
+    recording_keys: tuple[MasterKey, ...] = field(
+        default=(),
+        repr=False,
+        metadata=_by(
+            _recording_keys,
+            "master keys of the recordings, name:base64; the first seals new ones; the same on all control nodes; "
+            "default: one made at the first start",
+        ),
+    )
+    recording_keys_file: tuple[MasterKey, ...] = field(
+        default=(), repr=False, metadata=_by(_recording_keys_file, "a file of such keys, one a line, instead")
     )
     tls_cert: Path | None = field(
         default=None, metadata=_by(_file, "certificate chain, PEM; browsers give no microphone without TLS")
@@ -428,6 +461,11 @@ class Config:
     @property
     def archive_dir(self) -> Path:
         return self.recordings_dir or self.data_dir / "recordings"
+
+    @property
+    def master_keys(self) -> tuple[MasterKey, ...]:
+        """Those that are set; empty where the server is to make one."""
+        return self.recording_keys or self.recording_keys_file
 
     @property
     def own_url(self) -> str:
@@ -527,6 +565,8 @@ def _check_together(raw: Mapping[str, tuple[str, object]], values: Mapping[str, 
     if values.get("database_url", "").startswith("postgresql") and "media_urls" in raw and "recordings_dir" not in raw:
         remedy = "Give one folder that every control node reaches, since any of them may be asked for a recording"
         faults.append(Fault("recordings_dir", "missing while several control nodes may serve", remedy))
+    if "recording_keys" in raw and "recording_keys_file" in raw:
+        faults.append(Fault("recording_keys_file", "set beside recording_keys", "Give one of the two"))
     for setting in ("media_urls", "media_listen"):
         if setting in raw and "media_token" not in raw:
             faults.append(Fault("media_token", f"missing while {setting} is set", "Give both sides the same token"))

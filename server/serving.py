@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 
 from server.app import ControlNode, control_node, sqlite_path
-from server.config import Config
+from server.config import Config, ConfigError
 from server.services.ports import StorageUnavailable
 from server.storage import migrate
 
@@ -56,6 +56,8 @@ async def serve_control(config: Config, sockets_dir: Path) -> None:
                     await _serve(config, node, listener, tls, stop, at_once)
             except* StorageUnavailable as group:
                 raise CannotStart(f"the database went away while the node started: {group.exceptions[0]}") from None
+            except* ConfigError as group:  # what only the database or the data directory can tell
+                raise CannotStart(str(group.exceptions[0])) from None
 
 
 async def _check_company(config: Config, node: ControlNode) -> None:

@@ -1,11 +1,12 @@
 """From a worker's capture files to an archived recording; runs as a job of its own, never in an event loop.
 
     python -m server.media.archive archive --customer-out C --agent-out A --part CUSTOMER AGENT [--part …] [--talk-ms N]
-    python -m server.media.archive stereo  --customer C --agent A --out FILE(.opus or .wav)
+    python -m server.media.archive stereo  --customer C --agent A --out FILE
 
 Either prints one JSON object: {"ok": true, …} or {"ok": false, "code", "message"}, exit status 0 or 1.
 Codes: no_capture (nothing readable, or no time), codec_unsupported (packets, but none of them Opus),
-bad_audio, disk_full, io_error, internal.
+bad_audio, unknown_key, damaged (server/media/vault.py), disk_full, io_error, internal.
+Keys come by the standard input (archive_files.py), never by the command line, which others may read.
 Control nodes use `server.media.archive_jobs.ArchiveJobs`.
 
 Theory of operation. A part's length is the time from its header to its END record (for a killed worker: to
@@ -26,22 +27,21 @@ as they are written out, so that memory does not grow with the length of a call.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
-import hashlib
 import heapq
 import json
-import os
-import secrets
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
+from server.media.archive_files import Output, read_keys
 from server.media.archive_timeline import Laid, Pair, Span, lay_out, longer, samples, spans_of
 from server.media.capture import CapturedPacket, PartFiles, Segment, map_file, read_capture
 from server.media.ogg import RATE, SILENCE_STEP, OggOpusWriter, packet_samples, silence
+from server.media.vault import Seal, VaultError
 
 DRIFT_SAMPLES = RATE // 5  # 200 ms: more than network jitter, less than an ear notices between two speakers
 PEAKS = 800
@@ -59,7 +59,8 @@ class ArchiveError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ArchivedFile:
-    """One side. `peaks`: the loudest sample of each of 800 equal spans, 0..255."""
+    """One side. Sum and size are those of its sound, sealed or not. `peaks`: the loudest sample of each of 800 equal
+    spans, 0..255."""
 
     path: str
     sha256: str
@@ -190,10 +191,15 @@ def _empty(partner: Segment) -> Segment:
 
 
 def archive(
-    parts: Sequence[PartFiles], customer_out: Path, agent_out: Path, talk_ms: int | None = None
+    parts: Sequence[PartFiles],
+    customer_out: Path,
+    agent_out: Path,
+    talk_ms: int | None = None,
+    seal: Seal | None = None,
 ) -> ArchiveResult:
     """Join the parts of a recording into one Ogg Opus file a side. `talk_ms`: how long the talk was; None for a
-    recording that ended before it, or of which nobody knows. Raises ArchiveError and OSError."""
+    recording that ended before it, or of which nobody knows. `seal`: what the files are sealed with. Raises
+    ArchiveError and OSError."""
     found = [_pairs(_read_part(files)) for files in parts]
     pairs = [pair for part in found for pair in part]
     if not pairs:
@@ -202,7 +208,7 @@ def archive(
     timeline = lay_out(pairs, None if talk_ms is None else talk_ms * 1_000_000)
     missing_ms = timeline.unwritten_ns // 1_000_000
     tallies = Tally(), Tally()
-    with _Output(customer_out) as left, _Output(agent_out) as right:
+    with Output(customer_out, seal) as left, Output(agent_out, seal) as right:
         writers = OggOpusWriter(serial, left.write), OggOpusWriter(serial ^ 1, right.write)
         recorded, end = _write(timeline.laid, writers, tallies)
         end += samples(timeline.tail_ns)
@@ -216,7 +222,7 @@ def archive(
         for writer in writers:
             _fill(writer, end + SILENCE_STEP - 1)  # at least the length; the last page trims to it
             writer.finish(end)
-        files = [output.finish() for output in (left, right)]
+        files = [_finish(output, path) for output, path in ((left, customer_out), (right, agent_out))]
     closed = all(found) and all(c.complete and a.complete for c, a in pairs)
     return ArchiveResult(
         duration_ms=round(end * 1000 / RATE),
@@ -245,46 +251,17 @@ def _write(laid: Iterable[Laid], writers: Sequence[OggOpusWriter], tallies: Sequ
     return recorded, end
 
 
-class _Output:
-    """A file written beside its place, synced, and renamed by `finish`: the path never shows half a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # other nodes share the folder
-        self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by __exit__
-        self._hash = hashlib.sha256()
-
-    def __enter__(self) -> _Output:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # what can't be flushed is thrown away below
-            self._file.close()
-        self._temporary.unlink(missing_ok=True)
-
-    def write(self, data: bytes) -> None:
-        self._hash.update(data)
-        self._file.write(data)
-
-    def finish(self) -> ArchivedFile:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        size = self._file.tell()
-        peaks = peaks_of(self._temporary)
-        self._temporary.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        return ArchivedFile(str(self._path), self._hash.hexdigest(), size, peaks)
+def _finish(output: Output, path: Path) -> ArchivedFile:
+    with output.complete() as sound:
+        peaks = peaks_of(sound)
+    output.finish()
+    return ArchivedFile(str(path), output.sha256, output.size_bytes, peaks)
 
 
-def peaks_of(path: Path) -> list[int]:
+def peaks_of(sound: BinaryIO) -> list[int]:
     from server.media.archive_audio import peaks  # PyAV and numpy load slowly: only the job pays
 
-    return peaks(path, PEAKS)
+    return peaks(sound, PEAKS)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -300,15 +277,18 @@ def main(arguments: Sequence[str]) -> int:
         rendering.add_argument(name, type=Path, required=True)
     given = parser.parse_args(arguments)
     try:
+        keys = read_keys(b"" if sys.stdin.isatty() else sys.stdin.buffer.read())
         if given.job == "archive":
             parts = [PartFiles(customer, agent) for customer, agent in given.part]
-            result = asdict(archive(parts, given.customer_out, given.agent_out, given.talk_ms))
+            result = asdict(archive(parts, given.customer_out, given.agent_out, given.talk_ms, keys.seal))
         else:
             from server.media.archive_audio import render_stereo
 
-            result = render_stereo(given.customer, given.agent, given.out)
+            result = render_stereo(given.customer, given.agent, given.out, keys)
     except ArchiveError as error:
         answer, status = {"ok": False, "code": error.code, "message": error.message}, 1
+    except VaultError as error:
+        answer, status = {"ok": False, "code": error.code, "message": str(error)}, 1
     except OSError as error:
         code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "io_error"
         answer, status = {"ok": False, "code": code, "message": str(error)}, 1

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import secrets
+import contextlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from server.media.archive import ArchiveError
+from server.media.archive_files import JobKeys, Output, open_sound
 from server.media.ogg import RATE
 
 Samples = NDArray[np.int16]
@@ -22,24 +21,24 @@ BLOCK = RATE // 50
 STEREO_BIT_RATE = 48_000
 
 
-def decode(path: Path) -> Iterator[Samples]:
+def decode(sound: BinaryIO) -> Iterator[Samples]:
     """A file's sound as blocks of 48 kHz mono. Raises ArchiveError(bad_audio)."""
     resampler = av.AudioResampler("s16", "mono", RATE)
     try:
-        with av.open(str(path)) as container:
+        with av.open(sound, "r") as container:
             for frame in container.decode(audio=0):
                 for part in resampler.resample(frame):
                     yield np.asarray(part.to_ndarray()[0], dtype=np.int16)
     except (av.error.FFmpegError, IndexError) as error:
-        raise ArchiveError("bad_audio", f"{path.name} can't be decoded: {error}") from error
+        raise ArchiveError("bad_audio", f"it can't be decoded: {error}") from error
 
 
-def peaks(path: Path, count: int) -> list[int]:
+def peaks(sound: BinaryIO, count: int) -> list[int]:
     """The loudest sample of each of `count` equal spans, 0..255 (all 0 for an empty file)."""
     blocks = array("i")  # one for each 2.5 ms, so that an hour fits in memory
     rest = np.zeros(0, np.int16)
     step = RATE // 400
-    for samples in decode(path):
+    for samples in decode(sound):
         joined = np.concatenate([rest, samples])
         whole = len(joined) // step * step
         loudest = np.abs(joined[:whole].astype(np.int32)).reshape(-1, step).max(axis=1)
@@ -56,39 +55,31 @@ def peaks(path: Path, count: int) -> list[int]:
     return [min(255, value * 255 // 32767) for value in found]
 
 
-def render_stereo(customer: Path, agent: Path, out: Path) -> dict[str, Any]:
-    """Left the customer, right the agent: Ogg Opus for `.opus` and `.ogg`, else WAV. Atomic.
+def render_stereo(customer: Path, agent: Path, out: Path, keys: JobKeys) -> dict[str, Any]:
+    """Left the customer, right the agent, in Ogg Opus. Atomic.
 
-    Returns {path, sha256, size_bytes, duration_ms}. Raises ArchiveError and OSError."""
-    out.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = out.with_name(f".{out.name}.{secrets.token_hex(8)}.tmp")  # other nodes share the folder
-    opus = out.suffix in (".opus", ".ogg")
-    try:
-        samples = _encode(customer, agent, temporary, opus)
-        with open(temporary, "rb+") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-        size = temporary.stat().st_size
-        temporary.replace(out)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    Returns {path, sha256, size_bytes, duration_ms}. Raises ArchiveError, VaultError and OSError."""
+    with contextlib.ExitStack() as stack:
+        sides = [stack.enter_context(open_sound(path, keys.data_keys.get(path))) for path in (customer, agent)]
+        output = stack.enter_context(Output(out, keys.seal))
+        samples = _encode(sides, output)
+        output.complete().close()
+        output.finish()
     return {
         "path": str(out),
-        "sha256": digest,
-        "size_bytes": size,
+        "sha256": output.sha256,
+        "size_bytes": output.size_bytes,
         "duration_ms": round(samples * 1000 / RATE),
     }
 
 
-def _encode(customer: Path, agent: Path, path: Path, opus: bool) -> int:
-    with av.open(str(path), "w", format="ogg" if opus else "wav") as container:
-        stream = container.add_stream("libopus" if opus else "pcm_s16le", rate=RATE)
+def _encode(sides: Sequence[BinaryIO], output: Output) -> int:
+    with av.open(output, "w", format="ogg") as container:
+        stream = container.add_stream("libopus", rate=RATE)
         stream.layout = "stereo"
-        if opus:
-            stream.bit_rate = STEREO_BIT_RATE
+        stream.bit_rate = STEREO_BIT_RATE
         count = 0
-        for block in _interleaved(customer, agent):
+        for block in _interleaved(sides):
             frame = av.AudioFrame.from_ndarray(block, "s16", "stereo")
             frame.sample_rate, frame.pts = RATE, count
             count += block.shape[1] // 2
@@ -97,9 +88,9 @@ def _encode(customer: Path, agent: Path, path: Path, opus: bool) -> int:
     return count
 
 
-def _interleaved(customer: Path, agent: Path) -> Iterator[Samples]:
+def _interleaved(files: Sequence[BinaryIO]) -> Iterator[Samples]:
     """Blocks of both sides, packed left-right; the shorter side goes on with silence."""
-    sides = [decode(customer), decode(agent)]
+    sides = [decode(file) for file in files]
     rests = [np.zeros(0, np.int16), np.zeros(0, np.int16)]
     ended = [False, False]
     while not all(ended) or any(len(rest) for rest in rests):

@@ -18,12 +18,15 @@ from typing import Any
 import structlog
 
 from server.media.archive import ArchivedFile, ArchiveError, ArchiveResult
+from server.media.archive_files import JobKeys, write_keys
 from server.media.capture import PartFiles
+from server.media.vault import Seal
 
 log = structlog.get_logger(__name__)
 
 NICENESS = 10  # live calls come first
 TIMEOUT_S = 600.0  # an hour of call takes about 10 s
+NO_KEYS = JobKeys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +47,33 @@ class ArchiveJobs:
         self._one_at_a_time = asyncio.Semaphore(1)
 
     async def archive(
-        self, parts: Sequence[PartFiles], customer_out: Path, agent_out: Path, talk_ms: int | None = None
+        self,
+        parts: Sequence[PartFiles],
+        customer_out: Path,
+        agent_out: Path,
+        talk_ms: int | None = None,
+        seal: Seal | None = None,
     ) -> ArchiveResult:
-        """Join parts into one file a side, as long as the talk where that is told. Raises ArchiveError (also with code
-        `timeout`)."""
+        """Join parts into one file a side, as long as the talk where that is told, sealed where a seal is given. Raises
+        ArchiveError (also with code `timeout`)."""
         arguments = ["archive", "--customer-out", str(customer_out), "--agent-out", str(agent_out)]
         arguments += [] if talk_ms is None else ["--talk-ms", str(talk_ms)]
         for part in parts:
             arguments += ["--part", str(part.customer), str(part.agent)]
-        answer = await self._run(arguments)
+        answer = await self._run(arguments, JobKeys(seal))
         sides = [ArchivedFile(**answer.pop(side)) for side in ("customer", "agent")]
         return ArchiveResult(**answer, customer=sides[0], agent=sides[1])
 
-    async def stereo(self, customer: Path, agent: Path, out: Path) -> StereoResult:
-        """Render left customer, right agent; `.opus` or `.wav` by the name. Raises ArchiveError."""
+    async def stereo(self, customer: Path, agent: Path, out: Path, keys: JobKeys = NO_KEYS) -> StereoResult:
+        """Render left customer, right agent, in Ogg Opus. Raises ArchiveError."""
         arguments = ["stereo", "--customer", str(customer), "--agent", str(agent), "--out", str(out)]
-        return StereoResult(**await self._run(arguments))
+        return StereoResult(**await self._run(arguments, keys))
 
-    async def _run(self, arguments: Sequence[str]) -> dict[str, Any]:
+    async def _run(self, arguments: Sequence[str], keys: JobKeys) -> dict[str, Any]:
         async with self._one_at_a_time:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "server.media.archive", *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
@@ -75,7 +83,7 @@ class ArchiveJobs:
                 log.warning("archive_not_niced")
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    output, errors = await process.communicate()
+                    output, errors = await process.communicate(write_keys(keys))
             except TimeoutError:
                 raise ArchiveError("timeout", f"no result within {self._timeout_s} s") from None
             finally:

@@ -1,7 +1,7 @@
 """Recording files: captured parts in this machine's spool, archives in a folder of all nodes, both found by their ids.
 
 <spool>/<tenant>/<session>/<recording>/<part>.<side>.cap     while the call lasts
-<archive>/<tenant>/<session>/<recording>.<side>.opus         afterwards; `stereo` when somebody asked for it
+<archive>/<tenant>/<session>/<recording>.<side>.opus         afterwards, sealed; `stereo` when somebody asked for it
 
 Siblings write their parts into this spool. What workers of other machines wrote is fetched into it for the archive.
 """
@@ -18,10 +18,14 @@ import structlog
 
 from server.domain.recording import Part
 from server.media.archive import ArchivedFile, ArchiveError
+from server.media.archive_files import JobKeys
 from server.media.archive_jobs import ArchiveJobs
 from server.media.capture import part_files, part_folders
+from server.media.keyring import Keyring
 from server.media.remote_parts import RemoteParts, WorkerAway
-from server.services.ports import Archived, ArchiveFault, Collected, LeftParts, RecordingRef
+from server.media.sounds import open_sound, seal_of
+from server.media.vault import VaultError
+from server.services.ports import Archived, ArchiveFault, Collected, LeftParts, RecordingRef, Sound
 
 log = structlog.get_logger(__name__)
 
@@ -31,10 +35,13 @@ PASSING = frozenset({"disk_full", "timeout", "internal", "io_error"})
 class LocalArchiver:
     """`Archiver` over two folders; `remote`: the workers of other machines."""
 
-    def __init__(self, spool: Path, archive: Path, jobs: ArchiveJobs, remote: RemoteParts | None = None) -> None:
+    def __init__(
+        self, spool: Path, archive: Path, jobs: ArchiveJobs, keyring: Keyring, remote: RemoteParts | None = None
+    ) -> None:
         self._spool = spool
         self._archive = archive
         self._jobs = jobs
+        self._keyring = keyring
         self._remote = remote or RemoteParts({})
 
     async def collect(self, recording: RecordingRef, parts: Sequence[Part]) -> Collected:
@@ -69,7 +76,7 @@ class LocalArchiver:
         self._path(recording, "customer").parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             sides = self._path(recording, "customer"), self._path(recording, "agent")
-            done = await self._jobs.archive(files, *sides, talk_ms)
+            done = await self._jobs.archive(files, *sides, talk_ms, self._keyring.new_seal())
         except ArchiveError as error:
             raise ArchiveFault(error.code, passing=error.code in PASSING) from error
         return Archived(
@@ -86,16 +93,27 @@ class LocalArchiver:
 
     async def stereo(self, recording: RecordingRef) -> Path:
         out = self._path(recording, "stereo")
-        if not out.exists():
+        if not await asyncio.to_thread(out.exists):
+            sides = self._path(recording, "customer"), self._path(recording, "agent")
             try:
-                await self._jobs.stereo(self._path(recording, "customer"), self._path(recording, "agent"), out)
-            except ArchiveError as error:
+                await self._jobs.stereo(*sides, out, await asyncio.to_thread(self._keys_of, sides))
+            except (ArchiveError, VaultError) as error:
                 raise ArchiveFault(error.code, passing=error.code in PASSING) from error
+            except OSError as error:
+                raise ArchiveFault("io_error", passing=True) from error
         return out
 
-    def file(self, recording: RecordingRef, side: str) -> Path | None:
-        path = self._path(recording, side)
-        return path if path.is_file() else None
+    def _keys_of(self, sides: Sequence[Path]) -> JobKeys:
+        """A stereo file is sealed like the sides that it is made of. Raises VaultError, OSError."""
+        seals = {path: seal_of(path, self._keyring) for path in sides}
+        found = {path: seal for path, seal in seals.items() if seal is not None}
+        return JobKeys(next(iter(found.values()), None), {path: seal.data_key for path, seal in found.items()})
+
+    def open(self, recording: RecordingRef, side: str) -> Sound | None:
+        try:
+            return open_sound(self._path(recording, side), self._keyring)
+        except FileNotFoundError:
+            return None
 
     async def left_parts(self) -> Sequence[LeftParts]:
         here = await asyncio.to_thread(lambda: list(part_folders(self._spool)))

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
 from server.domain.administration import AuditEntry, LoginSession, R, Record, User
@@ -16,6 +15,7 @@ from server.domain.floor import FloorAgent, FloorFilter
 from server.domain.history import RecordingRow, SessionDetail, SessionFilter, SessionRow
 from server.domain.reports import QueueNumbers, VisitFilter
 from server.domain.waits import PastVisit
+from server.services.ports import Sound
 
 # --- reading -----------------------------------------------------------------------------------------
 
@@ -196,9 +196,11 @@ Side = Literal["customer", "agent", "stereo"]
 
 @dataclass(frozen=True, slots=True)
 class FileReady:
-    """`filename` is what a download is called."""
+    """`filename` is what a download is called. `etag`: its SHA-256 where the row tells it, else its file's tag. Who
+    gets it closes the sound."""
 
-    path: Path
+    sound: Sound
+    etag: str
     content_type: str
     filename: str
 

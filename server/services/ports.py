@@ -571,6 +571,28 @@ class LeftParts:
     worker_id: str | None
 
 
+class SoundDamaged(Exception):
+    """A recording's file was changed, or can't be opened with the keys that are here; the text says which."""
+
+
+class Sound(Protocol):
+    """A finished recording, open for reading. What it does blocks for a moment: call it in a thread."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def tag(self) -> str:
+        """Another one for every file that was ever written; fit for an ETag."""
+        ...
+
+    def read(self, start: int, length: int) -> bytes:
+        """At most `length` bytes from `start`. Raises SoundDamaged, OSError."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Archiver(Protocol):
     """Makes and keeps recording files. Real: server/media/archiver.py."""
 
@@ -586,8 +608,9 @@ class Archiver(Protocol):
         """Render left customer, right agent; at once when it was rendered before. Raises ArchiveFault."""
         ...
 
-    def file(self, recording: RecordingRef, side: str) -> Path | None:
-        """The file of customer, agent or stereo, where it exists."""
+    def open(self, recording: RecordingRef, side: str) -> Sound | None:
+        """The sound of customer, agent or stereo, where it exists. Blocks for a moment. Raises SoundDamaged,
+        OSError."""
         ...
 
     async def left_parts(self) -> Sequence[LeftParts]:

@@ -26,7 +26,17 @@ from server.domain.session import Session
 from server.probes import Work
 from server.services.admin_ports import FileReady, History, NotReady, Rendering, Side
 from server.services.nodes import Nodes
-from server.services.ports import ArchiveFault, Archiver, Clock, Collected, Commit, RecordingRef, StepStore
+from server.services.ports import (
+    ArchiveFault,
+    Archiver,
+    Clock,
+    Collected,
+    Commit,
+    RecordingRef,
+    Sound,
+    SoundDamaged,
+    StepStore,
+)
 from server.services.stepper import Stepper
 
 log = structlog.get_logger()
@@ -196,17 +206,24 @@ class RecordingService:
         if row is None or row.state != RecordingState.READY:
             raise NotReady
         ref = RecordingRef(tenant, row.session_id, recording_id)
-        path = self._archiver.file(ref, side)
-        if path is None and side == "stereo":
+        sound = await self._open(ref, side)
+        if sound is None and side == "stereo":
             await self._render(ref)
-            path = self._archiver.file(ref, side)
-            if path is None:
-                if recording_id not in self._rendering:
-                    raise NotReady
+            sound = await self._open(ref, side)
+            if sound is None and recording_id in self._rendering:
                 return Rendering(retry_after_s=1)
-        if path is None:
+        if sound is None:
             raise NotReady
-        return FileReady(path, CONTENT_TYPE, f"{recording_id}-{side}.ogg")
+        etag = dict(row.archive or {}).get(side, {}).get("sha256") or sound.tag
+        return FileReady(sound, etag, CONTENT_TYPE, f"{recording_id}-{side}.ogg")
+
+    async def _open(self, ref: RecordingRef, side: Side) -> Sound | None:
+        """Raises NotReady."""
+        try:
+            return await asyncio.to_thread(self._archiver.open, ref, side)
+        except (SoundDamaged, OSError) as error:
+            log.error("recording_not_opened", session_id=ref.session_id, recording_id=ref.recording_id, why=str(error))
+            raise NotReady from error
 
     async def _render(self, ref: RecordingRef) -> None:
         """Start the rendering where none is under way, and give it a moment."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from server.services.auth import COOKIE
 from tests.helpers.certificates import make_certificate
 from tests.helpers.database import Database
+from tests.helpers.sealing import MASTER_KEY
 from tests.helpers.system import PASSWORD, ROOT, START_S, STOP_S, System, clean_environment, free_port, until
 
 RESTART_S = 0.1
@@ -178,6 +179,7 @@ async def cluster(
     common = {
         "demo_password": PASSWORD, "log_json": "true", "public_url": url, "trusted_proxies": "127.0.0.1/32",
         "recordings_dir": str(folder / "recordings"), "media_token": token,
+        "recording_keys": MASTER_KEY.text,
     } | dict(settings)  # fmt: skip
     media_ports = {f"media-{number}": free_port() for number in range(1, workers + 1)}
     control_ports = {"control" if n == 1 else f"control-{n}": free_port() for n in range(1, nodes + 1)}

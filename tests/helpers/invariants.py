@@ -9,6 +9,7 @@ otherwise. The product's own metrics and reports are not asked."""
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 from collections import defaultdict
@@ -32,9 +33,11 @@ from server.domain.segment import NEXT, SegmentState
 from server.domain.session import MAX_RINGING, REJECT_PAUSE_MS, Session, SessionState
 from server.domain.session_step import step
 from server.media.peer import RATE, spectrum_peak
+from server.services.ports import SoundDamaged
 from server.storage import codec
 from tests.helpers.database import Database
 from tests.helpers.light_peer import PITCHES_HZ, Ear
+from tests.helpers.sealing import read_sound
 
 OWNED = (SegmentState.CONNECTING, SegmentState.TALKING, SegmentState.HELD)
 MAX_SHOWN = 5  # faults in a verdict's text
@@ -534,15 +537,18 @@ def recordings_whole(log: Log, folder: Path, *, off_ms: int = RECORDING_MS, part
 
 def _file_fault(path: Path, archived: Mapping[str, Any], talk_ms: int, pitch_hz: float, off_ms: int) -> tuple[str, int]:
     """What is wrong with one side's file, and how far its length is off, ms."""
-    if not path.is_file():
+    try:
+        data = read_sound(path)
+    except FileNotFoundError:
         return f"{path.name} is missing", 0
-    data = path.read_bytes()
+    except SoundDamaged as error:
+        return f"does not open: {error}", 0
     if (len(data), hashlib.sha256(data).hexdigest()) != (archived["size_bytes"], archived["sha256"]):
         return "another hash or size", 0
     samples, middle = 0, talk_ms * RATE // 2000
     heard: list[np.ndarray[Any, Any]] = []
     try:
-        with av.open(str(path)) as container:
+        with av.open(io.BytesIO(data), "r") as container:
             for frame in container.decode(audio=0):
                 samples += frame.samples
                 if abs(samples - middle) < RATE // 4:

@@ -36,6 +36,7 @@ from server.services.ports import (
     LeftParts,
     RecordingRef,
     RouterStore,
+    Sound,
     StepStore,
     StorageUnavailable,
 )
@@ -129,7 +130,7 @@ class TwinArchiver:
     async def stereo(self, recording: RecordingRef) -> Path:
         return Path(recording.recording_id)
 
-    def file(self, recording: RecordingRef, side: str) -> Path | None:
+    def open(self, recording: RecordingRef, side: str) -> Sound | None:
         return None
 
     async def collect(self, recording: RecordingRef, parts: Sequence[Part]) -> Collected:

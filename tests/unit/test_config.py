@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.config import Config, ConfigError, describe, load, make_data_dir
+from server.media.master_keys import MasterKey
 
 
 def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,3 +144,33 @@ def test_public_url_is_normalised() -> None:
 
 def test_every_setting_is_described() -> None:
     assert all(name.startswith("PATCHBAY_") and help_text for name, _default, help_text in describe())
+
+
+KEY_A, KEY_B = MasterKey("a", bytes(32)), MasterKey("b", bytes(range(32)))
+
+
+def test_recording_keys(tmp_path: Path) -> None:
+    config = load({"PATCHBAY_RECORDING_KEYS": f"{KEY_B.text}, {KEY_A.text}"})
+    assert config.master_keys == (KEY_B, KEY_A)
+    assert KEY_B.text.partition(":")[2] not in repr(config)
+    file = tmp_path / "keys"
+    file.write_text(f"# of the company\n{KEY_A.text}\n")
+    assert load({"PATCHBAY_RECORDING_KEYS_FILE": str(file)}).master_keys == (KEY_A,)
+    assert load({}).master_keys == ()
+
+
+@pytest.mark.parametrize("value", ["", "a", "a:xyz", "a:AAAA", f"{KEY_A.text},{KEY_A.text}"])
+def test_recording_keys_that_are_none(value: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(value)
+    for environment in ({"PATCHBAY_RECORDING_KEYS": value}, {"PATCHBAY_RECORDING_KEYS_FILE": str(file)}):
+        with pytest.raises(ConfigError) as caught:
+            load(environment)
+        assert "openssl rand -base64 32" in str(caught.value)
+
+
+def test_recording_keys_come_from_one_place(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(KEY_A.text)
+    with pytest.raises(ConfigError, match="Give one of the two"):
+        load({"PATCHBAY_RECORDING_KEYS": KEY_A.text, "PATCHBAY_RECORDING_KEYS_FILE": str(file)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import tracemalloc
 from pathlib import Path
 
@@ -17,11 +18,15 @@ from server.media import archive as job
 from server.media import capture, ogg
 from server.media.archive import ArchiveError, ArchiveResult
 from server.media.archive_audio import decode, render_stereo
+from server.media.archive_files import JobKeys, open_sound
 from server.media.archive_jobs import ArchiveJobs
 from server.media.archive_timeline import lay_out
 from server.media.capture import CaptureWriter, PartFiles
 from server.media.peer import level_dbfs, sine, spectrum_peak
+from server.media.vault import VaultError
 from tests.helpers.fuzz import examples
+from tests.helpers.recordings import decode as decode_stereo
+from tests.helpers.sealing import RING, read_sound
 
 MS = 1_000_000
 RATE = 48_000
@@ -77,7 +82,7 @@ def run(folder: Path, *parts: PartFiles, talk_ms: int | None = None) -> tuple[Ar
         if error.code == "no_capture":
             raise NothingThere(error.code, error.message) from error
         raise
-    sound = [np.concatenate(list(decode(folder / name))) for name in ("c.opus", "a.opus")]
+    sound = [np.concatenate(list(decode(open_sound(folder / name, None)))) for name in ("c.opus", "a.opus")]
     return result, sound[0], sound[1]
 
 
@@ -403,16 +408,15 @@ def test_the_checksum_is_oggs() -> None:
     assert ogg.checksum(data) == crc
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".opus"])
-def test_stereo_has_the_customer_left(tmp_path: Path, suffix: str) -> None:
+def test_stereo_has_the_customer_left(tmp_path: Path) -> None:
     part = files(tmp_path)
     for path, pitch in ((part.customer, 440), (part.agent, 880)):
         side = Side(path)
         side.tone(pitch, 0, 100)
         side.end(2000)
     run(tmp_path, part)
-    out = tmp_path / f"stereo{suffix}"
-    facts = render_stereo(tmp_path / "c.opus", tmp_path / "a.opus", out)
+    out = tmp_path / "stereo.opus"
+    facts = render_stereo(tmp_path / "c.opus", tmp_path / "a.opus", out, JobKeys())
     assert facts["duration_ms"] == 2000
     with av.open(str(out)) as container:
         resampler = av.AudioResampler("s16", "stereo", RATE)
@@ -421,6 +425,34 @@ def test_stereo_has_the_customer_left(tmp_path: Path, suffix: str) -> None:
     assert abs(len(both) - 2 * RATE) < 960
     assert abs(spectrum_peak(both[9600:67200, 0]) - 440) < 5
     assert abs(spectrum_peak(both[9600:67200, 1]) - 880) < 5
+
+
+def test_sealed_files_hold_the_same_sound(tmp_path: Path) -> None:
+    part = files(tmp_path)
+    for path, pitch in ((part.customer, 440), (part.agent, 880)):
+        side = Side(path)
+        side.tone(pitch, 0, 100)
+        side.end(2000)
+    plain, _, _ = run(tmp_path, part)
+    sides = tmp_path / "t" / "s" / "c.opus", tmp_path / "t" / "s" / "a.opus"
+    seal = RING.new_seal()
+    result = job.archive([part], *sides, seal=seal)
+    for sealed, open_one in ((result.customer, plain.customer), (result.agent, plain.agent)):
+        assert len(read_sound(Path(sealed.path))) == sealed.size_bytes
+        assert sealed.peaks == open_one.peaks
+        assert b"Ogg" not in Path(sealed.path).read_bytes()
+        assert hashlib.sha256(read_sound(Path(sealed.path))).hexdigest() == sealed.sha256
+    with pytest.raises(VaultError, match="unknown_key"):
+        render_stereo(*sides, tmp_path / "t" / "s" / "x.opus", JobKeys(seal))
+    keys = JobKeys(seal, dict.fromkeys(sides, seal.data_key))
+    facts = render_stereo(*sides, tmp_path / "t" / "s" / "x.opus", keys)
+    assert facts["duration_ms"] == 2000
+    data = read_sound(Path(facts["path"]))
+    assert hashlib.sha256(data).hexdigest() == facts["sha256"]
+    left, right = decode_stereo(data)
+    assert abs(spectrum_peak(left[9600:67200]) - 440) < 5
+    assert abs(spectrum_peak(right[9600:67200]) - 880) < 5
+    assert not list(tmp_path.glob("**/.*")), "nothing temporary stays"
 
 
 async def test_the_job_process(tmp_path: Path) -> None:
@@ -437,9 +469,9 @@ async def test_the_job_process(tmp_path: Path) -> None:
     assert stereo.duration_ms == 1300
     (tmp_path / "bad.opus").write_bytes(b"no sound")
     with pytest.raises(ArchiveError) as caught:
-        await jobs.stereo(tmp_path / "bad.opus", tmp_path / "a.opus", tmp_path / "t.wav")
+        await jobs.stereo(tmp_path / "bad.opus", tmp_path / "a.opus", tmp_path / "t.opus")
     assert caught.value.code == "bad_audio"
-    assert not (tmp_path / "t.wav").exists()
+    assert not (tmp_path / "t.opus").exists()
     with pytest.raises(ArchiveError) as caught:
         await ArchiveJobs(timeout_s=0.01).archive([part], tmp_path / "x.opus", tmp_path / "y.opus")
     assert caught.value.code == "timeout"

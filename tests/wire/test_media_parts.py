@@ -20,6 +20,7 @@ from server.media.remote_parts import RemoteParts, WorkerAway
 from server.services.ports import ArchiveFault, Collected, LeftParts, RecordingRef
 from tests.helpers.remote_worker import RemoteWorker, remote_running
 from tests.helpers.rtc_peer import Rig
+from tests.helpers.sealing import RING
 
 W = "media-a1"
 REF = RecordingRef("default", "s1", "rec")
@@ -38,7 +39,7 @@ def remote(rig: Rig) -> RemoteParts:
 
 def archiver(rig: Rig, folder: Path) -> LocalArchiver:
     """A node's, with a spool of its own."""
-    return LocalArchiver(folder / "spool", folder / "recordings", ArchiveJobs(), remote(rig))
+    return LocalArchiver(folder / "spool", folder / "recordings", ArchiveJobs(), RING, remote(rig))
 
 
 def put(rig: Rig, recording_id: str, part: int, data: bytes) -> None:
@@ -56,7 +57,7 @@ async def test_a_call_is_archived_on_a_machine_that_did_not_record_it(rig: Rig, 
     await rig.listener.until_report(PartClosed("rec", 1))
     made = []
     for node in ("node-1", "node-2"):  # both at once, into one folder
-        made.append(LocalArchiver(tmp_path / node / "spool", tmp_path / "recordings", ArchiveJobs(), remote(rig)))
+        made.append(LocalArchiver(tmp_path / node / "spool", tmp_path / "recordings", ArchiveJobs(), RING, remote(rig)))
     parts = [Part(1, W, closed=True, epoch=1)]
     for one in made:
         assert await one.collect(REF, parts) == Collected()

@@ -30,7 +30,7 @@ async def archived(
 ) -> tuple[ArchiveResult, np.ndarray, np.ndarray]:
     out = folder / "c.opus", folder / "a.opus"
     result = await ArchiveJobs().archive(parts, *out, talk_ms)
-    left, right = (np.concatenate(list(decode(path))) for path in out)
+    left, right = (np.concatenate(list(decode(path.open("rb")))) for path in out)
     assert len(left) == len(right)
     return result, left, right
 

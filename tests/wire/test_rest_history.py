@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from server.domain import events as ev
 from server.domain.directory import DEFAULT_TENANT, Role
+from server.media.archive_files import sound_name
+from server.media.sounds import open_sound
+from server.media.vault import CHUNK_BYTES, SealedWriter
 from server.services.admin_ports import FileReady, Rendering
 from server.services.seed import DEMO_KEYS
 from tests.helpers.rest_world import OTHER, World, code, open_world
+from tests.helpers.sealing import RING
 
 T0 = 1_790_000_000_000
 
@@ -172,22 +177,78 @@ async def test_a_recording(world: World) -> None:
     assert (shown["state"], shown["parts"], shown["size_bytes"]) == ("ready", 1, 1234)
 
 
-async def test_its_sound_in_ranges(world: World, tmp_path: Path) -> None:
+SOUND = b"OggS0123456789" * 10_000  # three chunks of a sealed file
+
+
+def ready(folder: Path, *, plain: bool = False) -> FileReady:
+    path = folder / "default" / "ses_1" / "rec_1.agent.opus"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if plain:
+        path.write_bytes(SOUND)
+    else:
+        with path.open("wb") as file:
+            writer = SealedWriter(file.write, RING.new_seal(), sound_name(path))
+            writer.write(SOUND)
+            writer.finish()
+    return FileReady(open_sound(path, RING), "feed", "audio/ogg", "rec_1-agent.ogg")
+
+
+AUDIO = "/api/v1/recordings/rec_1/audio?side=agent"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_its_sound_in_ranges(world: World, tmp_path: Path, plain: bool) -> None:
     await _session(world, 1, "ana")
-    file = tmp_path / "x.ogg"
-    file.write_bytes(b"OggS0123456789")
-    world.files.found = FileReady(file, "audio/ogg", "rec_1-agent.ogg")
     api = await world.logged_in(Role.AGENT)
-    whole = await api.send("GET", "/api/v1/recordings/rec_1/audio?side=agent")
-    assert (whole.status, await whole.read()) == (200, b"OggS0123456789")
-    assert whole.headers["Content-Type"] == "audio/ogg"
-    assert whole.headers["Cache-Control"].startswith("private")
-    part = await api.send("GET", "/api/v1/recordings/rec_1/audio?side=agent", headers={"Range": "bytes=4-7"})
-    assert (part.status, await part.read()) == (206, b"0123")
-    assert part.headers["Content-Range"] == "bytes 4-7/14"
-    beyond = await api.send("GET", "/api/v1/recordings/rec_1/audio", headers={"Range": "bytes=99-"})
-    assert beyond.status == 416
+
+    async def send(method: str = "GET", **headers: str) -> tuple[int, bytes, Mapping[str, str]]:
+        world.files.found = ready(tmp_path, plain=plain)
+        answer = await api.send(
+            method, AUDIO, headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
+        return answer.status, await answer.read(), answer.headers
+
+    size = len(SOUND)
+    status, body, headers = await send()
+    assert (status, body == SOUND) == (200, True)
+    assert (headers["Content-Type"], headers["ETag"], headers["Accept-Ranges"]) == ("audio/ogg", '"feed"', "bytes")
+    assert headers["Cache-Control"].startswith("private")
+    for asked, (first, last) in {
+        "bytes=4-7": (4, 7), "bytes=0-0": (0, 0), "bytes=65530-65550": (65530, 65550),
+        "bytes=99999-": (99999, size - 1), "bytes=-5": (size - 5, size - 1), "bytes=-999999": (0, size - 1),
+        "bytes=1-999999": (1, size - 1),
+    }.items():  # fmt: skip
+        status, body, headers = await send(Range=asked)
+        assert (status, body == SOUND[first : last + 1]) == (206, True), asked
+        assert headers["Content-Range"] == f"bytes {first}-{last}/{size}"
+    for asked in (f"bytes={size}-", "bytes=-0", "bytes=999999999-"):
+        status, body, headers = await send(Range=asked)
+        assert (status, headers["Content-Range"]) == (416, f"bytes */{size}"), asked
+    for asked in ("bytes=7-4", "bytes=-", "bytes=0-1,4-5", "lines=1-2", "bytes=x-y"):
+        status, body, _ = await send(Range=asked)
+        assert (status, len(body)) == (200, size), asked
+    status, body, headers = await send("HEAD", Range="bytes=4-7")
+    assert (status, body, headers["Content-Length"]) == (206, b"", "4")
+    status, body, headers = await send("HEAD")
+    assert (status, body, headers["Content-Length"]) == (200, b"", str(size))
+    assert (await send(If_None_Match='"feed"'))[0] == 304
+    assert (await send(If_None_Match='"other"'))[0] == 200
+    assert (await send(Range="bytes=4-7", If_Range='"feed"'))[0] == 206
+    assert (await send(Range="bytes=4-7", If_Range='"other"'))[0] == 200
     await api.get("/api/v1/recordings/rec_1/audio?side=both", 422)
+
+
+async def test_sound_that_was_changed_breaks_off(world: World, tmp_path: Path) -> None:
+    """What was sent before the changed chunk is right, and nobody takes the rest for whole."""
+    await _session(world, 1, "ana")
+    api = await world.logged_in(Role.AGENT)
+    world.files.found = ready(tmp_path)
+    (path,) = tmp_path.glob("*/*/*.opus")
+    data = bytearray(path.read_bytes())
+    data[CHUNK_BYTES + 1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await (await api.send("GET", AUDIO)).read()
 
 
 async def test_sound_that_is_not_there_yet(world: World) -> None:

@@ -13,6 +13,7 @@ from server.signaling.api_errors import STATUS
 from server.signaling.rest.endpoint import PREFIX, Endpoint, Endpoints, Nothing
 from server.signaling.rest.models import RestModel
 
+READING = frozenset({"GET", "HEAD"})
 _REF = "#/components/schemas/{model}"
 _PART = re.compile(r"\{(\w+)\}")
 
@@ -121,7 +122,7 @@ def _refusals(endpoint: Endpoint[Any, Any]) -> dict[int, list[str]]:
         codes.append("invalid")
     if endpoint.access.roles is not None:
         codes += ["not_logged_in", "forbidden"]
-        codes += ["csrf"] if endpoint.method != "GET" else []
+        codes += ["csrf"] if endpoint.method not in READING else []
     found: dict[int, list[str]] = {}
     for code in dict.fromkeys(codes):
         found.setdefault(STATUS[code], []).append(code)
@@ -131,7 +132,7 @@ def _refusals(endpoint: Endpoint[Any, Any]) -> dict[int, list[str]]:
 def _security(endpoint: Endpoint[Any, Any]) -> list[dict[str, list[str]]]:
     if endpoint.access.roles is None:
         return []
-    return [{"login": []} if endpoint.method == "GET" else {"login": [], "csrf": []}]
+    return [{"login": []} if endpoint.method in READING else {"login": [], "csrf": []}]
 
 
 def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from server.services.refusals import Refused, not_found
 from server.signaling.access import STAFF
 from server.signaling.rest.endpoint import Call, Endpoint, Endpoints, Nothing
 from server.signaling.rest.models import RestModel
+from server.signaling.rest.sound_answer import answer_sound
 
 FILE_TIMEOUT_S = 10  # finding the file; a rendering goes on by itself and is asked for again
 Peaks = list[Annotated[int, Field(ge=0, le=255)]]
@@ -95,14 +96,11 @@ async def read_audio(call: Call[Nothing, AudioQuery]) -> web.StreamResponse:
             content_type="application/json",
             headers={"Retry-After": str(found.retry_after_s)},
         )
-    return web.FileResponse(
-        found.path,
-        headers={
-            "Content-Type": found.content_type,
-            "Content-Disposition": f'inline; filename="{found.filename}"',
-            "Cache-Control": "private, max-age=3600",
-        },
-    )
+    return await answer_sound(call.request, found)
+
+
+async def measure_audio(call: Call[Nothing, AudioQuery]) -> web.StreamResponse:
+    return await read_audio(call)  # what a HEAD is answered with has no body
 
 
 ENDPOINTS: Endpoints = (
@@ -121,6 +119,15 @@ ENDPOINTS: Endpoints = (
         "Its sound, with ranges; 202 while the stereo file is being made",
         STAFF,
         read_audio,
+        query=AudioQuery,
+        codes=("not_found", "recording_not_ready"),
+    ),
+    Endpoint(
+        "HEAD",
+        "/recordings/{recording_id}/audio",
+        "How long its sound is, in bytes",
+        STAFF,
+        measure_audio,
         query=AudioQuery,
         codes=("not_found", "recording_not_ready"),
     ),

@@ -1,0 +1,123 @@
+"""The files of the archive job: each is written beside its place, sealed where a seal is given, and shows up whole.
+
+The job knows no master key. It gets the data key of what it writes, and the data keys of what it reads, as one JSON
+object on its standard input: {"seal": {key_id, wrapped, data_key} or null, "data_keys": {path: hex}}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from server.media.vault import Seal, SealedReader, SealedWriter, VaultError, is_sealed
+
+
+@dataclass(frozen=True, slots=True)
+class JobKeys:
+    """`seal`: of what is written; None leaves it plain. `data_keys`: of the sealed files that are read."""
+
+    seal: Seal | None = None
+    data_keys: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
+
+
+def write_keys(keys: JobKeys) -> bytes:
+    """For the job's standard input."""
+    seal = keys.seal
+    return json.dumps(
+        {
+            "seal": None
+            if seal is None
+            else {"key_id": seal.key_id, "wrapped": seal.wrapped.hex(), "data_key": seal.data_key.hex()},
+            "data_keys": {str(path): key.hex() for path, key in keys.data_keys.items()},
+        }
+    ).encode()
+
+
+def read_keys(data: bytes) -> JobKeys:
+    """From the job's standard input; an empty one means that nothing is sealed."""
+    if not data.strip():
+        return JobKeys()
+    given = json.loads(data)
+    seal = given["seal"] and Seal(
+        given["seal"]["key_id"], bytes.fromhex(given["seal"]["wrapped"]), bytes.fromhex(given["seal"]["data_key"])
+    )
+    return JobKeys(seal, {Path(path): bytes.fromhex(key) for path, key in given["data_keys"].items()})
+
+
+def sound_name(path: Path) -> str:
+    """What a sealed file is bound to: tenant, session, recording and side, as they are in its path."""
+    return "/".join(path.parts[-3:])
+
+
+def open_sound(path: Path, data_key: bytes | None) -> BinaryIO:
+    """A file's sound, to be read from anywhere. Raises VaultError, OSError."""
+    file = path.open("rb")
+    try:
+        if not is_sealed(file):
+            return file
+        if data_key is None:
+            raise VaultError("unknown_key", f"{path.name} is sealed, and its data key was not given")
+        return io.BufferedReader(SealedReader(file, data_key, sound_name(path)))
+    except BaseException:
+        file.close()
+        raise
+
+
+class Output:
+    """What `write` gets lies at `path` after `finish`, synced; the path never shows half a file. `sha256` and
+    `size_bytes` are those of the sound, not of the sealed file. Writes raise OSError."""
+
+    def __init__(self, path: Path, seal: Seal | None) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # other nodes share the folder
+        self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by __exit__
+        self._hash = hashlib.sha256()
+        self._seal = seal
+        self._sealed = SealedWriter(self._file.write, seal, sound_name(path)) if seal is not None else None
+        self.size_bytes = 0
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # what can't be flushed is thrown away below
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        self.size_bytes += len(data)
+        return (self._sealed or self._file).write(data)
+
+    def complete(self) -> BinaryIO:
+        """No more is written: the sound as it can be read, before `finish` shows it."""
+        if self._sealed is not None:
+            self._sealed.finish()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        written = self._temporary.open("rb")
+        if self._seal is None:
+            return written
+        return io.BufferedReader(SealedReader(written, self._seal.data_key, sound_name(self._path)))
+
+    def finish(self) -> None:
+        """After `complete`."""
+        self._temporary.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
