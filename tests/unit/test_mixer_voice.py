@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def play(packets: Iterable[Arrived], frames: int, voice: Voice | None = None, ph
     return run
 
 
-def through(network: Network, count: int, **numbers: int) -> list[Arrived]:
+def through(network: Network, count: int, **numbers: Any) -> list[Arrived]:
     return [packet(n, 20 * n + late, **numbers) for n in range(count) for late in network(n)]
 
 
