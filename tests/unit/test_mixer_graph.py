@@ -10,7 +10,7 @@ import pytest
 from server.media.mixer import codecs
 from server.media.mixer.desk import Desk
 from server.media.mixer.formats import G722, OPUS, PCMA, PCMU, Format
-from server.media.mixer.graph import Limiter, Listener, Mix, Setup, rate_of
+from server.media.mixer.graph import Limiter, Mix
 from server.media.mixer.jitter import Arrived
 from server.media.mixer.protocol import (
     End,
@@ -22,6 +22,7 @@ from server.media.mixer.protocol import (
     packet_to_bytes,
     setup_to_bytes,
 )
+from server.media.mixer.setup import Listener, Setup, rate_of
 
 PITCHES = {1: 400, 2: 900, 3: 1500}
 RATE = 8000

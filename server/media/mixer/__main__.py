@@ -10,8 +10,10 @@ import argparse
 import contextlib
 import os
 import select
+import signal
 import socket
 import time
+from types import FrameType
 
 import structlog
 
@@ -74,6 +76,15 @@ def _now_ms() -> float:
 
 
 def main() -> None:
+    parent = os.getppid()
+
+    def told(number: int, frame: FrameType | None) -> None:
+        """A whole service is told to end, and its worker may have to drain first: it closes the socket in the end."""
+        if os.getppid() != parent:
+            raise SystemExit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, told)
     die_with_parent()
     parser = argparse.ArgumentParser(prog="python -m server.media.mixer", description="A media worker's mixer.")
     parser.add_argument("--socket-fd", required=True, type=int, help="its end of the socket pair")

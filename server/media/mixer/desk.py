@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 import structlog
 
-from server.media.mixer.graph import Mix, Setup
+from server.media.mixer.graph import Mix
 from server.media.mixer.protocol import End, frame_to_bytes, order_from_bytes, packet_from_bytes
+from server.media.mixer.setup import Setup
 
 log = structlog.get_logger(__name__)
 

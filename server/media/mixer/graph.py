@@ -13,6 +13,7 @@ from server.media.mixer.codecs import Encoder
 from server.media.mixer.formats import FRAME_MS, Format
 from server.media.mixer.g711 import Sound
 from server.media.mixer.jitter import Arrived
+from server.media.mixer.setup import Listener, Setup, rate_of
 from server.media.mixer.voice import Voice
 
 CEILING = 0.89  # -1 dBFS
@@ -21,43 +22,14 @@ START_WITHIN_MS = 200.0  # a new listener is sent silence from then on, even if 
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
-    """`hears`: ids of inputs."""
-
-    listener_id: int
-    form: Format
-    hears: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """All of a mix. `inputs`: id and the format that it is expected to come in."""
-
-    mix_id: int
-    inputs: tuple[tuple[int, Format], ...]
-    listeners: tuple[Listener, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Frame:
-    """20 ms for some listeners. `number` counts the frames of the mix."""
+    """20 ms for some listeners. `number` counts them by the machine's monotonic clock: it goes on when a mix or a mixer
+    had to begin anew, and what is missing between is a gap of the right length."""
 
     listeners: tuple[int, ...]
     form: Format
     number: int
     payload: bytes
-
-
-def rate_of(setup: Setup) -> int:
-    """The lowest sample rate at which nobody misses anything: the highest that anybody can say to somebody."""
-    forms = dict(setup.inputs)
-    meetings = [
-        min(forms[heard].sample_rate, listener.form.sample_rate)
-        for listener in setup.listeners
-        for heard in listener.hears
-        if heard in forms
-    ]
-    return max(meetings, default=8000)
 
 
 class Limiter:
@@ -96,7 +68,6 @@ class Mix:
         self.voices: dict[int, Voice] = {}
         self._ears: dict[tuple[int, Format], _Ear] = {}
         self._silent_until: dict[int, float] = {}  # listeners who were sent nothing yet
-        self._number = 0
         self.apply(setup, now_ms)
 
     def apply(self, setup: Setup, now_ms: float) -> None:
@@ -127,8 +98,8 @@ class Mix:
             voice.put(packet)
 
     def tick(self, now_ms: float) -> Iterator[Frame]:
-        """The next 20 ms."""
-        self._number += 1
+        """The next 20 ms. `now_ms` goes on by 20 each time, unless some were skipped."""
+        number = round(now_ms / FRAME_MS)
         heard = {name: sound for name, voice in self.voices.items() if (sound := voice.pull(now_ms)) is not None}
         total = sum(heard.values(), self._silence())
         for (_, form), ear in self._ears.items():
@@ -136,7 +107,7 @@ class Mix:
             listeners = tuple(one.listener_id for one in ear.listeners if self._started(one, now_ms))
             if listeners:
                 mixed = self._mixed(hears, heard, total)
-                yield Frame(listeners, form, self._number, ear.encoder.encode(ear.limiter.run(mixed)))
+                yield Frame(listeners, form, number, ear.encoder.encode(ear.limiter.run(mixed)))
 
     def _mixed(self, hears: frozenset[int], heard: dict[int, Sound], total: Sound) -> Sound:
         left_out = [sound for name, sound in heard.items() if name not in hears]

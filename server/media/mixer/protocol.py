@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.media.mixer.formats import BY_NAME, FORMATS
-from server.media.mixer.graph import Listener, Setup
 from server.media.mixer.jitter import Arrived
+from server.media.mixer.setup import Listener, Setup
 
 MAX_BYTES = 16 * 1024  # a mix of a hundred people; packets are far smaller
 READY = b"R"

@@ -25,6 +25,7 @@ from typing import Protocol
 import structlog
 
 from server.domain.media import DigitPressed, LegDown, LegQuiet, LegUp, MediaReport, OfferLeg
+from server.media.mixer.formats import SPEECH
 from server.media.relay import dtmf, rtcp, rtp
 from server.media.relay.aiortc_seam import Identity, SecureLink
 from server.media.relay.link import Binding, Link
@@ -32,7 +33,7 @@ from server.media.relay.plain_link import PlainLink
 from server.media.relay.recorder import PartRecorder
 from server.media.relay.rtp import InStream, OutStream, Packet
 from server.media.relay.udp_ports import PortRange
-from server.media.sdp import Offer, parse_offer
+from server.media.sdp import Codec, Offer, parse_offer
 from server.media.sdp_plain import PlainMedia, is_plain, our_offer, parse_plain
 from server.services.ports import LegTelemetry, MediaError
 
@@ -45,6 +46,7 @@ PHONE_SETUP_TIMEOUT_S = RTP_LOST_S  # signalling says whether a phone is there; 
 RINGING_TIMEOUT_S = 190.0  # nobody answered our offer: SIP gives up before (timer C, RFC 3261 section 16.6)
 CLOSE_TIMEOUT_S = 2.0
 DIGITS_WAITING = 128  # keys to be pressed: nobody dials more at once
+SWITCH_EVERY_NS = 200_000_000  # a peer that changes its codec more often is followed at this pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class Anchor:
         self._keys = dtmf.KeyReader()
         self._presses = 0
         self._to_dial: deque[str] = deque()
+        self.says = offer.codecs[0]  # what the peer sends: the first of the answer, until it sends something else
+        self._says_since_ns = 0
         self._warned = False
         self._closing: asyncio.Task[None] | None = None
         self._network = network
@@ -117,6 +121,7 @@ class Anchor:
         self.link.take_answer(answer)
         self.offering = False
         self.offer = answer
+        self.says = answer.codecs[0]
         # Another stream, should there have been an answer before: its numbers must not be used twice under one key
         self.out = OutStream(answer.codecs, None, self.link.send_rtp)
         self._codecs |= {codec.payload_type: codec for codec in answer.codecs}
@@ -155,10 +160,17 @@ class Anchor:
             self.leg.anchor_up(self)
         name = packet.codec.name
         self._hushed = name == "cn"
+        if packet.codec is not self.says and now_ns - self._says_since_ns > SWITCH_EVERY_NS:
+            self._switched(packet.codec, now_ns)
         if self.leg.speaking is self:
             self.leg.spread(stream, packet, now_ns)
             if name == "telephone-event":
                 self._note_key(packet)
+
+    def _switched(self, codec: Codec, now_ns: int) -> None:
+        if codec.name in SPEECH:
+            self.says, self._says_since_ns = codec, now_ns
+            self.leg.user.rewire()  # who can't decode it hears it through the mixer
 
     def on_rtcp(self, data: bytes, now_ns: int) -> None:
         rtcp.note(data, self.stream, now_ns)
@@ -243,6 +255,12 @@ class Anchor:
             log.warning("link_close_failed", session_id=self.leg.session_id, exc_info=True)
 
 
+class Ear(Protocol):
+    """Who hears a leg: a peer's stream, or the mixer."""
+
+    def forward(self, source: object, packet: Packet, now_ns: int) -> None: ...
+
+
 class Leg:
     """A participant's sound, whatever peer connection carries it."""
 
@@ -252,7 +270,7 @@ class Leg:
         self.user = user
         self.generation = 0
         self.anchors: list[Anchor] = []  # open ones, newest last
-        self.listeners: tuple[OutStream, ...] = ()  # set by the session's wiring
+        self.listeners: tuple[Ear, ...] = ()  # set by the session's wiring
         self.recorder: PartRecorder | None = None
         self.opened_at = time.monotonic()
         self.speaking: Anchor | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,12 @@ from server.domain.media import (
     Source,
 )
 from server.media.capture import Opener, part_files
-from server.media.relay.leg import Leg, Network
+from server.media.relay.leg import Ear, Leg, Network
+from server.media.relay.mixer import Mixer
 from server.media.relay.music import Library, Player
 from server.media.relay.recorder import PartContext, PartRecorder
-from server.media.relay.rtp import OutStream
+from server.media.relay.session_mix import Hearing, SessionMix
+from server.media.relay.wiring import Present, Wiring, encodable, meets, speaks, wire
 from server.services.ports import MediaError
 
 log = structlog.get_logger(__name__)
@@ -41,6 +43,7 @@ class Studio:
     spool: Path
     opener: Opener
     music_wanted: asyncio.Event  # wakes the music timer
+    mixer: Mixer
 
 
 class RelaySession:
@@ -55,6 +58,8 @@ class RelaySession:
         self.legs: dict[str, Leg] = {}
         self.plan = MediaPlan()
         self.players: dict[str, Player] = {}  # by the leg that hears it
+        self._mix = SessionMix(studio.mixer, studio.library, self.rewire)
+        self._relayed: dict[str, str] = {}  # who hears whom without the mixer
         self._studio = studio
         self._report = report
         self._recorder: PartRecorder | None = None
@@ -109,6 +114,7 @@ class RelaySession:
         """Close the legs and finalise the recording. Legs report nothing from here on."""
         self._record(None)
         self._closed = True
+        self._mix.close()
         self.players.clear()
         for leg in self.legs.values():
             leg.close()
@@ -124,42 +130,74 @@ class RelaySession:
         """Work out who hears whom from the plan and from what is connected now."""
         if self._closed:
             return
-        listeners: dict[str, list[OutStream]] = {}
+        facts = {leg_id: _present(leg) for leg_id, leg in self.legs.items()}
+        wiring = wire(self.plan.routes, facts)
+        self._mix.apply(self._hearings(wiring), {leg_id: now.says for leg_id, now in facts.items() if now.says})
+        for leg_id, heard in wiring.mixed.items():
+            before = self._relayed.get(leg_id)
+            if (
+                before in heard
+                and not self._mix.started(leg_id)
+                and meets(speaks(facts.get(before)), facts[leg_id].takes)
+            ):
+                wiring.relayed[leg_id] = before  # heard until the mix is
+        self._relayed = wiring.relayed
+        self._connect(wiring.relayed)
+        self._play(wiring.played)
+
+    def _hearings(self, wiring: Wiring) -> dict[str, Hearing]:
+        found = {}
+        for leg_id, heard in wiring.mixed.items():
+            anchor = self.legs[leg_id].hearing
+            codec = encodable(anchor.offer.codecs) if anchor is not None else None
+            if anchor is not None and codec is not None:
+                found[leg_id] = Hearing(anchor.out, codec, heard)
+        return found
+
+    def _connect(self, relayed: Mapping[str, str]) -> None:
+        """Tell each leg who takes its packets: other legs' streams, and the mixer."""
+        ears: dict[str, list[Ear]] = {}
+        for leg_id, heard in relayed.items():
+            anchor = self.legs[leg_id].hearing
+            if anchor is not None:
+                ears.setdefault(heard, []).append(anchor.out)
+        for leg_id, leg in self.legs.items():
+            tap = self._mix.tap(leg_id)
+            leg.listeners = (*ears.get(leg_id, ()), *((tap,) if tap is not None else ()))
+
+    def _play(self, played: Mapping[str, Source]) -> None:
         players: dict[str, Player] = {}
-        for route in self.plan.routes:
-            leg = self.legs.get(route.leg_id)
-            anchor = leg.hearing if leg is not None else None
+        for leg_id, source in played.items():
+            anchor = self.legs[leg_id].hearing
             if anchor is None:
                 continue
-            source = self._source(route.hears)
-            if source is None:
-                listeners.setdefault(route.hears, []).append(anchor.out)
-                continue
-            player = self.players.get(route.leg_id)
+            player = self.players.get(leg_id)
             if player is None or player.source is not source or player.codecs != anchor.offer.codecs:
                 player = self._studio.library.player(source, anchor.offer.codecs)
             if player is not None:
-                players[route.leg_id] = player
-        for leg_id, leg in self.legs.items():
-            leg.listeners = tuple(listeners.get(leg_id, ()))
+                players[leg_id] = player
         self.players = players
-        if players:
+        if self.plays:
             self._studio.music_wanted.set()
 
-    def _source(self, hears: str) -> Source | None:
-        """A prompt to play, or None when the leg named by `hears` is there to be heard."""
-        if hears in _SOURCES:
-            return _SOURCES[hears]
-        leg = self.legs.get(hears)
-        return None if leg is not None and leg.speaking is not None else Source.COMFORT
+    @property
+    def plays(self) -> bool:
+        """`play` is to be called every 20 ms."""
+        return bool(self.players) or self._mix.plays
 
     def play(self, now_ns: int) -> None:
-        """Every 20 ms: one packet of music to each leg that hears music."""
+        """One packet of music to each leg that hears music, and to the mix."""
         for leg_id, player in self.players.items():
             leg = self.legs.get(leg_id)
             anchor = leg.hearing if leg is not None else None
             if anchor is not None:
                 anchor.out.forward(player, player.next(), now_ns)
+        self._mix.play(now_ns)
+
+    def fall_silent(self) -> None:
+        """No more music until the next rewiring: it failed."""
+        self.players = {}
+        self._mix.fall_silent()
 
     # --- recording ---
 
@@ -211,7 +249,9 @@ class RelaySession:
             self._recorder.flush()
 
 
-_SOURCES = {source.value: source for source in Source}
+def _present(leg: Leg) -> Present:
+    reached, heard = leg.hearing, leg.speaking
+    return Present(reached.offer.codecs if reached is not None else (), heard.says if heard is not None else None)
 
 
 def _key(order: RecordingOrder) -> tuple[str, int]:

@@ -26,6 +26,7 @@ from server.media.capture import SAFE_NAME, Opener
 from server.media.relay.aiortc_seam import Identity
 from server.media.relay.leg import Network
 from server.media.relay.link import Binding
+from server.media.relay.mixer import Mixer
 from server.media.relay.music import PACKET_S, Library
 from server.media.relay.orders import Ledger
 from server.media.relay.reports import ReportDesk
@@ -66,11 +67,12 @@ class Worker:
         self._sessions: dict[str, RelaySession] = {}
         self._tasks = tasks
         network = Network(settings.bindings, settings.ports, Identity(), tasks)
-        self._studio = Studio(network, Library(), settings.spool, settings.opener, asyncio.Event())
+        self._studio = Studio(network, Library(), settings.spool, settings.opener, asyncio.Event(), Mixer())
 
     def start(self) -> None:
         self._tasks.create_task(self._watch())
         self._tasks.create_task(self._play())
+        self._tasks.create_task(self._studio.mixer.run())
         self._tasks.create_task(self._vitals.watch())
 
     # --- orders ---
@@ -207,14 +209,14 @@ class Worker:
             elif wait < -MUSIC_BEHIND_S:
                 due = time.monotonic()
             now_ns = time.monotonic_ns()
-            playing = [session for session in self._sessions.values() if session.players]
+            playing = [session for session in self._sessions.values() if session.plays]
             if not playing:
                 wanted.clear()
             for session in playing:
                 try:
                     session.play(now_ns)
                 except Exception:  # a boundary: the other sessions' music goes on
-                    session.players.clear()
+                    session.fall_silent()
                     log.exception("music_failed", session_id=session.session_id)
 
     def close(self) -> None:
