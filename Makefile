@@ -69,6 +69,10 @@ bench-nodes: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## A thousand agent
 bench-router: $(STAMPS)/packages $(STAMPS)/test ## What routing costs at 1,000, 10,000 and 50,000 agents -> bench/out/router.json
 	$(BIN)/python -m tests.bench.router
 
+.PHONY: bench-mixer
+bench-mixer: $(STAMPS)/test ## What a conference, a coached and a transcoded call cost the mixer -> bench/out/mixer.json
+	$(BIN)/python -m tests.bench.mixer
+
 .PHONY: chaos
 chaos: $(STAMPS)/packages $(STAMPS)/test ## Kill nodes, Redis and PostgreSQL under 50 calls and 200 waiting; restart everything under 20 -> bench/out/chaos.json
 	$(BIN)/python -m tests.chaos
