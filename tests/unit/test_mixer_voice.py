@@ -255,7 +255,7 @@ def test_opus_brings_a_lost_packet_back_by_its_successor() -> None:
     dice = np.random.default_rng(5)
     hz = np.repeat(dice.uniform(150, 400, 30), 960 * 2)  # another pitch every 40 ms: nothing to guess
     speech = np.asarray(0.3 * np.sin(2 * np.pi * np.cumsum(hz) / 48_000), np.float32)
-    encoder = opus.Encoder(16_000)
+    encoder = opus.Encoder(16_000, loss_percent=10)
     low = speech[::3]
     payloads = [encoder.encode(low[at : at + 320]) for at in range(0, len(low), 320)]
     whole, guess, fec = opus.Decoder(16_000), opus.Decoder(16_000), opus.Decoder(16_000)
