@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from server.media import sdp_crypto
 from server.media.sdp_crypto import Crypto
@@ -75,6 +75,11 @@ class PlainMedia:
     def receives(self) -> bool:
         """Whether the peer will send. One that holds us does not, and is no less there."""
         return self.address is not None and self.direction in ("sendrecv", "recvonly")
+
+    def within(self, offered: Sequence[Codec]) -> PlainMedia:
+        """An answer without the codecs that were not offered (RFC 3264 section 6.1). Raises MediaError(no_audio)."""
+        names = {(codec.name, codec.clock_rate) for codec in offered}
+        return replace(self, codecs=_chosen([c for c in self.codecs if (c.name, c.clock_rate) in names]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,10 @@ def test_our_offer() -> None:
     assert [crypto.suite for crypto in secured.cryptos] == list(sdp_crypto.SUITES)
     local = LocalPlain((7, 1), "198.51.100.1", 20000, 20001, secured.cryptos)
     assert parse_plain(build_offer(secured, local)).cryptos == secured.cryptos
+    assert [c.name for c in parse_plain(PHONE).within(media.codecs).codecs] == ["pcma", "telephone-event", "cn"]
+    with pytest.raises(MediaError) as caught:
+        parse_plain(PHONE.replace("9 18 8 0", "9")).within(media.codecs)
+    assert caught.value.code == "no_audio"
     for codecs in ((), ("g729",)):
         with pytest.raises(MediaError) as caught:
             our_offer(codecs, secure=False)

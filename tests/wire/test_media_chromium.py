@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from playwright.async_api import async_playwright
 
-from server.domain.media import LegDown, LegUp, OpenLeg
+from server.domain.media import DigitPressed, LegDown, LegUp, OpenLeg, SendDigits
 from server.media.peer import RATE, sine
 from tests.helpers.browser import CHROMIUM
 from tests.helpers.rtc_peer import running
@@ -52,6 +52,7 @@ function peak() {
   bins.forEach((v, i) => { if (v > bins[best]) best = i; });
   return bins[best] < -70 ? 0 : best * 48000 / 8192;
 }
+function press(keys) { pc.getSenders()[0].dtmf.insertDTMF(keys, 100, 70); }
 async function stats() {
   const all = [...(await pc.getStats()).values()];
   const codec = id => all.find(s => s.id === id)?.mimeType;
@@ -120,6 +121,14 @@ async def test_chromium_hears_and_is_heard(page: Any, tmp_path: Path, bind: str)
         stats = await page.evaluate("stats()")
         print(stats)
         assert (stats["sent"], stats["got"]) == ("audio/opus", "audio/opus")
+        await page.evaluate("press('15#')")
+        told = [DigitPressed("customer", 1, digit, number) for number, digit in enumerate("15#", start=1)]
+        await rig.listener.until_report(told[-1])
+        assert [report for report in rig.listener.all() if isinstance(report, DigitPressed)] == told
+        await caller.order(SendDigits("customer", "#" * 10))
+        # a browser plays the keys that it is sent: for # these two tones at once
+        await page.wait_for_function("[941, 1477].some(hz => Math.abs(peak() - hz) < 15)", timeout=10_000)
+        await page.wait_for_function("Math.abs(peak() - 880) < 15", timeout=10_000)
         began = time.monotonic()
         await page.reload()
         await rig.listener.until(lambda: any(isinstance(r, LegDown) for r in rig.listener.all()), 8)

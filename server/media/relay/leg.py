@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,6 +27,7 @@ from server.domain.media import DigitPressed, LegDown, LegQuiet, LegUp, MediaRep
 from server.media.mixer.formats import SPEECH
 from server.media.relay import dtmf, rtcp, rtp
 from server.media.relay.aiortc_seam import Identity, SecureLink
+from server.media.relay.dialer import Dialer
 from server.media.relay.link import Binding, Link
 from server.media.relay.plain_link import PlainLink
 from server.media.relay.recorder import PartRecorder
@@ -45,7 +45,6 @@ RTP_LOST_S = 60.0  # connected, but no sound for so long: the peer's audio is br
 PHONE_SETUP_TIMEOUT_S = RTP_LOST_S  # signalling says whether a phone is there; it may ring without a sound
 RINGING_TIMEOUT_S = 190.0  # nobody answered our offer: SIP gives up before (timer C, RFC 3261 section 16.6)
 CLOSE_TIMEOUT_S = 2.0
-DIGITS_WAITING = 128  # keys to be pressed: nobody dials more at once
 SWITCH_EVERY_NS = 200_000_000  # a peer that changes its codec more often is followed at this pace
 
 
@@ -78,7 +77,7 @@ class Anchor:
         self.generation = generation
         self.offer = offer
         self.offering = offering
-        self.called = offering
+        self.called = offer.codecs if offering else ()  # what was offered to the peer
         self.link: Link
         if isinstance(offer, PlainMedia):
             origin = zlib.crc32(f"{leg.session_id}/{leg.leg_id}".encode()), generation
@@ -97,11 +96,10 @@ class Anchor:
         self.packets_in = 0
         self.lost_before = 0
         self.level = rtp.NO_LEVEL
-        self.dialling = False
+        self.dialer = Dialer(leg.user.rewire)
         self._hushed = False  # comfort noise came last: the silence that follows is meant (RFC 3389)
         self._keys = dtmf.KeyReader()
         self._presses = 0
-        self._to_dial: deque[str] = deque()
         self.says = offer.codecs[0]  # what the peer sends: the first of the answer, until it sends something else
         self._says_since_ns = 0
         self._warned = False
@@ -116,8 +114,9 @@ class Anchor:
         return answer
 
     def take_answer(self, answer: PlainMedia) -> None:
-        """The peer's answer to our offer. Raises MediaError(bad_sdp)."""
+        """The peer's answer to our offer. Raises MediaError: bad_sdp, no_audio."""
         assert isinstance(self.link, PlainLink)
+        answer = answer.within(self.called)
         self.link.take_answer(answer)
         self.offering = False
         self.offer = answer
@@ -210,36 +209,14 @@ class Anchor:
         return RINGING_TIMEOUT_S if self.offering else PHONE_SETUP_TIMEOUT_S
 
     def dial(self, digits: str) -> None:
-        """Press keys towards the peer, after those that are waiting. Raises MediaError: no_dtmf, bad_digits."""
-        if not digits or any(digit not in dtmf.DIGITS for digit in digits):
-            raise MediaError("bad_digits", "keys are 0-9, *, # and A-D")
-        if len(self._to_dial) + len(digits) > DIGITS_WAITING:
-            raise MediaError("bad_digits", f"more than {DIGITS_WAITING} keys are waiting")
-        clock_rate = self.out.last_clock if self.out.packets else self.offer.codecs[0].clock_rate
-        codec = dtmf.event_codec(self.offer.codecs, clock_rate)
-        if codec is None:
-            raise MediaError("no_dtmf", "the peer has not negotiated telephone-event")
-        self._to_dial.extend(digits)
-        if not self.dialling:
-            self.dialling = True
-            self.leg.user.rewire()  # nothing else goes to the peer from here on
-            self._network.tasks.create_task(self._dial(dtmf.KeyPresses(codec)))
-
-    async def _dial(self, presses: dtmf.KeyPresses) -> None:
-        due = time.monotonic()
-        while self._to_dial and not self.closed:
-            for packet in presses.press(self._to_dial.popleft()):
-                due += dtmf.PACKET_MS / 1000
-                await asyncio.sleep(due - time.monotonic())
-                if packet is not None and not self.closed:
-                    self.out.forward(presses, packet, time.monotonic_ns())
-        self.dialling = False
-        self.leg.user.rewire()
+        """Press keys towards the peer. Raises MediaError: no_dtmf, bad_digits."""
+        self.dialer.dial(digits, self.offer.codecs, self.out, self._network.tasks)
 
     def close(self) -> None:
         """Close in the background; harmless when repeated."""
         if not self.closed:
             self.closed = True
+            self.dialer.stop()
             self._closing = self._network.tasks.create_task(self._close())
 
     async def ended(self) -> None:
@@ -328,7 +305,7 @@ class Leg:
     def hearing(self) -> Anchor | None:
         """Where sound to this leg goes; nowhere while keys are pressed towards it."""
         reached = self._reached
-        return None if reached is None or reached.dialling else reached
+        return None if reached is None or reached.dialer.busy else reached
 
     @property
     def _reached(self) -> Anchor | None:
