@@ -144,7 +144,7 @@ async def test_keys_are_pressed_towards_a_phone(tmp_path: Path) -> None:
         last = max(at for at, (_, kind, _) in enumerate(phone.timestamps) if kind == EVENT)
         marker, _, after = phone.timestamps[last + 1]
         assert marker == 1
-        assert 7 * FRAME <= (after - stamps[-1]) & 0xFFFFFFFF <= 60 * FRAME, "the sound's clock went on meanwhile"
+        assert 5 * FRAME <= (after - stamps[-1]) & 0xFFFFFFFF <= 60 * FRAME, "the clock went on as well"
         await agent.wait_tone(440)
 
 

@@ -68,6 +68,7 @@ class PlainLink:
         self._to: Address | None = None
         self._rtcp_to: Address | None = None
         self._rtcp_from: Address | None = None
+        self._peer_ssrc = b""  # of the packet that settled where the peer is
         self._ours: tuple[Crypto, ...] = media.cryptos if offering else ()
         self._rx: pylibsrtp.Session | None = None
         self._tx: pylibsrtp.Session | None = None
@@ -158,7 +159,7 @@ class PlainLink:
                 self.dropped_srtp += 1
                 return
             if latch.address is None:
-                self._lock(source)
+                self._lock(data, source)
         self._user.on_rtp(data, now_ns)
 
     def _may_be_peer(self, data: bytes, source: Address) -> bool:
@@ -169,11 +170,12 @@ class PlainLink:
             return True
         if not self._latch.learn(data, source, time.monotonic()):
             return False
-        self._lock(source)
+        self._lock(data, source)
         return True
 
-    def _lock(self, source: Address) -> None:
+    def _lock(self, packet: bytes, source: Address) -> None:
         self._latch.take(source)
+        self._peer_ssrc = packet[8:12]
         if self._to is not None:
             self._to = source
         if self._mux:
@@ -196,9 +198,9 @@ class PlainLink:
             except (pylibsrtp.Error, ValueError):
                 self.dropped_srtp += 1
                 return
-        elif expected is None and data[1] not in (200, 201):
+        elif expected is None and (data[1] not in (200, 201) or data[4:8] != self._peer_ssrc):
             self.dropped_stranger += 1
-            return  # nothing to learn an address from: each begins with SR or RR (RFC 3550 section 6.1)
+            return  # no address is learnt from it: each begins with the sender's SR or RR (RFC 3550 section 6.1)
         if expected is None:
             self._rtcp_from = self._rtcp_to = source
         self._user.on_rtcp(data, time.monotonic_ns())
