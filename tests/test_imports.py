@@ -57,6 +57,28 @@ PURE = {
         "server.whatif.faults",
         "server.whatif.workload",
     },
+    **{
+        f"server/media/mixer/{name}.py": {"server.media.mixer", "server.media.ogg"}
+        for name in (
+            "arrivals",
+            "codecs",
+            "formats",
+            "g711",
+            "graph",
+            "jitter",
+            "protocol",
+            "rates",
+            "setup",
+            "stretch",
+            "voice",
+        )
+    },
+    "server/media/relay/wiring.py": {
+        "server.domain",
+        "server.media.mixer.formats",
+        "server.media.relay.music",
+        "server.media.sdp",
+    },
     "server/media/sdp.py": {"server.media.sdp_lines", "server.services.ports"},
     "server/media/sdp_crypto.py": {"server.media.sdp_lines"},
     "server/media/sdp_lines.py": {"server.services.ports"},

@@ -29,15 +29,16 @@ class Source(StrEnum):
     SILENCE = "silence"  # nothing is sent
     QUEUE_MUSIC = "queue_music"  # a waiting customer
     HOLD_MUSIC = "hold_music"  # a customer on hold
+    RINGBACK = "ringback"  # the other side rings
     COMFORT = "comfort"  # the other side is reconnecting: a quiet tone every few seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What one leg hears: another leg (its id) or a `Source`."""
+    """What one leg hears: another leg (its id), a `Source`, or a prompt of one's own ("prompt:" and a hash)."""
 
     leg_id: str
-    hears: str  # a leg id, or a Source value
+    hears: str  # a leg id, a Source value, or a prompt's name; both are played in a loop
 
 
 @dataclass(frozen=True, slots=True)

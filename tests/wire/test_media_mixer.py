@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import wave
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from server.domain.media import LegUp, OpenLeg, Source
 from server.media.peer import RATE
+from server.media.prompt_library import PromptLibrary
+from server.media.text_to_speech import EspeakNg
 from tests.helpers.rtc_peer import Caller, Rig, eventually, running
 from tests.helpers.tones import JUDGED, Ears, levels, lost_ms, only, write_sweep
 
@@ -100,6 +104,22 @@ async def test_music_under_a_voice(tmp_path: Path) -> None:
         customer.heard.clear()
         # its notes: 262 to 622 Hz
         await customer.until_true(lambda: len(customer.tones([261.63, 311.13, 349.23, 392.0, 466.16, 523.25])) >= 2)
+
+
+async def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
+    """Alone, and under a voice; it lies beside the worker's spool."""
+    with wave.open(str(tmp_path / "tone.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        t = np.arange(16_000) / 16_000
+        file.writeframes((6000 * np.sin(2 * np.pi * 1320 * t)).astype(np.int16).tobytes())
+    prompt = await PromptLibrary(tmp_path / "prompts", EspeakNg()).add_file(tmp_path / "tone.wav")
+    async with party(tmp_path, "customer", "agent") as p:
+        await p.plan(customer=prompt.name, agent="customer")
+        await p.hear(customer="boss", agent="customer")  # the boss's tone
+        await p.plan(customer=f"agent {prompt.name}", agent="customer")
+        await p.hear(customer="agent boss", agent="customer")
 
 
 async def test_an_opus_leg_and_one_that_speaks_only_pcmu(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from server.media.prompts import tones
 from server.media.relay import music
 
 RATE = 48_000
@@ -116,6 +117,7 @@ def main() -> None:
         "queue_music": compose(list(map(float, QUEUE_MELODY)), QUEUE_BASS, QUEUE_BEAT_S),
         "hold_music": compose(list(map(float, HOLD_MELODY)), HOLD_BASS, HOLD_BEAT_S),
         "comfort": comfort(),
+        "ringback": tones.ring_back(tones.DEFAULT, RATE),
     }
     for name, samples in pieces.items():
         (folder / f"{name}.opus.pkt").write_bytes(music.pack("opus", RATE, encode_opus(samples)))

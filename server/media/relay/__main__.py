@@ -61,6 +61,9 @@ def parse_arguments(arguments: Sequence[str]) -> Running:
     parser.add_argument("--tls-key", type=Path, help="with --listen: private key, PEM")
     parser.add_argument("--drain-s", type=float, default=0.0, help="let calls move elsewhere before the end; default 0")
     parser.add_argument("--spool", required=True, type=Path, help="folder for recordings in the making")
+    parser.add_argument(
+        "--prompts", type=Path, help="folder of prompts of one's own; default: prompts beside the spool"
+    )
     parser.add_argument("--bind", default="", help="local IPv4 addresses to open media sockets on; default: all")
     parser.add_argument("--announce", default="", help="addresses that candidates show instead (NAT, containers)")
     parser.add_argument("--ports", default="", help="UDP port range LOW-HIGH; default: any")
@@ -71,7 +74,14 @@ def parse_arguments(arguments: Sequence[str]) -> Running:
     logs.configure(given.log_level, given.log_json)
     try:
         bindings = make_bindings(_addresses(given.bind), _addresses(given.announce))
-        settings = WorkerSettings(given.id, given.spool, bindings, PortRange.parse(given.ports), given.capacity)
+        settings = WorkerSettings(
+            given.id,
+            given.spool,
+            bindings,
+            PortRange.parse(given.ports),
+            given.capacity,
+            prompts=given.prompts or given.spool.parent / "prompts",
+        )
         listen = Listen(given.socket) if given.socket else _network(given.listen, given.tls_cert, given.tls_key)
     except ValueError as error:
         parser.error(str(error))

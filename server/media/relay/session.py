@@ -18,7 +18,6 @@ from server.domain.media import (
     PartClosed,
     RecordingFailed,
     RecordingOrder,
-    Source,
 )
 from server.media.capture import Opener, part_files
 from server.media.relay.leg import Ear, Leg, Network
@@ -165,14 +164,14 @@ class RelaySession:
             tap = self._mix.tap(leg_id)
             leg.listeners = (*ears.get(leg_id, ()), *((tap,) if tap is not None else ()))
 
-    def _play(self, played: Mapping[str, Source]) -> None:
+    def _play(self, played: Mapping[str, str]) -> None:
         players: dict[str, Player] = {}
         for leg_id, source in played.items():
             anchor = self.legs[leg_id].hearing
             if anchor is None:
                 continue
             player = self.players.get(leg_id)
-            if player is None or player.source is not source or player.codecs != anchor.offer.codecs:
+            if player is None or player.source != source or player.codecs != anchor.offer.codecs:
                 player = self._studio.library.player(source, anchor.offer.codecs)
             if player is not None:
                 players[leg_id] = player

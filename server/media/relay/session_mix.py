@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from server.domain.media import Source
 from server.media.mixer.formats import FRAME_MS, OPUS, Format
 from server.media.mixer.protocol import knows, packet_to_bytes
 from server.media.mixer.setup import Listener, Setup
 from server.media.relay.mixer import Mixer
-from server.media.relay.music import Library, Player
+from server.media.relay.music import Library, Player, is_prompt
 from server.media.relay.rtp import OutStream, Packet
 from server.media.relay.wiring import form_of
 from server.media.sdp import Codec
 
-_SOURCES = {source.value: source for source in Source}
 _PROMPT = Codec("opus", 111, 48_000)  # what prompts are mixed in from: every one is there in Opus
 
 
@@ -101,9 +99,9 @@ class SessionMix:
         self._mixer.set_up(setup, {feed.listener_id: feed.take for feed in self._feeds.values()})
 
     def _player(self, name: str) -> Player | None:
-        if name not in _SOURCES:
+        if not is_prompt(name):
             return None
-        return self._players.get(name) or self._library.player(_SOURCES[name], (_PROMPT,))
+        return self._players.get(name) or self._library.player(name, (_PROMPT,))
 
     def tap(self, leg_id: str) -> Tap | None:
         return self._taps.get(leg_id)

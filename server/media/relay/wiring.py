@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 
 from server.domain.media import Route, Source
 from server.media.mixer.formats import BY_NAME, SPEECH, Format
+from server.media.relay.music import is_prompt
 from server.media.sdp import Codec
-
-_SOURCES = {source.value: source for source in Source}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class Wiring:
     """By the leg that hears: another leg, a prompt, or several of either."""
 
     relayed: dict[str, str] = field(default_factory=dict)
-    played: dict[str, Source] = field(default_factory=dict)
+    played: dict[str, str] = field(default_factory=dict)
     mixed: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -44,7 +43,7 @@ def wire(routes: Iterable[Route], legs: Mapping[str, Present]) -> Wiring:
         leg = legs.get(leg_id)
         if leg is None or not leg.takes:
             continue
-        there = [name for name in wanted if name in _SOURCES or speaks(legs.get(name)) is not None]
+        there = [name for name in wanted if is_prompt(name) or speaks(legs.get(name)) is not None]
         if len(there) > 1 and encodable(leg.takes) is not None:
             found.mixed[leg_id] = tuple(there)
         elif there:
@@ -55,8 +54,8 @@ def wire(routes: Iterable[Route], legs: Mapping[str, Present]) -> Wiring:
 
 
 def _one(found: Wiring, leg_id: str, heard: str, legs: Mapping[str, Present]) -> None:
-    if heard in _SOURCES:
-        found.played[leg_id] = _SOURCES[heard]
+    if is_prompt(heard):
+        found.played[leg_id] = heard
     elif meets(speaks(legs[heard]), legs[leg_id].takes) or encodable(legs[leg_id].takes) is None:
         found.relayed[leg_id] = heard
     else:

@@ -51,6 +51,7 @@ class WorkerSettings:
     ports: PortRange
     capacity: int
     opener: Opener = capture.open_file
+    prompts: Path | None = None
 
 
 class Worker:
@@ -67,7 +68,9 @@ class Worker:
         self._sessions: dict[str, RelaySession] = {}
         self._tasks = tasks
         network = Network(settings.bindings, settings.ports, Identity(), tasks)
-        self._studio = Studio(network, Library(), settings.spool, settings.opener, asyncio.Event(), Mixer())
+        self._studio = Studio(
+            network, Library(settings.prompts), settings.spool, settings.opener, asyncio.Event(), Mixer()
+        )
 
     def start(self) -> None:
         self._tasks.create_task(self._watch())
