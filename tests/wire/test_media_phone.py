@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import re
 import struct
 from pathlib import Path
@@ -16,6 +17,7 @@ from server.media.peer import Peer
 from server.services.ports import MediaError
 from tests.helpers.plain_peer import EVENT, FRAME, PlainPeer, plain_peer
 from tests.helpers.rtc_peer import Caller, Rig, eventually, running
+from tests.helpers.system import until
 
 
 def only(codec: str, sdp: str) -> str:
@@ -221,3 +223,35 @@ async def test_a_forked_call_is_answered_elsewhere(tmp_path: Path) -> None:
         await asyncio.gather(first.wait_tone(880), agent.wait_tone(440))
         await caller.order(AnswerLeg("customer", 1, second.answer(offer)))
         await asyncio.gather(second.wait_tone(880), agent.wait_tone(660))
+
+
+async def test_ports_of_phones_run_out_and_come_back(tmp_path: Path) -> None:
+    low = 24000 + os.getpid() % 1000 * 8
+    async with running(tmp_path, "--bind", "127.0.0.1", "--ports", f"{low}-{low + 3}") as rig:
+        caller = rig.caller()
+        for leg_id, port in (("a", low), ("b", low + 2)):
+            assert f"m=audio {port} " in ((await caller.order(OfferLeg(leg_id, 1))).sdp or "")
+        with pytest.raises(MediaError) as caught:
+            await caller.order(OfferLeg("c", 1))
+        assert caught.value.code == "no_ports"
+        await rig.engine.close_leg("media-1", "s1", "a")
+
+        async def offered() -> bool:
+            try:
+                return bool((await caller.order(OfferLeg("c", 1))).sdp)
+            except MediaError:
+                return False
+
+        await until(offered, 5, "the ports are free again")
+
+
+async def test_a_phones_keys_reach_the_other_side_as_they_came(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, plain_peer(440) as one, plain_peer(880) as other:
+        caller = rig.caller()
+        await caller.bridge()
+        await ring_in(caller, one)
+        await ring_in(caller, other, "agent")
+        await other.wait_tone(440)
+        await one.press("90")
+        await eventually(lambda: other.keys_heard() == "90", 5)
+        await rig.listener.until_report(DigitPressed("customer", 1, "0", 2))
