@@ -82,6 +82,11 @@ class Metrics:
             "patchbay_archive_seconds", "To make a recording's files", buckets=(0.5, 1, 2, 5, 15, 60, 300)
         )
         self._archives = counter("patchbay_archives_total", "Archive jobs by result", "result")
+        self._broken = counter(
+            "patchbay_recordings_broken_total",
+            "Recordings that a media worker could not write on, by the cause",
+            "code",
+        )
         self._lag = seconds("patchbay_loop_lag_seconds", "How late the event loop ran a timer")
         self._worst_lag = Gauge(
             "patchbay_loop_lag_recent_max_seconds", "The greatest lag of the last 15 s", registry=registry
@@ -99,6 +104,7 @@ class Metrics:
             (self._claims, CLAIM_RESULTS),
             (self._steps, STEP_RESULTS),
             (self._archives, ("ok", "error")),
+            (self._broken, ("disk_full", "io_error")),
             (self._unavailable, ("step", "route")),
             (self._unreadable, ("session", "agent", "queue")),
         ):
@@ -133,6 +139,10 @@ class Metrics:
             if after.talk_started_at is not None and (before is None or before.talk_started_at is None):
                 self._first_audio.observe((after.talk_started_at - after.created_at) / 1000)
             self._segments(before, after)
+            known = {r.id: r.broken for r in before.recordings} if before is not None else {}
+            for recording in after.recordings:
+                if recording.broken is not None and known.get(recording.id) is None:
+                    self._broken.labels(recording.broken).inc()
 
     def _segments(self, before: Session | None, after: Session) -> None:
         for segment in after.segments:

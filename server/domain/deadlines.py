@@ -1,7 +1,7 @@
 """The deadlines of a session are a function of its state: what is not due any more can't be forgotten.
 
-`kind`: arrival, flow, max_wait, place, callback, offer, connect, customer_grace, agent_grace, placement, move, wrap_up.
-`key` names the segment, leg, queue visit or session.
+`kind`: arrival, flow, max_wait, place, callback, offer, connect, customer_grace, agent_grace, placement, move, wrap_up,
+pause. `key` names the segment, leg, queue visit, recording or session.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from server.domain.machine import Stale
 from server.domain.segment import SegmentState
 from server.domain.session import Session, SessionState
 from server.domain.session_end import end_session, flow_out, release_agent
+from server.domain.session_recording import end_pause, pause_limit_at
 
 ARRIVAL_MS = 30_000  # between the call request and the browser's SDP offer lies no human act
 CONNECT_MS = 15_000  # ICE and DTLS take less than a second; a permission prompt may take a few
@@ -76,6 +77,10 @@ def deadlines(s: Session) -> frozenset[Deadline]:
             after_customer = customer.at + 1 if customer is not None else 0
             at = max(owner.leg.down_since + TALK_GRACE_MS, after_customer)
             due.append(Deadline("agent_grace", owner.leg.id, at))
+    for recording in s.recordings:
+        pause_ends_at = pause_limit_at(s, recording)
+        if pause_ends_at is not None:
+            due.append(Deadline("pause", recording.id, pause_ends_at))
     return frozenset(due)
 
 
@@ -129,6 +134,8 @@ def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
             return end_session(s, lost, now)
         case "max_wait" if visit is not None:
             return flow_out(s, visit, EndReason.WAITED_TOO_LONG, now)
+        case "pause":
+            return end_pause(s, e.key, now)
         case "place":
             return end_session(s, EndReason.PLACE_EXPIRED, now)
         case "offer":

@@ -19,7 +19,7 @@ from server.domain.media import (
     Route,
     Source,
 )
-from server.domain.recording import RecordingState
+from server.domain.recording import RecordingState, pause_change, wants_pause
 from server.domain.segment import Segment, SegmentState
 from server.domain.session import MAX_RINGING, Session
 
@@ -76,7 +76,14 @@ def _recording_order(s: Session, owner: Segment, epoch: int) -> RecordingOrder |
         held_by = part.epoch or (s.former or s).epoch
         if held_by == epoch:
             legs = s.customer_leg.id, owner.leg.id
-            return RecordingOrder(recording.id, part.number, *legs, started_at=recording.started_at)
+            return RecordingOrder(
+                recording.id,
+                part.number,
+                *legs,
+                paused=wants_pause(recording),
+                started_at=recording.started_at,
+                change=pause_change(recording),
+            )
     return None
 
 

@@ -38,6 +38,7 @@ class EndReason(StrEnum):
     PLACE_EXPIRED = "place_expired"  # a kept place that nobody came back for in time
     CALLBACK_UNANSWERED = "callback_unanswered"  # the customer was called and did not answer
     CALLBACK_NOT_MADE = "callback_not_made"  # its turn did not come in time
+    NOT_RECORDED = "not_recorded"  # the recording failed, and the queue wants no talk without one
     LEFT_VOICEMAIL = "left_voicemail"  # the flow in which a message may be left is over
 
 
@@ -56,6 +57,7 @@ VERDICTS: dict[EndReason, Verdict] = {
     EndReason.CUSTOMER_LOST: Verdict(Blame.NETWORK, VisitOutcome.ABANDONED),
     EndReason.NO_MEDIA: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.SYSTEM_FAILED: Verdict(Blame.US, VisitOutcome.FAILED),
+    EndReason.NOT_RECORDED: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.WAITED_TOO_LONG: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.QUEUE_FULL: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.PLACE_EXPIRED: Verdict(Blame.CUSTOMER, VisitOutcome.ABANDONED),
@@ -79,6 +81,7 @@ class SegmentEnd(StrEnum):
     TAKEN = "taken"  # by another agent, for whom it rang at the same time
     CUSTOMER_LEFT = "customer_left"  # before both could hear each other
     NO_MEDIA = "no_media"  # the agent's side never became audible
+    NOT_RECORDED = "not_recorded"
 
 
 # A talk that ends with the session ends for the session's reason; before the talk the customer has left.
@@ -89,6 +92,7 @@ SEGMENT_END: dict[EndReason, SegmentEnd] = {
     EndReason.CUSTOMER_LOST: SegmentEnd.CUSTOMER_LOST,
     EndReason.NO_MEDIA: SegmentEnd.CUSTOMER_LEFT,
     EndReason.SYSTEM_FAILED: SegmentEnd.SYSTEM_FAILED,
+    EndReason.NOT_RECORDED: SegmentEnd.NOT_RECORDED,
     EndReason.WAITED_TOO_LONG: SegmentEnd.WITHDRAWN,  # nobody talks while these can happen
     EndReason.QUEUE_FULL: SegmentEnd.WITHDRAWN,
     EndReason.PLACE_EXPIRED: SegmentEnd.WITHDRAWN,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from server.domain.hours import Hours
-from server.domain.queue_life import Exit
+from server.domain.queue_life import PAUSE_LIMIT_S, Exit, WhenUnrecorded
 from server.domain.queue_routing import PRIORITY
 
 UNLOGGED = frozenset({"sdp", "archive"})
@@ -34,7 +34,8 @@ class QueueRules:
     `overflow` is where the session goes then, or when the queue is full; None: it ends. `ring_all`: it rings for
     several agents at once, and the first who accepts gets it. `hours` are told of queues that sessions overflow into:
     outside them nobody does. None: always open. `keep_place_s`: for so long the customer may be away and keep the
-    place; 0: not at all. `exit`: how the session leaves, where this installation can do that."""
+    place; 0: not at all. `exit`: how the session leaves, where this installation can do that. `pause_limit_s`,
+    `when_unrecorded`: as in `queue_life.QueueLife`."""
 
     queue_id: str
     name: str
@@ -50,6 +51,8 @@ class QueueRules:
     hours: Hours | None = None
     keep_place_s: int = 0
     exit: Exit = Exit.QUEUE
+    pause_limit_s: int = PAUSE_LIMIT_S
+    when_unrecorded: WhenUnrecorded = WhenUnrecorded.GO_ON
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +313,31 @@ class RecordingBroke:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingPauseAsked:
+    """The agent wants that nothing is kept of what comes (or, `paused` false, that it is again)."""
+
+    segment_id: str
+    agent_id: str
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingPauseSaid:
+    """The worker has carried out the `change`-th change of the recording's pauses."""
+
+    recording_id: str
+    change: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingMarked:
+    """The agent marks this place of the talk."""
+
+    segment_id: str
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingArchived:
     """`archive` holds files, hashes and peaks; it goes to the recording's row. `reason`: why it is not whole."""
 
@@ -366,6 +394,9 @@ Event = (
     | Placed
     | RecordingPartClosed
     | RecordingBroke
+    | RecordingPauseAsked
+    | RecordingPauseSaid
+    | RecordingMarked
     | RecordingArchived
     | ArchiveFailed
     | DeadlinePassed

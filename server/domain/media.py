@@ -46,7 +46,8 @@ class RecordingOrder:
     """A recording that runs while the plan holds it. A new part begins with each placement epoch.
 
     `started_at`: when the talk began, UTC ms by the database. `at_ms`: how far into the talk the order is sent. Either
-    is None where it is not known: in orders of before these fields, and `at_ms` in one that is not sent yet."""
+    is None where it is not known: in orders of before these fields, and `at_ms` in one that is not sent yet. `change`
+    counts pauses and their ends; it is for us, so that the worker's answer tells which of them it has carried out."""
 
     recording_id: str
     part: int  # 1-based
@@ -55,6 +56,7 @@ class RecordingOrder:
     paused: bool = False
     started_at: int | None = None
     at_ms: int | None = None
+    change: int = 0
 
 
 @dataclass(frozen=True, slots=True)

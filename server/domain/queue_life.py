@@ -20,12 +20,23 @@ class Exit(StrEnum):
     VOICEMAIL = "voicemail"  # the customer may leave a message
 
 
+class WhenUnrecorded(StrEnum):
+    """What becomes of a talk that is to be recorded when its recording fails: a full disk, say."""
+
+    GO_ON = "go_on"  # the agent sees that it is not recorded
+    END = "end"  # for centers that must not speak unrecorded
+
+
+PAUSE_LIMIT_S = 600  # a card payment takes one to three minutes; a pause that was forgotten costs ten at most
+
+
 @dataclass(frozen=True, slots=True)
 class QueueLife:
     """Who waits longer than `max_wait_s`, or finds `max_length` waiting already, leaves by the `exit`, to the queue
     `overflow_queue_id`, or is told so and the call ends where that is None. 0: no such limit. Who drops out
     while waiting and is back within `return_s` has the old place. Who says so may be away for `keep_place_s` and is
-    served in turn; 0: that is not offered. `hours` None: always open."""
+    served in turn; 0: that is not offered. `hours` None: always open. A pause of a recording ends by itself after
+    `pause_limit_s`; 0: never."""
 
     max_wait_s: int = 0
     max_length: int = 0
@@ -34,6 +45,8 @@ class QueueLife:
     keep_place_s: int = 0
     hours: Hours | None = None
     exit: Exit = Exit.QUEUE
+    pause_limit_s: int = PAUSE_LIMIT_S
+    when_unrecorded: WhenUnrecorded = WhenUnrecorded.GO_ON
 
 
 LIFE = QueueLife()
@@ -51,7 +64,10 @@ def life_to_json(life: QueueLife) -> dict[str, object]:
     }
     if life.exit is not Exit.QUEUE:  # a node of before there were others reads the rest
         whole["exit"] = life.exit.value
-    return {name: value for name, value in whole.items() if value}
+    if life.when_unrecorded is not WhenUnrecorded.GO_ON:
+        whole["when_unrecorded"] = life.when_unrecorded.value
+    found = {name: value for name, value in whole.items() if value}
+    return found if life.pause_limit_s == PAUSE_LIMIT_S else found | {"pause_limit_s": life.pause_limit_s}
 
 
 def life_from_json(value: Mapping[str, Any]) -> QueueLife:
@@ -66,4 +82,6 @@ def life_from_json(value: Mapping[str, Any]) -> QueueLife:
         keep_place_s=whole(value.get("keep_place_s", 0)),
         hours=None if hours is None else hours_from_json(hours),
         exit=Exit(value.get("exit", Exit.QUEUE)),
+        pause_limit_s=whole(value.get("pause_limit_s", PAUSE_LIMIT_S)),
+        when_unrecorded=WhenUnrecorded(value.get("when_unrecorded", WhenUnrecorded.GO_ON)),
     )

@@ -41,8 +41,20 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """A time of which nothing is kept (a payment, say). It is asked for at `asked_at` and holds `since` the worker said
+    so; its end is asked for at `resume_at` and holds from `until` on. None: not yet."""
+
+    asked_at: int
+    since: int | None = None
+    resume_at: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Recording:
-    """`broken` holds the code of a worker that could not write on (disk_full, io_error): what came before is kept."""
+    """`broken` holds the code of a worker that could not write on (disk_full, io_error): what came before is kept.
+    `marks`: how many the agent has made."""
 
     id: str
     segment_id: str
@@ -53,6 +65,46 @@ class Recording:
     ended_at: int | None = None
     duration_ms: int | None = None
     reason: str | None = None
+    pauses: tuple[Pause, ...] = ()
+    marks: int = 0
+
+
+def wants_pause(recording: Recording) -> bool:
+    """What was asked for last: the worker's plan says the same."""
+    return bool(recording.pauses) and recording.pauses[-1].resume_at is None
+
+
+def is_paused(recording: Recording) -> bool:
+    """What the worker said last."""
+    return any(pause.since is not None and pause.until is None for pause in recording.pauses)
+
+
+def pause_change(recording: Recording) -> int:
+    """How often it was paused and resumed, so far as asked: tells the worker's words apart."""
+    return 2 * len(recording.pauses) - (1 if wants_pause(recording) else 0)
+
+
+def ask_pause(recording: Recording, paused: bool, now: int) -> Recording:
+    """Only a change counts."""
+    if paused == wants_pause(recording):
+        return recording
+    if paused:
+        return replace(recording, pauses=(*recording.pauses, Pause(now)))
+    return replace(recording, pauses=(*recording.pauses[:-1], replace(recording.pauses[-1], resume_at=now)))
+
+
+def say_pause(recording: Recording, change: int, now: int) -> Recording:
+    """The worker has carried out the `change`-th change, and with it every earlier one. What it said already stays."""
+    if recording.state is not R.RECORDING or not 0 < change <= pause_change(recording):
+        return recording
+    pauses = list(recording.pauses)
+    for index, pause in enumerate(pauses):
+        if pause.since is None and 2 * index + 1 <= change:
+            pause = replace(pause, since=now)
+        if pause.until is None and 2 * index + 2 <= change:
+            pause = replace(pause, until=now)
+        pauses[index] = pause
+    return replace(recording, pauses=tuple(pauses))
 
 
 def move(recording: Recording, worker_id: str, epoch: int) -> Recording:

@@ -53,6 +53,7 @@ from server.domain.session_legs import (
     leg_up,
 )
 from server.domain.session_place import away, keep_place, not_over, not_waiting, nothing_new, pass_on, take_place
+from server.domain.session_recording import ask_pause, broke, mark, pause_said
 from server.domain.session_worker import (
     archive_failed,
     archived,
@@ -60,7 +61,6 @@ from server.domain.session_worker import (
     move,
     part_closed,
     place,
-    recording_broke,
 )
 
 Rule = Callable[[Session, Any, int], Session]
@@ -204,7 +204,10 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
             ev.WrapUpDone: wrap_up,
             ev.WorkerLost: lose_worker,
             ev.RecordingPartClosed: part_closed,
-            ev.RecordingBroke: recording_broke,
+            ev.RecordingBroke: broke,
+            ev.RecordingPauseAsked: ask_pause,
+            ev.RecordingPauseSaid: pause_said,
+            ev.RecordingMarked: mark,
             ev.RecordingArchived: archived,
             ev.ArchiveFailed: archive_failed,
             ev.DeadlinePassed: deadline_passed,

@@ -66,13 +66,6 @@ def part_closed(s: Session, e: ev.RecordingPartClosed, now: int) -> Session:
     return s.with_recording(changed)
 
 
-def recording_broke(s: Session, e: ev.RecordingBroke, now: int) -> Session:
-    recording = _recording(s, e.recording_id)
-    if recording.broken is not None or e.part != recording.parts[-1].number:
-        raise Stale("no_change")
-    return s.with_recording(replace(recording, broken=e.code))
-
-
 def archived(s: Session, e: ev.RecordingArchived, now: int) -> Session:
     recording = _recording(s, e.recording_id)
     if recording.state in recordings.FINAL:

@@ -93,6 +93,8 @@ class Arrivals:
             ring_all=queue.routing.strategy is Strategy.RING_ALL,
             keep_place_s=life.keep_place_s,
             exit=rule_of(life.exit, self._possible),
+            pause_limit_s=life.pause_limit_s,
+            when_unrecorded=life.when_unrecorded,
         )
 
     async def full(self, tenant: str, rules: ev.QueueRules) -> tuple[ev.QueueFull, ...]:

@@ -17,8 +17,8 @@ from contextlib import suppress
 
 import structlog
 
-from server.domain.events import LegAnswered, LegRefused
-from server.domain.media import OpenLeg, dated
+from server.domain.events import LegAnswered, LegRefused, RecordingPauseSaid
+from server.domain.media import ApplyPlan, MediaOrder, OpenLeg, dated
 from server.probes import Work
 from server.services.nodes import Nodes
 from server.services.ports import Clock, Commit, MediaEngine, MediaError, OutboxRow, StepStore, StorageUnavailable
@@ -141,6 +141,8 @@ class Dispatcher:
         if isinstance(row.order, OpenLeg):
             answer = LegAnswered(row.order.leg_id, row.order.generation, row.epoch, result.sdp or "")
             await self._stepper.apply(row.key.session_id, answer, consumed=[row.key], skip_stale=True)
+        elif (said := _pause_said(row.order)) is not None:  # the agent waits for the worker's word
+            await self._stepper.apply(row.key.session_id, said, consumed=[row.key], skip_stale=True)
         else:
             await self._store.drop_orders([row.key])
         return True
@@ -166,6 +168,12 @@ class Dispatcher:
         else:
             await self._store.drop_orders([row.key])
         return True
+
+
+def _pause_said(order: MediaOrder) -> RecordingPauseSaid | None:
+    """What a plan that was carried out tells of the recording's pauses; None where there were none."""
+    recording = order.plan.recording if isinstance(order, ApplyPlan) else None
+    return RecordingPauseSaid(recording.recording_id, recording.change) if recording and recording.change else None
 
 
 def after_fault_s(faults: int, chance: float) -> float:

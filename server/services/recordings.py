@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
@@ -22,6 +23,7 @@ import structlog
 from server.domain.events import ArchiveFailed, RecordingArchived
 from server.domain.machine import Refused, Stale
 from server.domain.recording import Recording, RecordingState
+from server.domain.recording_marks import Mark, marks_of, marks_to_json
 from server.domain.session import Session
 from server.probes import Work
 from server.services.admin_ports import FileReady, History, NotReady, Rendering, Side
@@ -172,7 +174,12 @@ class RecordingService:
             lost = fault.code == NO_CAPTURE and (collected.away or collected.missing)
             return ArchiveFailed(recording.id, recording.broken or (PARTS_LOST if lost else fault.code))
         reason = PARTS_LOST if collected.away or collected.missing else None
-        return RecordingArchived(recording.id, done.duration_ms, done.archive, reason)
+        archive = {**done.archive, "marks": marks_to_json(await self._marks(ref, recording))}
+        return RecordingArchived(recording.id, done.duration_ms, archive, reason)
+
+    async def _marks(self, ref: RecordingRef, recording: Recording) -> Sequence[Mark]:
+        detail = await self._history.session(ref.tenant, ref.session_id)
+        return () if detail is None else marks_of(recording, detail.events)
 
     async def _still_waits(self, ref: RecordingRef) -> bool:
         session = await self._store.session(ref.session_id)

@@ -127,6 +127,16 @@ class SessionService:
         await self._own(user, session_id, segment_id)
         await self._stepper.apply(session_id, ev.HoldChanged(segment_id, user.user_id, on))
 
+    async def pause_recording(self, user: AuthedUser, session_id: str, segment_id: str, paused: bool) -> None:
+        """Raises Refused: not_in_call, not_recording, no_pause_left."""
+        await self._own(user, session_id, segment_id)
+        await self._stepper.apply(session_id, ev.RecordingPauseAsked(segment_id, user.user_id, paused))
+
+    async def mark_recording(self, user: AuthedUser, session_id: str, segment_id: str) -> None:
+        """Raises Refused: not_in_call, not_recording, no_mark_left."""
+        await self._own(user, session_id, segment_id)
+        await self._stepper.apply(session_id, ev.RecordingMarked(segment_id, user.user_id))
+
     async def agent_leg(self, user: AuthedUser, session_id: str, leg_id: str, generation: int, sdp: str) -> None:
         """Raises Refused(not_your_contact) for somebody else's session or leg."""
         session = await self._store.session(session_id)

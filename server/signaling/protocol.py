@@ -110,6 +110,10 @@ class ContactView(Wire):
     taken_by: str | None = Field(description="the agent who was first, when it rang for several; null: nobody was")
     customer_reconnecting: bool
     recording: RecordingState
+    recording_change: Literal["pause", "resume"] | None = Field(
+        default=None, description="asked for, and the media worker has not said yet that it holds"
+    )
+    recording_resumes_at: Ms | None = Field(default=None, description="when a pause that nobody ends is over")
     leg: LegView
     notes: str
     disposition_id: str | None
@@ -228,6 +232,12 @@ class Hold(SegmentRef):
     on: bool
 
 
+class Record(SegmentRef):
+    """`paused`: nothing is to be kept from now on (a payment, say). The contact's `recording` tells when it holds."""
+
+    paused: bool
+
+
 class SaveNotes(SegmentRef):
     """The draft, saved while it is typed. `disposition_id` may be picked early."""
 
@@ -332,6 +342,18 @@ class ContactHoldMessage(_Message):
     body: Hold
 
 
+class ContactRecordMessage(_Message):
+    type: Literal["contact.record"]
+    body: Record
+
+
+class ContactMarkMessage(_Message):
+    """A mark at this place of the recording."""
+
+    type: Literal["contact.mark"]
+    body: SegmentRef
+
+
 class ContactHangUpMessage(_Message):
     type: Literal["contact.hang_up"]
     body: SegmentRef
@@ -372,6 +394,8 @@ AgentMessage = Annotated[
     | OfferRejectMessage
     | LegOfferMessage
     | ContactHoldMessage
+    | ContactRecordMessage
+    | ContactMarkMessage
     | ContactHangUpMessage
     | ContactNotesMessage
     | ContactExtendMessage

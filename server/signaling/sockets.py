@@ -294,6 +294,10 @@ class AgentNamespace(_Namespace):
                 await sessions.agent_leg(user, body.session_id, body.leg_id, body.generation, body.sdp)
             case wire.ContactHoldMessage():
                 await sessions.hold(user, body.session_id, body.segment_id, body.on)
+            case wire.ContactRecordMessage():
+                await sessions.pause_recording(user, body.session_id, body.segment_id, body.paused)
+            case wire.ContactMarkMessage():
+                await sessions.mark_recording(user, body.session_id, body.segment_id)
             case wire.ContactHangUpMessage():
                 await _forgiving(sessions.agent_hang_up(user, body.session_id, body.segment_id), "contact_over")
             case wire.ContactNotesMessage():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -11,9 +11,10 @@ from server.domain import segment as segments
 from server.domain.agent import Agent
 from server.domain.events import Event, LegAnswered, LegRefused
 from server.domain.leg import Leg
-from server.domain.recording import RecordingState
+from server.domain.recording import Recording, RecordingState, is_paused, wants_pause
 from server.domain.segment import Segment, SegmentState
 from server.domain.session import Session
+from server.domain.session_recording import pause_limit_at
 from server.services.ports import Push
 from server.services.turn import IceAccess
 from server.signaling import protocol as wire
@@ -75,6 +76,8 @@ def contact_view(s: Session, segment: Segment) -> wire.ContactView:
         taken_by=taker.agent_name if taker is not None else None,
         customer_reconnecting=segment.in_talk and s.customer_leg.reconnecting,
         recording=_recording_state(s, segment),
+        recording_change=_recording_change(s, segment),
+        recording_resumes_at=_resumes_at(s, segment),
         leg=_leg_view(segment.leg),
         notes=segment.notes,
         disposition_id=segment.disposition_id,
@@ -107,10 +110,29 @@ def _leg_view(leg: Leg) -> wire.LegView:
 def _recording_state(s: Session, segment: Segment | None) -> wire.RecordingState:
     if segment is None:
         return "off"
+    recording = _running(s, segment)
+    if recording is None:
+        return "off"
+    return "failed" if recording.broken else "paused" if is_paused(recording) else "on"
+
+
+def _running(s: Session, segment: Segment) -> Recording | None:
     for recording in s.recordings:
         if recording.segment_id == segment.id and recording.state is RecordingState.RECORDING:
-            return "failed" if recording.broken else "on"
-    return "off"
+            return recording
+    return None
+
+
+def _recording_change(s: Session, segment: Segment) -> Literal["pause", "resume"] | None:
+    recording = _running(s, segment)
+    if recording is None or recording.broken or wants_pause(recording) == is_paused(recording):
+        return None
+    return "pause" if wants_pause(recording) else "resume"
+
+
+def _resumes_at(s: Session, segment: Segment) -> int | None:
+    recording = _running(s, segment)
+    return None if recording is None or recording.broken else pause_limit_at(s, recording)
 
 
 class WirePresenter:

@@ -59,6 +59,11 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         ev.AgentVanished(segment_id, agent_id),
         ev.AgentHungUp(segment_id, agent_id),
         ev.HoldChanged(segment_id, agent_id, pick(st.booleans())),
+        ev.RecordingPauseAsked(segment_id, agent_id, pick(st.booleans())),
+        ev.RecordingPauseSaid(pick(st.sampled_from([r.id for r in s.recordings])), pick(st.integers(0, 4)))
+        if s.recordings
+        else ev.CustomerHungUp(),
+        ev.RecordingMarked(segment_id, agent_id),
         ev.NotesSaved(segment_id, agent_id, pick(st.text(max_size=3)), None),
         ev.WrapUpExtended(segment_id, agent_id, pick(st.sampled_from([d.at for d in due] or [0]))),
         ev.WrapUpDone(segment_id, agent_id, "", pick(st.sampled_from((None, "dsp_1")))),

@@ -41,9 +41,12 @@ async def test_what_a_queue_does_with_who_waits_too_long_is_kept_as_it_was_said(
     sales, support = [await _queue(admin, name) for name in ("Sales", "Support")]
     nothing: dict[str, Any] = dict.fromkeys(("max_wait_s", "max_length", "return_s", "keep_place_s"), 0)
     nothing |= {"overflow_queue_id": None, "hours": None, "exit": "end"}
+    nothing |= {"pause_limit_s": 600, "when_unrecorded": "go_on"}
     assert sales["life"] == nothing
     limits = {"max_wait_s": 300, "max_length": 20, "return_s": 90, "keep_place_s": 3600}
+    limits |= {"pause_limit_s": 0}
     life = limits | {"overflow_queue_id": support["queue_id"], "hours": HOURS, "exit": "queue"}
+    life |= {"when_unrecorded": "end"}
     path = f"/api/v1/queues/{sales['queue_id']}"
     changed = await admin.patch(path, {"version": sales["version"], "life": life})
     assert changed["life"] == life
@@ -105,6 +108,9 @@ async def test_an_exit_that_is_left_out_is_what_the_other_queue_says(admin: Api)
         ({"return_s": 3601}, "life.return_s"),
         ({"keep_place_s": 59}, "life.keep_place_s"),
         ({"exit": "nowhere"}, "life.exit"),
+        ({"pause_limit_s": 29}, "life.pause_limit_s"),
+        ({"pause_limit_s": 3601}, "life.pause_limit_s"),
+        ({"when_unrecorded": "announce"}, "life.when_unrecorded"),
         ({"exit": "queue"}, "life"),
         ({"exit": "end", "overflow_queue_id": "que_none"}, "life"),
         ({"keep_place_s": 28_801}, "life.keep_place_s"),

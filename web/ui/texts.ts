@@ -138,6 +138,11 @@ export const uiEn = {
   'player.reason_io_error': 'the disk failed',
   'player.reason_worker_lost': 'the media process stopped',
   'player.reason_unknown': 'no reason known',
+  'player.marks': 'Marks',
+  'player.mark_at': '{at} · {what}',
+  'player.mark_hold': 'On hold for {length}',
+  'player.mark_pause': 'Recording paused for {length}',
+  'player.mark_mark': 'Marked by the agent',
   'player.no_peaks': 'No waveform for this recording.',
   'player.cannot_play': 'The browser could not play this file. You can still download it.',
 } as const;
@@ -282,6 +287,11 @@ export const uiZh: Record<UiKey, string> = {
   'player.reason_io_error': '磁盘故障',
   'player.reason_worker_lost': '媒体进程中断',
   'player.reason_unknown': '原因不明',
+  'player.marks': '标记',
+  'player.mark_at': '{at} · {what}',
+  'player.mark_hold': '保持 {length}',
+  'player.mark_pause': '录音暂停 {length}',
+  'player.mark_mark': '坐席标记',
   'player.no_peaks': '该录音没有波形图。',
   'player.cannot_play': '浏览器无法播放此文件，但您仍可下载。',
 };

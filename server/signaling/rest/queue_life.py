@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from server.domain.hours import DAY_MINUTES, MAX_HOLIDAYS, MAX_SPANS, Holiday, Hours, Span, known_zone
-from server.domain.queue_life import Exit, QueueLife
+from server.domain.queue_life import PAUSE_LIMIT_S, Exit, QueueLife, WhenUnrecorded
 from server.signaling.rest.models import Id, RestModel
 from server.signaling.rest.reports import Day
 
 MAX_WAIT_S, MAX_LENGTH, MAX_RETURN_S, MAX_KEEP_S = 86_400, 100_000, 3600, 28_800
+MAX_PAUSE_S, SHORTEST_PAUSE_S = 3600, 30  # a payment takes longer than the one, and never the other
 SHORTEST_KEEP_S = 60  # nobody goes away for less
 SHORTEST_WAIT_S = 5  # less is no wait: an offer takes as long
 
@@ -31,6 +32,12 @@ def _wait(seconds: int) -> int:
 def _keep(seconds: int) -> int:
     if 0 < seconds < SHORTEST_KEEP_S:
         raise ValueError(f"0, or at least {SHORTEST_KEEP_S} seconds")
+    return seconds
+
+
+def _pause(seconds: int) -> int:
+    if 0 < seconds < SHORTEST_PAUSE_S:
+        raise ValueError(f"0, or at least {SHORTEST_PAUSE_S} seconds")
     return seconds
 
 
@@ -81,7 +88,9 @@ class QueueLifeModel(RestModel):
     (queue), or the call ends and tells why (end). With callback and voicemail the other queue, where one is named, is
     for those for whom that can't be done. Left out: queue where one is named, else end. 0: no limit. Who drops out
     while waiting and calls again within `return_s` has the old place. Who asks for it may be away for `keep_place_s`
-    and is served in turn; 0: not offered. `hours` null: always open; outside its hours nobody overflows into it."""
+    and is served in turn; 0: not offered. `hours` null: always open; outside its hours nobody overflows into it.
+    An agent's pause of the recording ends by itself after `pause_limit_s`; 0: never. `when_unrecorded`: what becomes of
+    a talk whose recording fails (a full disk, say)."""
 
     max_wait_s: Annotated[int, Field(ge=0, le=MAX_WAIT_S), AfterValidator(_wait)] = 0
     max_length: Annotated[int, Field(ge=0, le=MAX_LENGTH)] = 0
@@ -90,6 +99,8 @@ class QueueLifeModel(RestModel):
     keep_place_s: Annotated[int, Field(ge=0, le=MAX_KEEP_S), AfterValidator(_keep)] = 0
     hours: HoursModel | None = None
     exit: ExitName | None = None
+    pause_limit_s: Annotated[int, Field(ge=0, le=MAX_PAUSE_S), AfterValidator(_pause)] = PAUSE_LIMIT_S
+    when_unrecorded: Literal["go_on", "end"] = "go_on"
 
     @model_validator(mode="after")
     def leads_somewhere(self) -> QueueLifeModel:
@@ -109,6 +120,8 @@ def life_view(life: QueueLife) -> QueueLifeModel:
         keep_place_s=life.keep_place_s,
         exit=_exit_name(life),
         hours=None if life.hours is None else _hours_view(life.hours),
+        pause_limit_s=life.pause_limit_s,
+        when_unrecorded=life.when_unrecorded.value,
     )
 
 
@@ -121,6 +134,8 @@ def life_of(model: QueueLifeModel) -> QueueLife:
         keep_place_s=model.keep_place_s,
         exit=Exit(model.exit) if model.exit in ("callback", "voicemail") else Exit.QUEUE,
         hours=None if model.hours is None else _hours_of(model.hours),
+        pause_limit_s=model.pause_limit_s,
+        when_unrecorded=WhenUnrecorded(model.when_unrecorded),
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from server.domain.directory import Role
 from server.domain.history import RecordingRow
+from server.domain.recording_marks import marks_from_json
 from server.services.admin_ports import NotReady, Rendering, Side
 from server.services.refusals import Refused, not_found
 from server.signaling.access import STAFF
@@ -31,6 +32,15 @@ class PeakLists(RestModel):
     agent: Peaks
 
 
+class MarkView(RestModel):
+    """`kind`: talk (it began), hold, pause, mark (the agent's own); clients pass over others. `at_ms` is a place in the
+    recording, which leaves pauses out; `length_ms`: how long the hold or the pause was."""
+
+    kind: str
+    at_ms: int
+    length_ms: int
+
+
 class RecordingView(RestModel):
     recording_id: str
     session_id: str
@@ -42,6 +52,7 @@ class RecordingView(RestModel):
     sha256: Sums | None
     size_bytes: int | None
     peaks: PeakLists | None
+    marks: list[MarkView] = Field(default_factory=list)
 
 
 class RenderingView(RestModel):
@@ -79,6 +90,10 @@ async def read_recording(call: Call[Nothing, Nothing]) -> RecordingView:
         sha256=Sums(**sums) if sums else None,
         size_bytes=row.size_bytes,
         peaks=PeakLists(customer=peaks["customer"], agent=peaks["agent"]) if peaks else None,
+        marks=[
+            MarkView(kind=mark.kind, at_ms=mark.at_ms, length_ms=mark.length_ms)
+            for mark in marks_from_json(archive.get("marks", ()))
+        ],
     )
 
 

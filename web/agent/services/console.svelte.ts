@@ -128,6 +128,16 @@ export class Console {
     if (live !== null && this.can.hold) quietly(this.desk.hold(live.segment_id, live.state !== 'held'));
   }
 
+  toggleRecording(): void {
+    const live = talking(this.state);
+    if (live !== null && this.can.record) quietly(this.desk.pauseRecording(live.segment_id, live.recording !== 'paused'));
+  }
+
+  mark(): void {
+    const live = talking(this.state);
+    if (live !== null && this.can.mark) quietly(this.desk.markRecording(live.segment_id));
+  }
+
   hangUp(): void {
     const live = talking(this.state);
     if (live !== null && this.can.hangUp) quietly(this.desk.hangUp(live.segment_id));

@@ -10,6 +10,8 @@ export interface Allowed {
   reject: boolean;
   mute: boolean;
   hold: boolean;
+  record: boolean;
+  mark: boolean;
   hangUp: boolean;
   wrapUp: boolean;
   extend: boolean;
@@ -31,10 +33,17 @@ export function allowed(state: DeskState): Allowed {
     reject: answering,
     mute: live !== null,
     hold: online && (live?.state === 'talking' || live?.state === 'held') && free('hold', live),
+    record: online && recorded(live) && live?.recording_change == null && free('record', live),
+    mark: online && recorded(live) && free('mark', live),
     hangUp: online && free('hang_up', live),
     wrapUp: online && free('wrap_up', wrapping),
     extend: online && wrapping !== undefined && wrapping.wrap_up_extend_s !== null && free('extend', wrapping) && free('wrap_up', wrapping),
   };
+}
+
+/** A recording runs that can be paused and marked. */
+function recorded(live: ContactView | null): boolean {
+  return live !== null && (live.state === 'talking' || live.state === 'held') && (live.recording === 'on' || live.recording === 'paused');
 }
 
 /** What the badge shows; offline until the server has spoken. */

@@ -25,6 +25,8 @@ export function contact(over: Partial<ContactView> = {}): ContactView {
     taken_by: null,
     customer_reconnecting: false,
     recording: 'off',
+    recording_change: null,
+    recording_resumes_at: null,
     leg: { leg_id: 'leg_1', generation: 0, state: 'wanted' },
     notes: '',
     disposition_id: null,

@@ -166,6 +166,18 @@ export class AgentDesk {
     );
   }
 
+  pauseRecording(segmentId: string, paused: boolean): Promise<void> {
+    return this.#command(`record:${segmentId}`, () =>
+      this.#line.send('contact.record', { ...refOf(this.#contact(segmentId)), paused }),
+    );
+  }
+
+  markRecording(segmentId: string): Promise<void> {
+    return this.#command(`mark:${segmentId}`, () =>
+      this.#line.send('contact.mark', refOf(this.#contact(segmentId))),
+    );
+  }
+
   hangUp(segmentId: string): Promise<void> {
     return this.#command(`hang_up:${segmentId}`, () =>
       this.#line.send('contact.hang_up', refOf(this.#contact(segmentId))),

@@ -177,6 +177,10 @@ export interface QueueLife {
   return_s: number;
   /** Who asks for it may be away so long and is served in turn; 0: not offered. */
   keep_place_s: number;
+  /** An agent's pause of the recording ends by itself after so long; 0: never. */
+  pause_limit_s: number;
+  /** What becomes of a talk whose recording fails. */
+  when_unrecorded: 'go_on' | 'end';
   hours: OpeningHours | null;
   /** Callback and voicemail where the installation can do them. */
   exit: 'queue' | 'callback' | 'voicemail' | 'end';
@@ -357,6 +361,16 @@ export interface Recording {
   sha256: { customer: string; agent: string } | null;
   size_bytes: number | null;
   peaks: { customer: number[]; agent: number[] } | null;
+  /** Older servers tell none. */
+  marks?: RecordingMark[];
+}
+
+/** A place in a recording: talk, hold, pause, mark; others are passed over. Pauses are left out of the sound. */
+export interface RecordingMark {
+  kind: string;
+  at_ms: number;
+  /** How long the hold or the pause was; 0 for a point. */
+  length_ms: number;
 }
 
 export interface WidgetInfo {

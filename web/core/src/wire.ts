@@ -15,6 +15,8 @@ export type AgentMessage =
   | OfferRejectMessage
   | LegOfferMessage
   | ContactHoldMessage
+  | ContactRecordMessage
+  | ContactMarkMessage
   | ContactHangUpMessage
   | ContactNotesMessage
   | ContactExtendMessage
@@ -119,6 +121,14 @@ export interface ContactView {
   taken_by: string | null;
   customer_reconnecting: boolean;
   recording: RecordingState;
+  /**
+   * asked for, and the media worker has not said yet that it holds
+   */
+  recording_change: ('pause' | 'resume') | null;
+  /**
+   * when a pause that nobody ends is over
+   */
+  recording_resumes_at: number | null;
   leg: LegView;
   notes: string;
   disposition_id: string | null;
@@ -268,6 +278,29 @@ export interface Hold {
   session_id: string;
   segment_id: string;
   on: boolean;
+}
+export interface ContactRecordMessage {
+  v: 1;
+  id: string;
+  type: 'contact.record';
+  body: Record;
+}
+/**
+ * `paused`: nothing is to be kept from now on (a payment, say). The contact's `recording` tells when it holds.
+ */
+export interface Record {
+  session_id: string;
+  segment_id: string;
+  paused: boolean;
+}
+/**
+ * A mark at this place of the recording.
+ */
+export interface ContactMarkMessage {
+  v: 1;
+  id: string;
+  type: 'contact.mark';
+  body: SegmentRef;
 }
 export interface ContactHangUpMessage {
   v: 1;

@@ -306,6 +306,8 @@ export function contactView(change: Partial<ContactView> = {}): ContactView {
     taken_by: null,
     customer_reconnecting: false,
     recording: 'off',
+    recording_change: null,
+    recording_resumes_at: null,
     leg: { leg_id: 'leg_a', generation: 0, state: 'wanted' },
     notes: '',
     disposition_id: null,

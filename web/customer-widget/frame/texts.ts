@@ -88,6 +88,7 @@ export const en = {
   'end.waited_too_long': 'We are sorry: nobody became free in time. Please try again later.',
   'end.queue_full': 'We are sorry: too many people are waiting right now. Please try again later.',
   'end.place_expired': 'We kept your place as long as we could. Please call again.',
+  'end.not_recorded': 'The call had to end because it could not be recorded. We are sorry.',
   'end.system_failed': 'The call ended because of a fault on our side. We are sorry.',
 } as const;
 
@@ -176,5 +177,6 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'end.waited_too_long': '非常抱歉，暂时没有空闲的客服，请稍后再试。',
   'end.queue_full': '非常抱歉，目前排队人数过多，请稍后再试。',
   'end.place_expired': '您的位置保留时间已到，请重新呼叫。',
+  'end.not_recorded': '通话无法录音，只能结束，非常抱歉。',
   'end.system_failed': '由于我们的故障，通话已结束，非常抱歉。',
 };
