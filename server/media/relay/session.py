@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -131,6 +132,7 @@ class RelaySession:
             return
         facts = {leg_id: _present(leg) for leg_id, leg in self.legs.items()}
         wiring = wire(self.plan.routes, facts)
+        left = {leg_id: self._mix.heard_by(leg_id).get(heard) for leg_id, heard in wiring.relayed.items()}
         self._mix.apply(self._hearings(wiring), {leg_id: now.says for leg_id, now in facts.items() if now.says})
         for leg_id, heard in wiring.mixed.items():
             before = self._relayed.get(leg_id)
@@ -142,6 +144,10 @@ class RelaySession:
                 wiring.relayed[leg_id] = before  # heard until the mix is
         self._relayed = wiring.relayed
         self._connect(wiring.relayed)
+        for leg_id, tap in left.items():
+            anchor = self.legs[leg_id].hearing
+            if tap is not None and anchor is not None:
+                tap.catch_up(anchor.out, time.monotonic_ns())
         self._play(wiring.played)
 
     def _hearings(self, wiring: Wiring) -> dict[str, Hearing]:

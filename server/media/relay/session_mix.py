@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from server.media.mixer.arrivals import Arrivals
 from server.media.mixer.formats import FRAME_MS, OPUS, Format
 from server.media.mixer.protocol import knows, packet_to_bytes
 from server.media.mixer.setup import Listener, Setup
@@ -14,20 +16,35 @@ from server.media.relay.rtp import OutStream, Packet
 from server.media.relay.wiring import form_of
 from server.media.sdp import Codec
 
+WAITS_MORE_MS = 25.0 + FRAME_MS  # a voice may be so far behind its target (mixer/voice.py), and a frame is on its way
+RECENT = 12  # packets: more than the longest wait, and what a listener's own buffer takes at once
 _PROMPT = Codec("opus", 111, 48_000)  # what prompts are mixed in from: every one is there in Opus
 
 
 class Tap:
-    """Hands a leg's packets to the mixer, as one of those who hear the leg."""
+    """Hands a leg's packets to the mixer, as one of those who hear the leg. Those that still wait in the mixer's jitter
+    buffer are remembered: whoever goes back to the relay is sent them, and misses nothing."""
 
     def __init__(self, mixer: Mixer) -> None:
         self.input_id = mixer.new_id()
         self._mixer = mixer
+        self._arrivals = Arrivals()  # as in the mixer, so that we know how long it makes them wait
+        self._recent: deque[tuple[object, Packet, int]] = deque(maxlen=RECENT)
 
     def forward(self, source: object, packet: Packet, now_ns: int) -> None:
-        if knows(packet.codec.name):
-            numbers = packet.sequence, packet.timestamp, packet.ssrc
-            self._mixer.hand_in(packet_to_bytes(self.input_id, packet.codec.name, numbers, now_ns, packet.payload))
+        if not knows(packet.codec.name):
+            return
+        self._arrivals.note(now_ns / 1e6, 1000 * packet.timestamp / packet.codec.clock_rate)
+        self._recent.append((source, packet, now_ns))
+        numbers = packet.sequence, packet.timestamp, packet.ssrc
+        self._mixer.hand_in(packet_to_bytes(self.input_id, packet.codec.name, numbers, now_ns, packet.payload))
+
+    def catch_up(self, out: OutStream, now_ns: int) -> None:
+        """Send what the mixer has not played yet. Some of it may come twice: 20 ms more are better than 20 ms less."""
+        waits_ns = (self._arrivals.target_ms + WAITS_MORE_MS) * 1e6
+        for source, packet, at_ns in self._recent:
+            if now_ns - at_ns < waits_ns:
+                out.forward(source, packet, now_ns)
 
 
 class Feed:
@@ -37,6 +54,7 @@ class Feed:
         self.listener_id = mixer.new_id()
         self.started = False
         self.out: OutStream | None = None
+        self.hears: tuple[str, ...] = ()
         self._on_start = on_start
         self._packet = Packet(_PROMPT, 0, 0, 0, 0, b"", None)
 
@@ -92,6 +110,7 @@ class SessionMix:
         for leg, hearing in hearings.items():
             feed = self._feeds[leg]
             feed.send_to(hearing.out, hearing.codec)
+            feed.hears = hearing.hears
             heard = frozenset(self._taps[name].input_id for name in hearing.hears)
             listeners.append(Listener(feed.listener_id, form_of(hearing.codec), heard))
         inputs = tuple((tap.input_id, _form(name, says)) for name, tap in self._taps.items())
@@ -105,6 +124,11 @@ class SessionMix:
 
     def tap(self, leg_id: str) -> Tap | None:
         return self._taps.get(leg_id)
+
+    def heard_by(self, leg_id: str) -> dict[str, Tap]:
+        """The taps of whom a leg hears in the mix now."""
+        feed = self._feeds.get(leg_id)
+        return {name: self._taps[name] for name in feed.hears} if feed is not None and feed.started else {}
 
     def started(self, leg_id: str) -> bool:
         """The leg hears the mix already."""
