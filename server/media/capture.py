@@ -37,6 +37,7 @@ _RECORD = struct.Struct("<BQH")
 _CRC = struct.Struct("<I")
 _STREAM = struct.Struct("<II")
 _PACKET = struct.Struct("<HI")
+_PACKET_RECORD = struct.Struct("<BQHHI")  # the two above, packed at once: a record for each packet of a call
 _LENGTH = struct.Struct("<H")
 
 STREAM, PACKET, PAUSE, RESUME, TICK, END = b"SPZRTE"
@@ -105,7 +106,10 @@ class CaptureWriter:
         if (ssrc, codec) != self._stream:
             self._stream = (ssrc, codec)
             self._put(STREAM, at_ns, _STREAM.pack(ssrc, clock) + codec.encode())
-        self._put(PACKET, at_ns, _PACKET.pack(sequence, stamp) + data)
+        past_ns, size = max(0, at_ns - self._origin_ns), _PACKET.size + len(data)
+        record = _PACKET_RECORD.pack(PACKET, past_ns, size, sequence, stamp) + data
+        self._buffer += record
+        self._buffer += _CRC.pack(zlib.crc32(record))
         if len(self._buffer) >= FLUSH_BYTES:
             self.flush()
 

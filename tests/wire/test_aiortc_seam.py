@@ -7,12 +7,14 @@ import importlib.metadata
 import inspect
 
 import aioice.ice
+import pylibsrtp
 import pytest
 from aioice import stun
 from aioice.candidate import Candidate
 from aioice.ice import CandidatePair, Connection, StunProtocol
 from aiortc import RTCCertificate
 from aiortc.rtcdtlstransport import RTCDtlsTransport
+from pylibsrtp._binding import ffi, lib
 
 
 def test_the_version_is_the_one_that_was_read() -> None:
@@ -88,3 +90,10 @@ def test_values() -> None:
     assert aioice.ice.StunProtocol is StunProtocol
     candidate = Candidate("1", 1, "udp", 1, "192.0.2.1", 9, "host")
     assert candidate._network_host == "192.0.2.1"
+
+
+def test_pylibsrtp_lends_its_handle() -> None:
+    session = pylibsrtp.Session()
+    assert ffi.typeof(session._srtp) is ffi.typeof("srtp_t *")
+    for name in ("srtp_protect", "srtp_unprotect", "srtp_protect_rtcp", "srtp_unprotect_rtcp"):
+        assert callable(getattr(lib, name))

@@ -6,7 +6,7 @@ takes RTP and RTCP out of the datagrams before either sees them:
 
     socket → RelaySocket.datagram_received ─ 0..3 ───► aioice (connectivity checks, RFC 7983 demultiplexing)
                                             ─ 20..63 ─► aiortc RTCDtlsTransport
-                                            ─ 128..191 ► libsrtp unprotect → on_rtp / on_rtcp
+                                            ─ 128..191 ► libsrtp (srtp.py) → on_rtp / on_rtcp
 
 Anything that is not STUN is accepted only from the far address of a candidate pair whose check succeeded:
 aioice alone hands a stranger's ClientHello to DTLS, and a spray of those keeps every call from connecting.
@@ -37,6 +37,7 @@ from aioice.ice import CandidatePair, Connection, StunProtocol
 from aiortc import RTCCertificate
 from aiortc.rtcdtlstransport import RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport
 
+from server.media.relay import srtp
 from server.media.relay.link import Address, Binding, LinkUser
 from server.media.relay.udp_ports import PortRange
 from server.media.sdp import Fingerprint, LocalMedia, Offer, build_answer, host_priority
@@ -229,8 +230,8 @@ class SecureLink:
         self._dtls = RTCDtlsTransport(cast(Any, _Pipe(self.agent)), [certificate])
         self._dtls._set_role("client" if offer.dtls_role == "active" else "server")
         self._dtls.on("statechange", self._dtls_changed)
-        self._rx: pylibsrtp.Session | None = None
-        self._tx: pylibsrtp.Session | None = None
+        self._rx: srtp.Inward | None = None
+        self._tx: srtp.Outward | None = None
         self._sendto: Any = None
         self._to: Address = ("", 0)
         self._lost = False
@@ -274,7 +275,9 @@ class SecureLink:
     def _dtls_changed(self) -> None:
         state = self._dtls.state
         if state == "connected":
-            self._rx, self._tx = self._dtls._rx_srtp, self._dtls._tx_srtp
+            assert self._dtls._rx_srtp is not None
+            assert self._dtls._tx_srtp is not None
+            self._rx, self._tx = srtp.Inward(self._dtls._rx_srtp), srtp.Outward(self._dtls._tx_srtp)
             self.connected = True
             self._user.on_connected()
         elif state == "failed":
@@ -300,11 +303,11 @@ class SecureLink:
         now_ns = time.monotonic_ns()
         try:
             if 191 < packet[1] < 224:  # RFC 5761 section 4: RTCP packet types
-                plain = self._rx.unprotect_rtcp(packet)
+                plain = self._rx.rtcp(packet)
                 self.heard_at = now_ns / 1e9
                 self._user.on_rtcp(plain, now_ns)
             else:
-                plain = self._rx.unprotect(packet)
+                plain = self._rx.rtp(packet)
                 self.heard_at = now_ns / 1e9
                 self._user.on_rtp(plain, now_ns)
         except (pylibsrtp.Error, ValueError):  # ValueError: longer than libsrtp's buffer
@@ -314,14 +317,14 @@ class SecureLink:
         """Encrypt and send. Silently nothing while not connected: RTP has no promise of delivery."""
         if self.connected and self._tx is not None:
             try:  # not contextlib.suppress: this runs for each packet
-                self._sendto(self._tx.protect(packet), self._to)
+                self._sendto(self._tx.rtp(packet), self._to)
             except (pylibsrtp.Error, OSError, ValueError):
                 self.unsent += 1
 
     def send_rtcp(self, packet: bytes) -> None:
         if self.connected and self._tx is not None:
             with contextlib.suppress(pylibsrtp.Error, OSError, ValueError):
-                self._sendto(self._tx.protect_rtcp(packet), self._to)
+                self._sendto(self._tx.rtcp(packet), self._to)
 
     async def close(self) -> None:
         """Say goodbye (DTLS close_notify) and free the sockets. May be called in any state, once."""
