@@ -73,6 +73,11 @@ bench-router: $(STAMPS)/packages $(STAMPS)/test ## What routing costs at 1,000, 
 bench-mixer: $(STAMPS)/test ## What a conference, a coached and a transcoded call cost the mixer -> bench/out/mixer.json
 	$(BIN)/python -m tests.bench.mixer
 
+.PHONY: bench-media
+bench-media: $(STAMPS)/test ## What a recorded call costs the relay at 50 and 300 calls -> bench/out/media.json
+	@tools/bench-packages
+	$(BIN)/python -m tests.bench.media
+
 .PHONY: chaos
 chaos: $(STAMPS)/packages $(STAMPS)/test ## Kill nodes, Redis and PostgreSQL under 50 calls and 200 waiting; restart everything under 20 -> bench/out/chaos.json
 	$(BIN)/python -m tests.chaos
