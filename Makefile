@@ -74,7 +74,7 @@ bench-mixer: $(STAMPS)/test ## What a conference, a coached and a transcoded cal
 	$(BIN)/python -m tests.bench.mixer
 
 .PHONY: bench-media
-bench-media: $(STAMPS)/test ## What a recorded call costs the relay at 50 and 300 calls -> bench/out/media.json
+bench-media: $(STAMPS)/test ## What a recorded call costs the relay -> bench/out/media.json
 	@tools/bench-packages
 	$(BIN)/python -m tests.bench.media
 
