@@ -39,6 +39,7 @@ from server.routing.redis_connection import connect_bus, connect_redis
 from server.routing.redis_store import RedisRouterStore
 from server.services.admin import AdminService, ChangeLog
 from server.services.auth import AuthService
+from server.services.call_control import TransferTargets
 from server.services.call_log import CallLog
 from server.services.exits import Exits
 from server.services.floor import FloorService
@@ -255,13 +256,15 @@ def _web_deps(
     watched: _Watched,
 ) -> WebDeps:
     repository, passwords, clock = StoredAdmin(stores.database), Passwords(threads), adapters.clock
+    floor = StoredFloor(stores.database)
     changes = ChangeLog(repository, clock, [core.directory_changed])
     return WebDeps(
         auth=AuthService(repository, passwords, clock, config.session_cookie_hours, core.directory_changed),
         admin=AdminService(changes, adapters.exits.possible),
         users=UserService(changes, passwords),
         steering=SteeringService(adapters.store, core.stepper, adapters.directory),
-        floor=FloorService(StoredFloor(stores.database), core.stepper, adapters.directory, repository, clock),
+        floor=FloorService(floor, core.stepper, adapters.directory, repository, clock),
+        targets=TransferTargets(floor, adapters.store, adapters.directory, clock),
         tokens=CustomerTokens(stores.token_key, clock),
         directory=adapters.directory,
         history=adapters.history,
@@ -290,8 +293,8 @@ def _attach_sockets(
         return await deps.auth.user_for_cookie(request.headers.get("Cookie"))
 
     sockets = SocketDeps(
-        adapters.store, core.sessions, core.agents, core.presence, core.hub, adapters.clock, user_of, deps.tokens,
-        deps.turn, core.live_views,
+        adapters.store, core.sessions, core.calls, core.agents, core.presence, core.hub, adapters.clock, user_of,
+        deps.tokens, deps.turn, core.live_views,
     )  # fmt: skip
     server = build_socket_server(sockets)
     server.attach(app, socketio_path=SOCKET_PATH.strip("/"))

@@ -18,6 +18,8 @@ from server.domain.session import Session
 from server.routing.router import Router
 from server.services.admin_ports import Directory, History, WaitHistory
 from server.services.agents import AgentService
+from server.services.arrivals import Arrivals
+from server.services.call_control import CallControl
 from server.services.deadline_sweep import DeadlineSweep
 from server.services.dispatch import Dispatcher
 from server.services.exits import Exits, ExitService
@@ -68,7 +70,9 @@ class Core:
         self.nodes = Nodes(a.store, a.clock, a.node_name, a.follow, self._reached_workers)
         self.stepper = Stepper(a.store, WirePresenter(), a.clock)
         self.link = MediaLink(a.store, self.stepper, a.engine, a.clock, self.nodes.mine, self.nodes.others_reach)
-        self.sessions = SessionService(a.store, self.stepper, a.directory, self.link, a.clock, a.exits)
+        arrivals = Arrivals(a.store, a.directory, a.clock, a.exits)
+        self.sessions = SessionService(a.store, self.stepper, a.directory, self.link, a.clock, arrivals)
+        self.calls = CallControl(a.store, self.stepper, a.directory, arrivals, a.clock)
         self.exits = ExitService(a.exits, a.store, self.stepper, self.link, group)
         self.agents = AgentService(a.store, self.stepper, a.directory)
         self.recordings = RecordingService(a.store, self.stepper, a.archiver, a.history, a.clock, self.nodes, group)

@@ -17,6 +17,7 @@ from server.domain.machine import Stale
 from server.domain.segment import SegmentState
 from server.domain.session import Session, SessionState
 from server.domain.session_end import end_session, flow_out, release_agent
+from server.domain.session_guests import hand_over, next_owner
 from server.domain.session_recording import end_pause, pause_limit_at
 
 ARRIVAL_MS = 30_000  # between the call request and the browser's SDP offer lies no human act
@@ -61,22 +62,22 @@ def deadlines(s: Session) -> frozenset[Deadline]:
         due.append(Deadline("placement", s.id, s.unplaced_since + PLACEMENT_MS))
     if s.former is not None:
         due.append(Deadline("move", s.id, s.placed_at + MOVE_MS))
-    owner, visit, ends_at = s.owner, s.visit, wait_ends_at(s)
-    if visit is not None and owner is None and ends_at is not None and (s.queue.ring_all or not s.ringing):
+    visit, ends_at = s.visit, wait_ends_at(s)
+    if visit is not None and s.owner is None and ends_at is not None and (s.queue.ring_all or not s.ringing):
         # What rings is seen through. Where all are rung, agents who join must not put it off for ever.
         seen_through_s = s.queue.ring_timeout_s if s.ringing else 0
         due.append(Deadline("max_wait", visit.id, ends_at + seen_through_s * 1000))
-    due += [Deadline("offer", segment.id, segment.offer_deadline_at) for segment in s.ringing]
-    if owner is not None:
-        if owner.state is SegmentState.CONNECTING and owner.accepted_at is not None:
-            began = max(owner.accepted_at, s.placed_at)  # a new placement is a new set-up
+    due += [Deadline("offer", segment.id, segment.offer_deadline_at) for segment in s.segments if segment.rings]
+    for segment in s.segments:
+        if segment.state is SegmentState.CONNECTING and segment.accepted_at is not None:
+            began = max(segment.accepted_at, s.placed_at)  # a new placement is a new set-up
             limit_ms = CONNECT_MS if s.callback is None else CALLBACK_CONNECT_MS
-            due.append(Deadline("connect", owner.id, began + limit_ms))
-        elif owner.leg.down_since is not None:
+            due.append(Deadline("connect", segment.id, began + limit_ms))
+        elif segment.takes_part and segment.leg.down_since is not None:
             # With both away the customer's grace decides first: there is nobody to put back into the queue.
             after_customer = customer.at + 1 if customer is not None else 0
-            at = max(owner.leg.down_since + TALK_GRACE_MS, after_customer)
-            due.append(Deadline("agent_grace", owner.leg.id, at))
+            at = max(segment.leg.down_since + TALK_GRACE_MS, after_customer)
+            due.append(Deadline("agent_grace", segment.leg.id, at))
     for recording in s.recordings:
         pause_ends_at = pause_limit_at(s, recording)
         if pause_ends_at is not None:
@@ -104,7 +105,7 @@ def _customer_grace(s: Session) -> Deadline | None:
 
 def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
     """What follows when a current deadline has passed. Raises Stale for one that is not."""
-    owner, visit = s.owner, s.visit
+    visit = s.visit
     match e.kind:
         case "wrap_up":
             segment = s.segment(e.key)
@@ -143,15 +144,25 @@ def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
             if segment is None:
                 raise Stale("stale_deadline")
             return release_agent(s, segment, SegmentEnd.MISSED, now)
-        case "agent_grace" if owner is not None:
-            return release_agent(s, owner, SegmentEnd.AGENT_LOST, now)
-        case "connect" if owner is not None:
-            if s.worker_id is None:  # ours, not the agent's
-                return release_agent(s, owner, SegmentEnd.WITHDRAWN, now)
-            if not owner.leg.is_up:
-                return release_agent(s, owner, SegmentEnd.NO_MEDIA, now)
-            if s.customer_leg.was_up:  # a reload, say: the customer's own grace decides
-                return release_agent(s, owner, SegmentEnd.WITHDRAWN, now)
-            return end_session(s, EndReason.NO_MEDIA, now)
+        case "agent_grace":
+            gone = next(segment for segment in s.segments if segment.leg.id == e.key)
+            guest = next_owner(s) if gone.owns else None
+            if guest is not None:
+                return hand_over(s, guest, SegmentEnd.AGENT_LOST, now)
+            return release_agent(s, gone, SegmentEnd.AGENT_LOST, now)
+        case "connect":
+            return _not_connected(s, e.key, now)
         case _:
             raise Stale("stale_deadline")
+
+
+def _not_connected(s: Session, segment_id: str, now: int) -> Session:
+    segment = s.segment(segment_id)
+    assert segment is not None
+    if s.worker_id is None:  # ours, not the agent's
+        return release_agent(s, segment, SegmentEnd.WITHDRAWN, now)
+    if not segment.leg.is_up:
+        return release_agent(s, segment, SegmentEnd.NO_MEDIA, now)
+    if s.customer_leg.was_up:  # a reload, say: the customer's own grace decides
+        return release_agent(s, segment, SegmentEnd.WITHDRAWN, now)
+    return end_session(s, EndReason.NO_MEDIA, now)

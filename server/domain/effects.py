@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from server.domain import agent as ag
 from server.domain.endings import SegmentEnd
-from server.domain.events import Event, LegOffered
+from server.domain.events import DigitsSent, Event, LegOffered
 from server.domain.leg import Leg, LegState
 from server.domain.media import (
     ApplyPlan,
@@ -17,10 +17,11 @@ from server.domain.media import (
     RecordingOrder,
     ReleaseSession,
     Route,
+    SendDigits,
     Source,
 )
 from server.domain.recording import RecordingState, pause_change, wants_pause
-from server.domain.segment import Segment, SegmentState
+from server.domain.segment import Role, Segment, SegmentState
 from server.domain.session import MAX_RINGING, Session
 
 _CONTACT = {
@@ -53,19 +54,45 @@ def _plan(s: Session, epoch: int) -> MediaPlan:
         return MediaPlan((Route(customer.id, Source.SILENCE),))
     if owner is None:
         return MediaPlan((Route(customer.id, Source.QUEUE_MUSIC),))
-    agent = owner.leg
+    agents = [segment for segment in s.segments if segment.takes_part]
+    talking = [segment for segment in agents if segment.state is SegmentState.TALKING]
     match owner.state:
         case SegmentState.CONNECTING:  # the music plays until the agent is audible
-            routes = (Route(customer.id, Source.QUEUE_MUSIC), _route(agent, customer, here))
+            routes = [Route(customer.id, Source.QUEUE_MUSIC)]
         case SegmentState.HELD:
-            routes = (Route(customer.id, Source.HOLD_MUSIC), Route(agent.id, Source.SILENCE))
+            routes = [Route(customer.id, Source.HOLD_MUSIC)]
         case _:
-            routes = (_route(customer, agent, here), _route(agent, customer, here))
-    return MediaPlan(routes, _recording_order(s, owner, epoch))
+            routes = _routes(customer, [segment.leg for segment in talking if not segment.muted], here)
+    for agent in agents:
+        heard = [other.leg for other in _speaks_with(agent, owner, talking) if not other.muted]
+        if agent.role is Role.GUEST and agent.state is SegmentState.HELD:
+            routes.append(Route(agent.leg.id, Source.HOLD_MUSIC))
+            continue
+        if _with_customer(agent, owner):
+            heard.append(customer)
+        asking = agent is owner and not heard and any(guest.rings for guest in s.guests)
+        routes += [Route(agent.leg.id, Source.RINGBACK)] if asking else _routes(agent.leg, heard, here)
+    return MediaPlan(tuple(routes), _recording_order(s, owner, epoch))
 
 
-def _route(leg: Leg, other: Leg, here: bool) -> Route:
-    return Route(leg.id, Source.SILENCE if here and other.former else other.id)
+def _speaks_with(agent: Segment, owner: Segment, talking: list[Segment]) -> list[Segment]:
+    """The other agents whom one hears; segment.py has the table."""
+    if agent.state is SegmentState.TALKING and agent.role is Role.GUEST and owner.state is SegmentState.HELD:
+        talking = [owner, *talking]
+    if agent.state is SegmentState.TALKING or agent is owner:
+        return [other for other in talking if other.id != agent.id]
+    return []
+
+
+def _with_customer(agent: Segment, owner: Segment) -> bool:
+    if agent is owner:
+        return agent.state is not SegmentState.HELD
+    return agent.state is SegmentState.TALKING and owner.state is SegmentState.TALKING
+
+
+def _routes(leg: Leg, others: list[Leg], here: bool) -> list[Route]:
+    heard = [Route(leg.id, other.id) for other in others if not (here and other.former)]
+    return heard or [Route(leg.id, Source.SILENCE)]
 
 
 def _recording_order(s: Session, owner: Segment, epoch: int) -> RecordingOrder | None:
@@ -75,6 +102,7 @@ def _recording_order(s: Session, owner: Segment, epoch: int) -> RecordingOrder |
             continue
         held_by = part.epoch or (s.former or s).epoch
         if held_by == epoch:
+            apart = owner.muted or (owner.state is SegmentState.HELD and bool(s.guests))
             legs = s.customer_leg.id, owner.leg.id
             return RecordingOrder(
                 recording.id,
@@ -83,6 +111,7 @@ def _recording_order(s: Session, owner: Segment, epoch: int) -> RecordingOrder |
                 paused=wants_pause(recording),
                 started_at=recording.started_at,
                 change=pause_change(recording),
+                without_agent=apart,
             )
     return None
 
@@ -102,6 +131,8 @@ def orders(before: Session | None, after: Session, event: Event) -> list[MediaOr
         found.append(ApplyPlan(media_plan(after)))
     if isinstance(event, LegOffered):
         found.append(OpenLeg(event.leg_id, event.generation, event.sdp))
+    if isinstance(event, DigitsSent):
+        found.append(SendDigits(after.customer_leg.id, event.digits))
     return found
 
 

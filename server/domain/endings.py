@@ -79,6 +79,8 @@ class SegmentEnd(StrEnum):
     MISSED = "missed"
     WITHDRAWN = "withdrawn"  # the agent's tab died while it rang
     TAKEN = "taken"  # by another agent, for whom it rang at the same time
+    TRANSFERRED = "transferred"  # to a queue or to another agent
+    RELEASED = "released"  # who was called in is not needed any more
     CUSTOMER_LEFT = "customer_left"  # before both could hear each other
     NO_MEDIA = "no_media"  # the agent's side never became audible
     NOT_RECORDED = "not_recorded"

@@ -1,7 +1,7 @@
 """What happens to a session: past facts, each a frozen value. The log of them is the truth.
 
 A field in `UNLOGGED` is used by the step that takes the event and kept out of the log: an SDP holds addresses
-and fingerprints that nobody needs once the leg is up.
+and fingerprints that nobody needs once the leg is up; keys that are pressed may be a card's number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from server.domain.hours import Hours
 from server.domain.queue_life import PAUSE_LIMIT_S, Exit, WhenUnrecorded
 from server.domain.queue_routing import PRIORITY
 
-UNLOGGED = frozenset({"sdp", "archive"})
+UNLOGGED = frozenset({"sdp", "archive", "digits"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +187,13 @@ class LegFellQuiet:
 
 @dataclass(frozen=True, slots=True)
 class AgentOffered:
-    """The router's choice. `why` keeps the candidates and reasons that led to it."""
+    """The router's choice. `why` keeps the candidates and reasons that led to it. Or the choice of an agent, named by
+    `handed_over_by`, who transfers to this one."""
 
     agent_id: str
     agent_name: str
     why: Mapping[str, object] = field(default_factory=dict)
+    handed_over_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +244,80 @@ class HoldChanged:
     segment_id: str
     agent_id: str
     on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MuteChanged:
+    """Nobody hears the agent, or everybody does again."""
+
+    segment_id: str
+    agent_id: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DigitsSent:
+    """The agent presses keys for the customer's side (a phone menu, say): 0-9, *, #, A-D."""
+
+    segment_id: str
+    agent_id: str
+    digits: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """The owner hands the customer over without a word before. `queue`: where they wait from now on. None: first in
+    line where they came from, and an `AgentOffered` of the same step says who is asked."""
+
+    segment_id: str
+    agent_id: str
+    queue: QueueRules | None
+
+
+@dataclass(frozen=True, slots=True)
+class GuestInvited:
+    """The owner calls another agent in."""
+
+    segment_id: str
+    agent_id: str
+    guest_id: str
+    guest_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestReleased:
+    """The owner needs the guest no more, or takes the question back while it rings."""
+
+    segment_id: str
+    agent_id: str
+    guest_segment_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsultSwapped:
+    """The owner speaks with the customer and the guests wait, or the other way round. `to_customer` names which, so
+    that a repeated wish swaps once."""
+
+    segment_id: str
+    agent_id: str
+    to_customer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConferenceBegun:
+    """Owner, guests and customer all hear each other."""
+
+    segment_id: str
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsultCompleted:
+    """The guest has the session from now on; the owner is done."""
+
+    segment_id: str
+    agent_id: str
+    guest_segment_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +462,14 @@ Event = (
     | CustomerHungUp
     | AgentHungUp
     | HoldChanged
+    | MuteChanged
+    | DigitsSent
+    | Transferred
+    | GuestInvited
+    | GuestReleased
+    | ConsultSwapped
+    | ConferenceBegun
+    | ConsultCompleted
     | NotesSaved
     | WrapUpExtended
     | WrapUpDone

@@ -35,7 +35,8 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What one leg hears: another leg (its id), a `Source`, or a prompt of one's own ("prompt:" and a hash)."""
+    """What one leg hears: another leg (its id), a `Source`, or a prompt of one's own ("prompt:" and a hash). Of several
+    routes of a leg it hears the mix."""
 
     leg_id: str
     hears: str  # a leg id, a Source value, or a prompt's name; both are played in a loop
@@ -57,6 +58,7 @@ class RecordingOrder:
     started_at: int | None = None
     at_ms: int | None = None
     change: int = 0
+    without_agent: bool = False  # what the agent says now is not for the customer
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,10 @@
        └─ rejected, missed, …  └─ no media, left          └─ talk over ──► wrap_up ──► done
 
 A segment that never talked goes to `done` directly: nobody writes notes about a call that did not happen.
+
+The owner has the session. Guests are called in by the owner, to be asked or for a conference, and have no wrap-up. Who
+hears whom follows from the states: an owner on `held` has put the customer on hold, and speaks with the guests who are
+`talking`; a guest on `held` hears music while the owner speaks with the customer; where both talk, all do.
 """
 
 from __future__ import annotations
@@ -40,9 +44,16 @@ OWNING = frozenset({S.CONNECTING, S.TALKING, S.HELD})  # the agent has accepted 
 IN_TALK = frozenset({S.TALKING, S.HELD})
 
 
+class Role(StrEnum):
+    OWNER = "owner"  # has the session, or is asked to take it
+    GUEST = "guest"  # called in by the owner
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """All times are UTC epoch milliseconds unless the name ends in `_s`. `number` is 1-based within the session."""
+    """All times are UTC epoch milliseconds unless the name ends in `_s`. `number` is 1-based within the session.
+    `invited_by`: the name of the agent who hands the customer over, or calls this one in; empty: the router. `muted`:
+    nobody hears the agent."""
 
     id: str
     number: int
@@ -67,14 +78,22 @@ class Segment:
     end_reason: SegmentEnd | None = None
     disposition_id: str | None = None
     notes: str = ""
+    role: Role = Role.OWNER
+    invited_by: str = ""
+    muted: bool = False
 
     @property
     def rings(self) -> bool:
         return self.state is S.OFFERED
 
     @property
-    def owns(self) -> bool:
+    def takes_part(self) -> bool:
+        """The agent has accepted, and is not done with the customer."""
         return self.state in OWNING
+
+    @property
+    def owns(self) -> bool:
+        return self.takes_part and self.role is Role.OWNER
 
     @property
     def came_to_nothing(self) -> bool:
@@ -113,7 +132,7 @@ def unhold(segment: Segment, now: int) -> Segment:
 
 def end(segment: Segment, reason: SegmentEnd, now: int) -> Segment:
     """The agent's part is over: wrap-up if there was a talk and the queue gives time for it, else done."""
-    ended = replace(_hold_over(segment, now), end_reason=reason, leg=legs.closed(segment.leg, now))
+    ended = replace(_hold_over(segment, now), end_reason=reason, leg=legs.closed(segment.leg, now), muted=False)
     if not segment.in_talk:
         return finish(ended, now)
     ended = replace(ended, talk_ended_at=now)

@@ -7,7 +7,8 @@ forgotten on one of many paths, and the fold of the log is the session again.
 
 A session holds its segments, and each holds its agent's leg; the customer's leg is the session's own. It rings for
 one agent at a time, or, where its queue rings all, for several: the first who accepts owns it, and what rings for the
-others ends in the same step. At most one segment owns the session at a time, and nothing rings while one does.
+others ends in the same step. At most one segment owns the session at a time, and while one does it rings for nobody but
+guests, whom the owner calls in (session_guests.py).
 Segments in wrap-up and recordings being archived outlive the end: `done` tells that nothing more will happen.
 
 The row stays small however long a queue rings: of the offers that came to nothing in one that rings all it keeps the
@@ -36,7 +37,7 @@ from server.domain.media import Placement
 from server.domain.queue_routing import PRIORITY
 from server.domain.queue_visit import QueueVisit
 from server.domain.recording import Recording
-from server.domain.segment import Segment, SegmentState
+from server.domain.segment import Role, Segment, SegmentState
 
 REJECT_PAUSE_MS = 30_000  # an agent who declined a session is not asked again at once
 MAX_RINGING = 20  # agents for whom a session rings at once: each is a row that the accept has to save
@@ -140,8 +141,19 @@ class Session:
 
     @property
     def ringing(self) -> tuple[Segment, ...]:
-        """The offers that wait for their agents' answers, in the order in which they were made."""
-        return tuple(segment for segment in self.segments if segment.rings)
+        """The offers that wait for their agents' answers, in the order in which they were made; guests apart."""
+        return tuple(segment for segment in self.segments if segment.rings and segment.role is Role.OWNER)
+
+    @property
+    def guests(self) -> tuple[Segment, ...]:
+        """Whom the owner has called in: those for whom it rings, and those who take part."""
+        return tuple(x for x in self.segments if x.role is Role.GUEST and (x.rings or x.takes_part))
+
+    @property
+    def in_conference(self) -> bool:
+        """The customer hears somebody beside the owner."""
+        owner = self.owner
+        return owner is not None and owner.state is SegmentState.TALKING and any(_talks(x) for x in self.guests)
 
     @property
     def unattended(self) -> bool:
@@ -161,9 +173,8 @@ class Session:
 
     @property
     def live_legs(self) -> tuple[Leg, ...]:
-        """The customer's, and that of the agent who owns the session."""
-        owner = self.owner
-        return (self.customer_leg, owner.leg) if owner is not None else (self.customer_leg,)
+        """The customer's, and those of the agents who take part."""
+        return (self.customer_leg, *(segment.leg for segment in self.segments if segment.takes_part))
 
     @property
     def visit(self) -> QueueVisit | None:
@@ -208,6 +219,10 @@ class Session:
             self,
             segments=tuple(replace(s, leg=changed) if s.leg.id == changed.id else s for s in self.segments),
         )
+
+
+def _talks(segment: Segment) -> bool:
+    return segment.state is SegmentState.TALKING
 
 
 def derived_id(session_id: str, kind: str, number: int) -> str:

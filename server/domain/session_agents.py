@@ -9,18 +9,17 @@ from server.domain import segment as segments
 from server.domain.endings import EndReason, SegmentEnd
 from server.domain.leg import Leg
 from server.domain.machine import Refused, Stale
-from server.domain.segment import Segment, SegmentState
+from server.domain.segment import Role, Segment, SegmentState
 from server.domain.session import (
     KEPT_OFFERS,
-    KEPT_REJECTIONS,
     MAX_RINGING,
     REJECT_PAUSE_MS,
-    Rejection,
     Session,
     derived_id,
 )
 from server.domain.session_end import end_session, release_agent, stop_ringing
 from server.domain.session_exits import begin_callback
+from server.domain.session_guests import declined, hand_over, longest_present, own
 
 MAX_SEGMENTS = 200  # a session that was offered this often has a configuration fault; the row must stay small
 MAX_OFFERS = MAX_SEGMENTS * MAX_RINGING  # the same where all are rung: so many rounds
@@ -53,6 +52,7 @@ def offer(s: Session, e: ev.AgentOffered, now: int) -> Session:
         disposition_required=s.queue.disposition_required,
         wrap_up_extend_s=s.queue.wrap_up_extend_s,
         wrap_up_extensions=s.queue.wrap_up_extensions,
+        invited_by=e.handed_over_by,
     )
     return replace(s, segments=(*s.segments, segment))
 
@@ -62,48 +62,59 @@ def offer_callback(s: Session, e: ev.AgentOffered, now: int) -> Session:
 
 
 def accept(s: Session, e: ev.AgentAccepted, now: int) -> Session:
-    segment = _own(s, e.segment_id, e.agent_id)
+    segment = own(s, e.segment_id, e.agent_id)
     if segment.state is not SegmentState.OFFERED:
         raise _late_answer(s, segment)
     return stop_ringing(s.with_segment(segments.accept(segment, now)), SegmentEnd.TAKEN, now)
 
 
 def reject(s: Session, e: ev.AgentRejected, now: int) -> Session:
-    segment = _own(s, e.segment_id, e.agent_id)
+    segment = own(s, e.segment_id, e.agent_id)
     if segment.state is not SegmentState.OFFERED:
         raise _late_answer(s, segment)
-    s = _declined(s, e.agent_id, now)
+    if segment.role is Role.OWNER:
+        s = declined(s, e.agent_id, now)
     return release_agent(s, segment, SegmentEnd.REJECTED, now)
 
 
 def vanish(s: Session, e: ev.AgentVanished, now: int) -> Session:
-    segment = _own(s, e.segment_id, e.agent_id)
+    segment = own(s, e.segment_id, e.agent_id)
     if segment.state is not SegmentState.OFFERED:
         raise Stale("no_change")
     return release_agent(s, segment, SegmentEnd.WITHDRAWN, now)
 
 
 def agent_hang_up(s: Session, e: ev.AgentHungUp, now: int) -> Session:
-    segment = _own(s, e.segment_id, e.agent_id)
+    segment = own(s, e.segment_id, e.agent_id)
+    if segment.role is Role.GUEST and segment.takes_part:
+        return release_agent(s, segment, SegmentEnd.AGENT_HUNG_UP, now)
+    if segment.owns and s.in_conference:
+        return hand_over(s, longest_present(s), SegmentEnd.AGENT_HUNG_UP, now)
+    if segment.owns and s.guests:  # the customer is on hold, and must not be hung up on by mistake
+        raise Refused("consulting")
     if segment.in_talk:
         return end_session(s, EndReason.AGENT_HUNG_UP, now)
     if segment.state is SegmentState.CONNECTING:  # nobody has spoken yet: the customer keeps the place
-        s = _declined(s, e.agent_id, now)
+        s = declined(s, e.agent_id, now)
         return release_agent(s, segment, SegmentEnd.REJECTED, now)
     raise Stale("contact_over")
 
 
 def change_hold(s: Session, e: ev.HoldChanged, now: int) -> Session:
-    segment = _own(s, e.segment_id, e.agent_id)
+    segment = own(s, e.segment_id, e.agent_id)
     if not segment.in_talk:
         raise Refused("not_in_call")
+    if segment.role is Role.GUEST:
+        raise Refused("not_the_owner")
     if (segment.state is SegmentState.HELD) == e.on:
         raise Stale("no_change")
+    if not e.on and any(guest.state is SegmentState.TALKING for guest in s.guests):
+        raise Refused("consulting")  # back to the customer, alone or with the guests: that is to be said
     return s.with_segment(segments.hold(segment, now) if e.on else segments.unhold(segment, now))
 
 
 def save_notes(s: Session, e: ev.NotesSaved, now: int) -> Session:
-    segment = _own(s, e.segment_id, e.agent_id)
+    segment = own(s, e.segment_id, e.agent_id)
     if segment.state is SegmentState.DONE:
         raise Stale("contact_over")
     if (segment.notes, segment.disposition_id) == (e.notes, e.disposition_id):
@@ -112,7 +123,7 @@ def save_notes(s: Session, e: ev.NotesSaved, now: int) -> Session:
 
 
 def extend_wrap_up(s: Session, e: ev.WrapUpExtended, now: int) -> Session:
-    segment = _own(s, e.segment_id, e.agent_id)
+    segment = own(s, e.segment_id, e.agent_id)
     if segment.state is SegmentState.DONE:
         raise Stale("contact_over")
     if segment.state is not SegmentState.WRAP_UP:
@@ -125,7 +136,7 @@ def extend_wrap_up(s: Session, e: ev.WrapUpExtended, now: int) -> Session:
 
 
 def wrap_up(s: Session, e: ev.WrapUpDone, now: int) -> Session:
-    segment = _own(s, e.segment_id, e.agent_id)
+    segment = own(s, e.segment_id, e.agent_id)
     if segment.state is SegmentState.DONE:
         raise Stale("contact_over")
     if segment.state is not SegmentState.WRAP_UP:
@@ -136,17 +147,6 @@ def wrap_up(s: Session, e: ev.WrapUpDone, now: int) -> Session:
 
 
 # --- what they share ---------------------------------------------------------------------------------
-
-
-def _own(s: Session, segment_id: str, agent_id: str) -> Segment:
-    segment = s.segment(segment_id)
-    if segment is None or segment.agent_id != agent_id:
-        raise Refused("not_your_contact")
-    return segment
-
-
-def _declined(s: Session, agent_id: str, now: int) -> Session:
-    return replace(s, rejections=(*s.rejections[1 - KEPT_REJECTIONS :], Rejection(agent_id, now)))
 
 
 def _fold_offers(s: Session) -> Session:

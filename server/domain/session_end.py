@@ -12,7 +12,7 @@ from server.domain.hours import is_open
 from server.domain.queue_life import Exit
 from server.domain.queue_visit import QueueVisit
 from server.domain.queue_visit import close as close_visit
-from server.domain.segment import Segment
+from server.domain.segment import Role, Segment
 from server.domain.session import Callback, Flow, Session, SessionState, derived_id
 
 VOICEMAIL = "voicemail"
@@ -24,11 +24,12 @@ def end_session(s: Session, reason: EndReason, now: int) -> Session:
     owner, verdict = s.owner, SEGMENT_END[reason]
     if owner is not None:
         s = s.with_segment(segments.end(owner, verdict if owner.in_talk else SegmentEnd.CUSTOMER_LEFT, now))
+    s = dismiss_guests(s, verdict, now)
     s = stop_ringing(s, verdict if verdict is SegmentEnd.WITHDRAWN else SegmentEnd.CUSTOMER_LEFT, now)
     visit = s.visit
     if visit is not None:
         s = _close_visit(s, visit, VERDICTS[reason].waiting, now)
-    s = _stop_recordings(s, now)
+    s = stop_recordings(s, now)
     return replace(
         s,
         state=SessionState.ENDED,
@@ -45,11 +46,12 @@ def end_session(s: Session, reason: EndReason, now: int) -> Session:
 def release_agent(s: Session, segment: Segment, why: SegmentEnd, now: int) -> Session:
     """The agent is out, the customer waits on, first in line: the order key is that of the first arrival.
 
-    Before the talk the same queue visit goes on; after a talk (the agent was lost) a new one begins."""
+    Before the talk the same queue visit goes on; after a talk (the agent was lost) a new one begins. A guest who goes
+    leaves the others as they are."""
     s = s.with_segment(segments.end(segment, why, now))
-    if s.state is not SessionState.CONNECTED:
+    if s.state is not SessionState.CONNECTED or segment.role is Role.GUEST:
         return s
-    s = _stop_recordings(s, now)
+    s = stop_recordings(dismiss_guests(s, SegmentEnd.RELEASED, now), now)
     visit = QueueVisit(derived_id(s.id, "vis", len(s.visits) + 1), s.queue.queue_id, now)
     return replace(s, state=SessionState.QUEUED, visits=(*s.visits, visit))
 
@@ -58,6 +60,13 @@ def stop_ringing(s: Session, why: SegmentEnd, now: int) -> Session:
     """Every offer that waits for its agent's answer is over."""
     for segment in s.ringing:
         s = s.with_segment(segments.end(segment, why, now))
+    return s
+
+
+def dismiss_guests(s: Session, why: SegmentEnd, now: int) -> Session:
+    """Nobody is called in any more. What rings for one is withdrawn."""
+    for guest in s.guests:
+        s = s.with_segment(segments.end(guest, SegmentEnd.WITHDRAWN if guest.rings else why, now))
     return s
 
 
@@ -101,7 +110,7 @@ def _close_visit(s: Session, visit: QueueVisit, outcome: VisitOutcome, now: int)
     return replace(s, visits=tuple(closed if v.id == visit.id else v for v in s.visits))
 
 
-def _stop_recordings(s: Session, now: int) -> Session:
+def stop_recordings(s: Session, now: int) -> Session:
     for recording in s.recordings:
         s = s.with_recording(recordings.stop(recording, now))
     return s

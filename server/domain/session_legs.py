@@ -47,6 +47,9 @@ def leg_up(s: Session, e: ev.LegWentUp, now: int) -> Session:
     if e.generation <= leg.gone:  # said twice, by two nodes, and the leg went down in between
         raise Stale("stale_generation")
     s = s.with_leg(legs.up(leg, e.generation, now))
+    for guest in s.guests:
+        if guest.state is SegmentState.CONNECTING and guest.leg.is_up and not guest.leg.former:
+            s = s.with_segment(segments.begin_talk(guest, now))
     owner = s.owner
     if owner is None or owner.state is not SegmentState.CONNECTING:
         return s
@@ -94,6 +97,15 @@ def placed(s: Session, worker_id: str, incarnation: str | None, now: int) -> Ses
     return s if s.former is not None else carry_recordings(s, worker_id)
 
 
+def begin_recording(s: Session, owner: Segment, now: int) -> Session:
+    """Of the owner's talk, where the queue wants one."""
+    if not s.queue.record or s.worker_id is None:
+        return s
+    number = len(s.recordings) + 1
+    begun = Recording(derived_id(s.id, "rec", number), owner.id, now, (Part(1, s.worker_id, epoch=s.epoch),))
+    return replace(s, recordings=(*s.recordings, begun))
+
+
 def carry_recordings(s: Session, worker_id: str) -> Session:
     for recording in s.recordings:
         s = s.with_recording(recordings.move(recording, worker_id, s.epoch))
@@ -117,10 +129,7 @@ def _begin_talk(s: Session, owner: Segment, now: int) -> Session:
         outcome = VisitOutcome.ANSWERED if s.callback is None else VisitOutcome.CALLBACK
         closed = close_visit(visit, outcome, now)
         s = replace(s, visits=tuple(closed if v.id == visit.id else v for v in s.visits))
-    if s.queue.record and s.worker_id is not None:
-        number = len(s.recordings) + 1
-        begun = Recording(derived_id(s.id, "rec", number), owner.id, now, (Part(1, s.worker_id, epoch=s.epoch),))
-        s = replace(s, recordings=(*s.recordings, begun))
+    s = begin_recording(s, owner, now)
     first = s.talk_started_at if s.talk_started_at is not None else now
     return replace(s, state=SessionState.CONNECTED, talk_started_at=first, callback=None)
 
@@ -132,7 +141,7 @@ def _open_leg(s: Session, leg_id: str) -> Leg:
         raise Refused("unknown_leg")
     if leg.state is LegState.CLOSED:
         raise Stale("contact_over")
-    if any(segment.leg.id == leg_id for segment in s.ringing):
+    if any(segment.rings and segment.leg.id == leg_id for segment in s.segments):
         raise Refused("not_accepted")
     return leg
 

@@ -43,6 +43,16 @@ from server.domain.session_exits import (
     no_callback,
     no_flow,
 )
+from server.domain.session_guests import (
+    change_mute,
+    complete,
+    confer,
+    invite,
+    release_guest,
+    send_digits,
+    swap,
+    transfer,
+)
 from server.domain.session_legs import (
     arrive_in_new_place,
     leg_answered,
@@ -199,6 +209,14 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
             ev.AgentVanished: vanish,
             ev.AgentHungUp: agent_hang_up,
             ev.HoldChanged: change_hold,
+            ev.MuteChanged: change_mute,
+            ev.DigitsSent: send_digits,
+            ev.Transferred: transfer,
+            ev.GuestInvited: invite,
+            ev.GuestReleased: release_guest,
+            ev.ConsultSwapped: swap,
+            ev.ConferenceBegun: confer,
+            ev.ConsultCompleted: complete,
             ev.NotesSaved: save_notes,
             ev.WrapUpExtended: extend_wrap_up,
             ev.WrapUpDone: wrap_up,

@@ -19,9 +19,9 @@ Every message has `v` (1) and `type`. Unknown fields are ignored, unknown types 
 Orders: open_leg {leg_id, generation, sdp, plain}, apply_plan {routes [[leg_id, hears]], recording or null}, release {};
 for phones offer_leg {leg_id, generation, codecs [name], secure} and answer_leg {leg_id, generation, sdp}; send_digits
 {leg_id, digits}. `plain` is missing in the messages of nodes that know no phones.
-A recording is {recording_id, part, customer_leg, agent_leg, paused, at_ms}; at_ms, how far into the talk the order is
-sent, may be null, and is missing in the messages of nodes that do not know it yet. Reports: leg_up, leg_down,
-leg_quiet, digit_pressed, part_closed, recording_failed with the fields of `server.domain.media`.
+A recording is {recording_id, part, customer_leg, agent_leg, paused, at_ms, without_agent}; at_ms, how far into the talk
+the order is sent, may be null. The last two are missing in the messages of nodes that do not know them yet. Reports:
+leg_up, leg_down, leg_quiet, digit_pressed, part_closed, recording_failed with the fields of `server.domain.media`.
 
 A worker's state is load, draining, loop_lag_s and cpu_share; the last two may be null, or missing in the messages of
 older workers.
@@ -198,6 +198,7 @@ def _recording(body: Json) -> RecordingOrder | None:
         agent_leg=field(value, "agent_leg", str),
         paused=field(value, "paused", bool),
         at_ms=None if value.get("at_ms") is None else field(value, "at_ms", int),
+        without_agent="without_agent" in value and field(value, "without_agent", bool),
     )
 
 

@@ -8,14 +8,12 @@ from server.domain.machine import Refused, Stale
 from server.domain.session import Session, SessionState, derived_id
 from server.services.admin_ports import Directory
 from server.services.arrivals import Arrivals, kept_for, last_agent, left_behind
-from server.services.exits import Exits
 from server.services.media_link import MediaLink
 from server.services.ports import Clock, StepStore
 from server.services.rate_limits import Rate, RateLimit
 from server.services.stepper import Stepper
 from server.services.tokens import CustomerToken
 
-NO_EXITS = Exits()
 LEG_OFFERS = Rate(burst=20, period_s=20)  # of one leg; each takes a port for a while. A reload a second stays below
 
 
@@ -27,13 +25,13 @@ class SessionService:
         directory: Directory,
         link: MediaLink,
         clock: Clock,
-        exits: Exits = NO_EXITS,
+        arrivals: Arrivals,
     ) -> None:
         self._store = store
         self._stepper = stepper
         self._directory = directory
         self._link = link
-        self._arrivals = Arrivals(store, directory, clock, exits)
+        self._arrivals = arrivals
         self._leg_offers = RateLimit(LEG_OFFERS, clock)
 
     # --- customers ---

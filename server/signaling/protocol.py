@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 WIRE_VERSION = 1
 MAX_SDP_BYTES = 65536
@@ -40,6 +40,7 @@ class Wire(BaseModel):
 # --- views -------------------------------------------------------------------------------------------
 
 LegState = Literal["wanted", "opening", "up", "lost", "closed"]
+SegmentRole = Literal["owner", "guest"]
 SegmentState = Literal["offered", "connecting", "talking", "held", "wrap_up", "done"]
 CallState = Literal["queued", "place_kept", "connecting", "talking", "held", "ended"]
 AgentState = Literal["offline", "ready", "break", "ringing", "on_contact", "wrap_up", "missed"]
@@ -85,8 +86,21 @@ class CustomerView(Wire):
     context: dict[str, str]
 
 
+class OtherAgent(Wire):
+    """Another agent of the same session. `state` as in ContactView, without wrap_up and done; `reconnecting`: their leg
+    is lost, and its grace is running."""
+
+    segment_id: str
+    agent_name: str
+    role: SegmentRole
+    state: SegmentState
+    reconnecting: bool
+
+
 class ContactView(Wire):
-    """A segment as its agent sees it."""
+    """A segment as its agent sees it. The `owner` has the session and may call others in, the `guest` was called in. An
+    owner who is `held` has the customer on hold, and speaks with the guests who are `talking`; a guest who is `held`
+    hears music meanwhile; where both talk, all do. `customer_hears`: the customer hears what the agent says."""
 
     session_id: str
     segment_id: str
@@ -105,7 +119,7 @@ class ContactView(Wire):
     wrap_up_extend_s: int | None = Field(description="by which the wrap-up may be extended now; null: no more")
     end_reason: str | None = Field(
         description="customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, taken, "
-        "customer_lost, agent_lost, no_media, system_failed"
+        "customer_lost, agent_lost, no_media, system_failed, transferred, released"
     )
     taken_by: str | None = Field(description="the agent who was first, when it rang for several; null: nobody was")
     customer_reconnecting: bool
@@ -117,6 +131,11 @@ class ContactView(Wire):
     leg: LegView
     notes: str
     disposition_id: str | None
+    role: SegmentRole = "owner"
+    invited_by: str = Field(default="", description="the agent who hands the customer over, or calls in; empty: nobody")
+    muted: bool = False
+    customer_hears: bool = False
+    others: list[OtherAgent] = []
 
 
 class NextState(Wire):
@@ -238,6 +257,49 @@ class Record(SegmentRef):
     paused: bool
 
 
+class Mute(SegmentRef):
+    """Nobody hears the sender; also after a reload."""
+
+    on: bool
+
+
+class SendDigits(SegmentRef):
+    """Keys of a phone, pressed for the customer's side."""
+
+    digits: Annotated[str, Field(pattern=r"^[0-9*#A-D]{1,32}$")]
+
+
+class Transfer(SegmentRef):
+    """Without a word before: to a queue, or to an agent who is asked at once. One of the two."""
+
+    queue_id: Id | None = None
+    agent_id: Id | None = None
+
+    @model_validator(mode="after")
+    def to_one(self) -> Transfer:
+        if (self.queue_id is None) == (self.agent_id is None):
+            raise ValueError("queue_id or agent_id, one of the two")
+        return self
+
+
+class ConsultBegin(SegmentRef):
+    """`agent_id` is asked; the customer hears music meanwhile, unless they are in a conference already."""
+
+    agent_id: Id
+
+
+class GuestRef(SegmentRef):
+    """`guest_segment_id` as in the view's `others`."""
+
+    guest_segment_id: Id
+
+
+class ConsultSwap(SegmentRef):
+    """Speak with the customer, or with the agent who is consulted; the other one hears music."""
+
+    to_customer: bool
+
+
 class SaveNotes(SegmentRef):
     """The draft, saved while it is typed. `disposition_id` may be picked early."""
 
@@ -354,6 +416,52 @@ class ContactMarkMessage(_Message):
     body: SegmentRef
 
 
+class ContactMuteMessage(_Message):
+    type: Literal["contact.mute"]
+    body: Mute
+
+
+class ContactDigitsMessage(_Message):
+    type: Literal["contact.digits"]
+    body: SendDigits
+
+
+class ContactTransferMessage(_Message):
+    type: Literal["contact.transfer"]
+    body: Transfer
+
+
+class ConsultBeginMessage(_Message):
+    type: Literal["consult.begin"]
+    body: ConsultBegin
+
+
+class ConsultEndMessage(_Message):
+    """The guest leaves, or is not asked any more. With the last one gone the sender is back with the customer."""
+
+    type: Literal["consult.end"]
+    body: GuestRef
+
+
+class ConsultSwapMessage(_Message):
+    type: Literal["consult.swap"]
+    body: ConsultSwap
+
+
+class ConsultConferMessage(_Message):
+    """Customer, owner and guests all hear each other."""
+
+    type: Literal["consult.confer"]
+    body: SegmentRef
+
+
+class ConsultCompleteMessage(_Message):
+    """The guest has the session from now on; the sender's part is over."""
+
+    type: Literal["consult.complete"]
+    body: GuestRef
+
+
 class ContactHangUpMessage(_Message):
     type: Literal["contact.hang_up"]
     body: SegmentRef
@@ -396,6 +504,14 @@ AgentMessage = Annotated[
     | ContactHoldMessage
     | ContactRecordMessage
     | ContactMarkMessage
+    | ContactMuteMessage
+    | ContactDigitsMessage
+    | ContactTransferMessage
+    | ConsultBeginMessage
+    | ConsultEndMessage
+    | ConsultSwapMessage
+    | ConsultConferMessage
+    | ConsultCompleteMessage
     | ContactHangUpMessage
     | ContactNotesMessage
     | ContactExtendMessage

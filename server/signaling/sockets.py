@@ -21,6 +21,7 @@ from server.domain.events import Customer
 from server.domain.machine import Refused, Stale
 from server.probes import Work, is_session_id
 from server.services.agents import AgentService
+from server.services.call_control import CallControl
 from server.services.ports import Clock, Conflict, StepStore, StorageUnavailable
 from server.services.presence import Presence
 from server.services.sessions import SessionService
@@ -46,6 +47,7 @@ UserOf = Callable[[web.Request], Awaitable[AuthedUser | None]]
 class SocketDeps:
     store: StepStore
     sessions: SessionService
+    calls: CallControl
     agents: AgentService
     presence: Presence
     hub: Hub
@@ -298,6 +300,24 @@ class AgentNamespace(_Namespace):
                 await sessions.pause_recording(user, body.session_id, body.segment_id, body.paused)
             case wire.ContactMarkMessage():
                 await sessions.mark_recording(user, body.session_id, body.segment_id)
+            case wire.ContactMuteMessage():
+                await deps.calls.mute(user, body.session_id, body.segment_id, body.on)
+            case wire.ContactDigitsMessage():
+                await deps.calls.send_digits(user, body.session_id, body.segment_id, body.digits)
+            case wire.ContactTransferMessage(body=wire.Transfer(queue_id=str(queue_id))):
+                await deps.calls.transfer_to_queue(user, body.session_id, body.segment_id, queue_id)
+            case wire.ContactTransferMessage(body=wire.Transfer(agent_id=str(agent_id))):
+                await deps.calls.transfer_to_agent(user, body.session_id, body.segment_id, agent_id)
+            case wire.ConsultBeginMessage():
+                await deps.calls.consult(user, body.session_id, body.segment_id, body.agent_id)
+            case wire.ConsultEndMessage():
+                await deps.calls.release_guest(user, body.session_id, body.segment_id, body.guest_segment_id)
+            case wire.ConsultSwapMessage():
+                await deps.calls.swap(user, body.session_id, body.segment_id, body.to_customer)
+            case wire.ConsultConferMessage():
+                await deps.calls.confer(user, body.session_id, body.segment_id)
+            case wire.ConsultCompleteMessage():
+                await deps.calls.complete(user, body.session_id, body.segment_id, body.guest_segment_id)
             case wire.ContactHangUpMessage():
                 await _forgiving(sessions.agent_hang_up(user, body.session_id, body.segment_id), "contact_over")
             case wire.ContactNotesMessage():

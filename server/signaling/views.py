@@ -12,7 +12,7 @@ from server.domain.agent import Agent
 from server.domain.events import Event, LegAnswered, LegRefused
 from server.domain.leg import Leg
 from server.domain.recording import Recording, RecordingState, is_paused, wants_pause
-from server.domain.segment import Segment, SegmentState
+from server.domain.segment import Role, Segment, SegmentState
 from server.domain.session import Session
 from server.domain.session_recording import pause_limit_at
 from server.services.ports import Push
@@ -81,7 +81,35 @@ def contact_view(s: Session, segment: Segment) -> wire.ContactView:
         leg=_leg_view(segment.leg),
         notes=segment.notes,
         disposition_id=segment.disposition_id,
+        role=segment.role.value,
+        invited_by=segment.invited_by,
+        muted=segment.muted,
+        customer_hears=_customer_hears(s, segment),
+        others=[_other(other) for other in s.segments if _beside(segment, other)],
     )
+
+
+def _beside(segment: Segment, other: Segment) -> bool:
+    """Another agent who takes part, or is asked to, while this one does."""
+    here = segment.rings or segment.takes_part
+    asked = other.takes_part or (other.rings and other.role is Role.GUEST)
+    return here and other.id != segment.id and asked
+
+
+def _other(segment: Segment) -> wire.OtherAgent:
+    return wire.OtherAgent(
+        segment_id=segment.id,
+        agent_name=segment.agent_name,
+        role=segment.role.value,
+        state=segment.state.value,
+        reconnecting=segment.in_talk and segment.leg.reconnecting,
+    )
+
+
+def _customer_hears(s: Session, segment: Segment) -> bool:
+    owner = s.owner
+    talks = segment.state is SegmentState.TALKING and not segment.muted
+    return talks and owner is not None and owner.state is SegmentState.TALKING
 
 
 def agent_view(a: Agent) -> wire.AgentView:

@@ -21,6 +21,7 @@ from server.signaling.rest import (
     reports,
     sessions,
     skills,
+    transfer_targets,
     users,
     whatif,
     widget,
@@ -50,6 +51,7 @@ def all_endpoints(deps: WebDeps) -> Endpoints:
         *decisions.ENDPOINTS,
         *recordings.ENDPOINTS,
         *reports.ENDPOINTS,
+        *transfer_targets.ENDPOINTS,
         *whatif.ENDPOINTS,
     )
 

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from server.services.admin import AdminService
 from server.services.admin_ports import Availability, Directory, Explanations, History, Readiness, RecordingFiles
 from server.services.auth import AuthService
+from server.services.call_control import TransferTargets
 from server.services.floor import FloorService
 from server.services.ports import Clock
 from server.services.rate_limits import Rate
@@ -48,6 +49,7 @@ class WebDeps:
     admin: AdminService
     users: UserService
     floor: FloorService
+    targets: TransferTargets
     steering: SteeringService
     tokens: CustomerTokens
     directory: Directory

@@ -23,6 +23,7 @@ from server.domain.directory import DEFAULT_TENANT, AuthedUser, Role
 from server.services.admin import AdminService, ChangeLog
 from server.services.admin_ports import FileReady, NotReady, Rendering, Side
 from server.services.auth import AuthService
+from server.services.call_control import TransferTargets
 from server.services.floor import FloorService
 from server.services.passwords import Passwords
 from server.services.reports import ReportService
@@ -216,6 +217,7 @@ async def open_world(folder: Path, **overrides: Any) -> AsyncIterator[World]:
             users=UserService(changes, passwords),
             steering=SteeringService(steps, stepper, directory),
             floor=FloorService(StoredFloor(engine), stepper, directory, StoredAdmin(engine), clock),
+            targets=TransferTargets(StoredFloor(engine), steps, directory, clock),
             tokens=CustomerTokens(b"k" * 32, clock),
             directory=directory,
             history=StoredHistory(engine),

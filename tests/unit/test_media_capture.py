@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +155,9 @@ def test_no_folder(tmp_path: Path) -> None:
 def test_keys_and_pauses_leave_nothing_in_the_file(tmp_path: Path) -> None:
     recorder = record(tmp_path, capture.open_file, [])
     recorder.take("customer", Packet(Codec("telephone-event", 110, 48_000), 0, 1, 1, 7, b"KEYS", None), 1)
-    recorder.set_paused(True)
+    recorder.follow(replace(recorder.order, paused=True))
     recorder.take("customer", packet(b"SECRET"), 1)
-    recorder.set_paused(False)
+    recorder.follow(replace(recorder.order, paused=False))
     recorder.take("customer", packet(b"OPEN"), 1)
     recorder.close()
     data = part_files(tmp_path, "default", "s1", "rec", 1).customer.read_bytes()
@@ -165,3 +166,18 @@ def test_keys_and_pauses_leave_nothing_in_the_file(tmp_path: Path) -> None:
     (segment,) = read_capture(data)
     assert [p.payload for p in segment.packets] == [b"OPEN"]
     assert len(segment.pauses) == 1
+
+
+def test_what_an_agent_says_apart_is_left_out(tmp_path: Path) -> None:
+    recorder = record(tmp_path, capture.open_file, [])
+    recorder.follow(replace(recorder.order, without_agent=True))
+    for side in ("customer", "agent"):
+        recorder.take(side, packet(b"APART"), 1)
+    recorder.follow(replace(recorder.order, without_agent=False))
+    recorder.take("agent", packet(b"BACK"), 1)
+    recorder.close()
+    files = part_files(tmp_path, "default", "s1", "rec", 1)
+    ((customer,), (agent,)) = (read_capture(path.read_bytes()) for path in (files.customer, files.agent))
+    assert [p.payload for p in customer.packets] == [b"APART"]
+    assert [p.payload for p in agent.packets] == [b"BACK"]
+    assert agent.pauses == [], "it is silence, and no time is cut out"

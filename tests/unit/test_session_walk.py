@@ -16,9 +16,9 @@ from server.domain.deadlines import deadlines
 from server.domain.effects import agent_events, former_orders, former_plan, media_plan, orders, routable
 from server.domain.endings import VisitOutcome
 from server.domain.machine import IllegalTransition, Refused, Stale
-from server.domain.media import Placement, ReleaseSession
+from server.domain.media import Placement, ReleaseSession, Source
 from server.domain.queue_life import Exit
-from server.domain.segment import NEXT
+from server.domain.segment import NEXT, Role, SegmentState
 from server.domain.session import MAX_RINGING, Session, SessionState
 from server.domain.session_step import TRANSITIONS, step
 from server.storage import codec
@@ -30,6 +30,7 @@ RULES = ev.QueueRules("que_1", "Sales", 20, 60, True, True, 30, 2, max_wait_s=50
 CALLED_BACK = replace(RULES, exit=Exit.CALLBACK)
 VOICEMAIL = replace(RULES, overflow=replace(NEXT_QUEUE, exit=Exit.VOICEMAIL))
 RING_ALL = replace(RULES, ring_all=True, overflow=replace(NEXT_QUEUE, ring_all=True))
+ELSEWHERE = replace(LAST, queue_id="que_9", name="Claims", record=True)
 ARRIVED = ev.CallArrived(
     "ses_1", "default", "ept_1", RULES, ev.Customer("Li"), "media-1", priority=3, sticky_agent_id="usr_a", place_at=5
 )
@@ -64,6 +65,8 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         if s.recordings
         else ev.CustomerHungUp(),
         ev.RecordingMarked(segment_id, agent_id),
+        ev.DigitsSent(segment_id, agent_id, "12#"),
+        ev.MuteChanged(segment_id, agent_id, pick(st.booleans())),
         ev.NotesSaved(segment_id, agent_id, pick(st.text(max_size=3)), None),
         ev.WrapUpExtended(segment_id, agent_id, pick(st.sampled_from([d.at for d in due] or [0]))),
         ev.WrapUpDone(segment_id, agent_id, "", pick(st.sampled_from((None, "dsp_1")))),
@@ -87,6 +90,17 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
     ]
     if s.owner is None and s.state in WAITS and (s.queue.ring_all or not s.ringing):
         choices += [ev.AgentOffered(agent_id, "Ana", {})] * 4
+    if s.owner is not None and s.owner.in_talk:
+        owns, guest = (s.owner.id, s.owner.agent_id), pick(st.sampled_from([x.id for x in s.guests] or ["seg_none"]))
+        choices += [
+            ev.Transferred(*owns, pick(st.sampled_from((None, ELSEWHERE)))),
+            ev.GuestInvited(*owns, agent_id, "Bo"),
+            ev.GuestInvited(*owns, agent_id, "Bo"),
+            ev.GuestReleased(*owns, guest),
+            ev.ConsultSwapped(*owns, pick(st.booleans())),
+            ev.ConferenceBegun(*owns),
+            ev.ConsultCompleted(*owns, guest),
+        ]
     if due:
         choices += [ev.DeadlinePassed(due[0].kind, due[0].key, due[0].at)] * 2
     for recording in s.recordings:
@@ -101,8 +115,14 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
 
 
 def check(before: Session | None, after: Session) -> None:
-    owners, ringing = [x for x in after.segments if x.owns], [x.agent_id for x in after.segments if x.rings]
+    owners, ringing = [x for x in after.segments if x.owns], [x.agent_id for x in after.ringing]
     assert len(owners) <= 1
+    assert not after.guests or owners[0].in_talk, "guests are an owner's"
+    present = [x.agent_id for x in after.segments if x.rings or x.takes_part]
+    assert len(set(present)) == len(present), "nobody takes part twice"
+    for guest in after.guests:
+        assert guest.state in (SegmentState.OFFERED, SegmentState.CONNECTING) or guest.talk_started_at is not None
+    heard(after)
     assert not (owners and ringing), "the first who accepts has it"
     assert len(set(ringing)) == len(ringing) <= (MAX_RINGING if after.queue.ring_all else 1)
     assert (after.state is SessionState.CONNECTED) == bool(owners and owners[0].in_talk)
@@ -129,10 +149,11 @@ def check(before: Session | None, after: Session) -> None:
         assert not before.ended or after.ended, "an end is final"
         assert before.passed_to in (None, after.passed_to), "a place is passed on once"
         assert before.order_key[1:] == after.order_key[1:], "only a supervisor changes the priority"
-        assert before.queue == after.queue or before.queue.overflow == after.queue
+        assert after.queue in (before.queue, before.queue.overflow, ELSEWHERE)
         assert [v.queue_id for v in after.visits if v.outcome is None] in ([], [after.queue.queue_id])
         for old, new in zip(before.segments, after.segments, strict=False):
             assert new.state is old.state or new.state in NEXT[old.state]
+            assert new.role is old.role or (old.role is Role.GUEST and new.owns), "a guest may become the owner"
         for was, now_is in zip(before.visits, after.visits, strict=False):
             assert was.outcome in (None, now_is.outcome), "a visit ends once"
             assert was.told in (None, now_is.told), "only the first promise is kept"
@@ -155,6 +176,23 @@ def check(before: Session | None, after: Session) -> None:
         talking = after.state is SessionState.CONNECTED
         finishing = after.ended and any(r.state in ("closing", "archiving") for r in after.recordings)
         assert deadlines(after) or held or talking or finishing
+
+
+def heard(s: Session) -> None:
+    """Each leg that is open is in the plan, hears nobody twice nor itself, and nobody who is muted; what an agent says
+    to a guest alone is not for the customer, nor for the recording."""
+    plan, routes = media_plan(s), media_plan(s).routes
+    assert len(set(routes)) == len(routes)
+    assert s.ended or {route.leg_id for route in routes} == {leg.id for leg in s.live_legs}
+    owner, muted = s.owner, {x.leg.id for x in s.segments if x.takes_part and x.muted}
+    for route in routes:
+        assert route.leg_id != route.hears
+        assert route.hears not in muted
+        assert route.hears in {leg.id for leg in s.live_legs} | set(Source)
+    if owner is not None and owner.state is SegmentState.HELD:
+        assert [route.hears for route in routes if route.leg_id == s.customer_leg.id] == [Source.HOLD_MUSIC]
+        if s.guests and plan.recording is not None:
+            assert plan.recording.without_agent
 
 
 @settings(max_examples=examples(300), deadline=None)

@@ -63,6 +63,7 @@ MATRIX = {
     "GET /recordings/{recording_id}/audio": STAFF,
     "HEAD /recordings/{recording_id}/audio": STAFF,
     "GET /reports/ewt": SUPERVISORS,
+    "GET /transfer-targets": STAFF,
     "GET /reports/queues": SUPERVISORS,
     "POST /whatif": SUPERVISORS,
 }

@@ -67,13 +67,14 @@ class PartRecorder:
             self.flush()
         except OSError as error:
             self._fail(error)
-        self.set_paused(order.paused)
+        self._set_paused(order.paused)
 
     def take(self, leg_id: str, packet: Packet, now_ns: int) -> None:
         """A packet that came in from a leg. Key presses are left out: they may be card numbers. So is comfort noise:
         it is no speech, and silence is what a gap becomes."""
         writer = self._writers.get(leg_id)
-        if writer is None or self._paused or packet.codec.name in NOT_SPEECH:
+        apart = self.order.without_agent and leg_id == self.order.agent_leg
+        if writer is None or self._paused or apart or packet.codec.name in NOT_SPEECH:
             return
         stream = (packet.ssrc, packet.codec.clock_rate, packet.codec.name)
         try:
@@ -81,7 +82,12 @@ class PartRecorder:
         except OSError as error:
             self._fail(error)
 
-    def set_paused(self, paused: bool) -> None:
+    def follow(self, order: RecordingOrder) -> None:
+        """A newer order for the same part."""
+        self.order = order
+        self._set_paused(order.paused)
+
+    def _set_paused(self, paused: bool) -> None:
         if paused != self._paused:
             self._paused = paused
             self._mark(capture.PAUSE if paused else capture.RESUME)

@@ -218,7 +218,7 @@ class RelaySession:
         if order is None or _key(order) in self._failed_parts:
             return
         if running is not None:
-            running.set_paused(order.paused)
+            running.follow(order)
             return
         files = part_files(self._studio.spool, self.tenant, self.session_id, order.recording_id, order.part)
         context = PartContext(self.session_id, self.epoch, files)

@@ -5,8 +5,8 @@ import type { AgentDesk } from '../../core/src/agent_desk';
 import type { MicrophoneQuiet } from '../../core/src/devices';
 import type { Quality } from '../../core/src/quality';
 import type { Rest } from '../../core/src/rest';
-import type { BreakReason, Disposition, Page, Queue } from '../../core/src/rest_types';
-import { initialDesk, ringing, talking, wrappingUp, type DeskState } from '../../core/src/state/agent';
+import type { BreakReason, Disposition, Page, Queue, TransferTargets } from '../../core/src/rest_types';
+import { guests, initialDesk, ringing, talking, wrappingUp, type DeskState } from '../../core/src/state/agent';
 import type { KeyValues } from '../../core/src/tab_storage';
 import type { ChosenState, ContactView } from '../../core/src/wire';
 import { allowed, farewell, forced, refusal, type Farewell, type Forced } from '../state/console';
@@ -136,6 +136,52 @@ export class Console {
   mark(): void {
     const live = talking(this.state);
     if (live !== null && this.can.mark) quietly(this.desk.markRecording(live.segment_id));
+  }
+
+  press(digit: string): void {
+    const live = talking(this.state);
+    if (live !== null && this.can.keys) quietly(this.desk.sendDigits(live.segment_id, digit));
+  }
+
+  transfer(to: { queue_id: string } | { agent_id: string }): void {
+    const live = talking(this.state);
+    if (live !== null && this.can.transfer) quietly(this.desk.transfer(live.segment_id, to));
+  }
+
+  consult(agentId: string): void {
+    const live = talking(this.state);
+    if (live !== null && this.can.invite) quietly(this.desk.consult(live.segment_id, agentId));
+  }
+
+  swap(): void {
+    const live = talking(this.state);
+    if (live !== null && this.can.swap) quietly(this.desk.swap(live.segment_id, live.state === 'held'));
+  }
+
+  confer(): void {
+    const live = talking(this.state);
+    if (live !== null && this.can.confer) quietly(this.desk.confer(live.segment_id));
+  }
+
+  /** To a guest who has joined: the one that is named, or the first. */
+  completeConsult(guestId?: string): void {
+    const live = talking(this.state);
+    const joined = live === null ? [] : guests(live).filter(({ state }) => state === 'talking' || state === 'held');
+    const guest = joined.find((one) => one.segment_id === (guestId ?? one.segment_id));
+    if (live !== null && guest !== undefined && this.can.complete) quietly(this.desk.completeConsult(live.segment_id, guest.segment_id));
+  }
+
+  /** The guest who is named, or the newest, is not needed any more. */
+  endConsult(guestId?: string): void {
+    const live = talking(this.state);
+    const called = live === null ? [] : guests(live);
+    const guest = guestId === undefined ? called.at(-1) : called.find((one) => one.segment_id === guestId);
+    if (live !== null && guest !== undefined && this.can.endConsult) quietly(this.desk.endConsult(live.segment_id, guest.segment_id));
+  }
+
+  /** Whom and what a call can be handed over to. Raises RestError. */
+  targets(search: string): Promise<TransferTargets> {
+    return this.rest.get<TransferTargets>('/transfer-targets', search === '' ? {} : { q: search });
   }
 
   hangUp(): void {

@@ -32,6 +32,23 @@ describe('what is allowed', () => {
     expect(allowed(down)).toMatchObject({ mute: true, hold: false, hangUp: false, goReady: false });
   });
 
+  it('lets the owner call somebody in, and then swap, confer, hand over or end it', () => {
+    expect(allowed(talking)).toMatchObject({ transfer: true, invite: true, swap: false, confer: false, complete: false, endConsult: false });
+    const bo = { segment_id: 'seg_2', agent_name: 'Bo', role: 'guest', state: 'offered', reconnecting: false } as const;
+    const asking = { ...online, contacts: [{ ...talk, state: 'held' as const, others: [bo] }] };
+    expect(allowed(asking)).toMatchObject({ transfer: false, invite: false, hold: false, hangUp: false, complete: false, endConsult: true });
+    const between = { ...online, contacts: [{ ...talk, state: 'held' as const, others: [{ ...bo, state: 'talking' as const }] }] };
+    expect(allowed(between)).toMatchObject({ swap: true, confer: true, complete: true, endConsult: true, hangUp: false });
+    const conference = { ...online, contacts: [{ ...talk, others: [{ ...bo, state: 'talking' as const }] }] };
+    expect(allowed(conference)).toMatchObject({ transfer: false, invite: true, swap: false, confer: false, complete: true, hangUp: true });
+    expect(allowed({ ...between, pending: ['swap:seg_1'] })).toMatchObject({ swap: false, confer: false, complete: false });
+  });
+
+  it('lets a guest leave and be silent, and nothing else', () => {
+    const guest = { ...online, contacts: [{ ...talk, role: 'guest' as const, invited_by: 'Ana' }] };
+    expect(allowed(guest)).toMatchObject({ mute: true, hangUp: true, hold: false, transfer: false, invite: false, swap: false, complete: false, endConsult: false });
+  });
+
   it('has no hold before the talk, and one wrap-up at a time', () => {
     expect(allowed({ ...online, contacts: [contact({ state: 'connecting' })] })).toMatchObject({ hold: false, hangUp: true });
     const wrapping = { ...online, contacts: [contact({ state: 'wrap_up' })] };

@@ -1,6 +1,6 @@
 // Questions that the console's views ask of the desk, answered in one place. Pure.
 
-import { ringing, talking, wrappingUp, type DeskState } from '../../core/src/state/agent';
+import { consult, ringing, talking, wrappingUp, type DeskState } from '../../core/src/state/agent';
 import type { AgentState, ChosenState, ContactView, QueueLine } from '../../core/src/wire';
 
 export interface Allowed {
@@ -13,6 +13,13 @@ export interface Allowed {
   record: boolean;
   mark: boolean;
   hangUp: boolean;
+  keys: boolean;
+  transfer: boolean;
+  invite: boolean;
+  swap: boolean;
+  confer: boolean;
+  complete: boolean;
+  endConsult: boolean;
   wrapUp: boolean;
   extend: boolean;
 }
@@ -25,6 +32,11 @@ export function allowed(state: DeskState): Allowed {
   const wrapping = wrappingUp(state)[0];
   const free = (command: string, of: ContactView | null | undefined): boolean => of != null && !state.pending.includes(`${command}:${of.segment_id}`);
   const answering = online && free('accept', offered) && free('reject', offered);
+  const between = live !== null && live.role !== 'guest' ? consult(live) : 'none';
+  const inTalk = live?.state === 'talking' || live?.state === 'held';
+  const owns = live !== null && live.role !== 'guest';
+  const invite = online && inTalk && owns && (between === 'none' || between === 'all') && free('transfer', live) && free('consult', live);
+  const directs = online && free('swap', live) && free('confer', live) && free('complete', live);
   const choose = online && !state.pending.includes('set_state');
   return {
     choose,
@@ -32,10 +44,17 @@ export function allowed(state: DeskState): Allowed {
     accept: answering,
     reject: answering,
     mute: live !== null,
-    hold: online && (live?.state === 'talking' || live?.state === 'held') && free('hold', live),
+    hold: online && inTalk && owns && between === 'none' && free('hold', live),
     record: online && recorded(live) && live?.recording_change == null && free('record', live),
     mark: online && recorded(live) && free('mark', live),
-    hangUp: online && free('hang_up', live),
+    hangUp: online && (between === 'none' || between === 'all') && free('hang_up', live),
+    keys: online && (live?.customer_hears ?? false),
+    transfer: invite && between === 'none',
+    invite,
+    swap: directs && (between === 'private' || between === 'customer'),
+    confer: directs && (between === 'private' || between === 'customer'),
+    complete: directs && between !== 'none' && between !== 'asking',
+    endConsult: online && between !== 'none' && free('end_consult', live),
     wrapUp: online && free('wrap_up', wrapping),
     extend: online && wrapping !== undefined && wrapping.wrap_up_extend_s !== null && free('extend', wrapping) && free('wrap_up', wrapping),
   };

@@ -30,6 +30,11 @@ export function contact(over: Partial<ContactView> = {}): ContactView {
     leg: { leg_id: 'leg_1', generation: 0, state: 'wanted' },
     notes: '',
     disposition_id: null,
+    role: 'owner',
+    invited_by: '',
+    muted: false,
+    customer_hears: true,
+    others: [],
     ...over,
   };
 }

@@ -1,7 +1,7 @@
 // Alt + a physical key (`event.code`), so that the same key works on every keyboard layout.
 // The palette has Ctrl or ⌘ + K. Nothing here ends a call: that one stays a deliberate press.
 
-export type Command = 'accept' | 'mute' | 'hold' | 'record' | 'mark' | 'wrap_up' | 'ready' | 'palette' | 'help';
+export type Command = 'accept' | 'mute' | 'hold' | 'record' | 'mark' | 'keys' | 'transfer' | 'wrap_up' | 'ready' | 'palette' | 'help';
 
 export const SHORTCUTS: readonly { command: Command; code: string; label: string }[] = [
   { command: 'accept', code: 'KeyA', label: 'Alt+A' },
@@ -9,6 +9,8 @@ export const SHORTCUTS: readonly { command: Command; code: string; label: string
   { command: 'hold', code: 'KeyH', label: 'Alt+H' },
   { command: 'record', code: 'KeyP', label: 'Alt+P' },
   { command: 'mark', code: 'KeyB', label: 'Alt+B' },
+  { command: 'keys', code: 'KeyD', label: 'Alt+D' },
+  { command: 'transfer', code: 'KeyT', label: 'Alt+T' },
   { command: 'wrap_up', code: 'KeyW', label: 'Alt+W' },
   { command: 'ready', code: 'KeyR', label: 'Alt+R' },
   { command: 'help', code: 'Slash', label: 'Alt+/' },

@@ -18,7 +18,7 @@ import { WireFailure } from './requests';
 import type { Ring } from './ringer';
 import { Scope } from './scope';
 import { Signalling } from './signalling';
-import { equipmentFault, initialDesk, reduce, ringing, talking, type DeskEvent, type DeskState, type EquipmentFault } from './state/agent';
+import { equipmentFault, hearsSomebody, initialDesk, reduce, ringing, talking, type DeskEvent, type DeskState, type EquipmentFault } from './state/agent';
 import { derived, store, type Readable } from './store';
 import type { TabRole } from './tab_leader';
 import type { AgentPush, ChosenState, ContactView } from './wire';
@@ -64,6 +64,7 @@ export class AgentDesk {
   #rung: string | null = null;
   /** What the server is being told of the equipment; undefined: nothing. */
   #telling: EquipmentFault | null | undefined;
+  #tellingMuted = false;
 
   constructor(options: DeskOptions) {
     this.#env = options.environment ?? browserDesk(options.ringIcon);
@@ -184,6 +185,51 @@ export class AgentDesk {
     );
   }
 
+  /** Keys of a phone, for the customer's side. */
+  sendDigits(segmentId: string, digits: string): Promise<void> {
+    return this.#command(`digits:${segmentId}`, () =>
+      this.#line.send('contact.digits', { ...refOf(this.#contact(segmentId)), digits }),
+    );
+  }
+
+  /** Without a word before: the customer goes there at once. */
+  transfer(segmentId: string, to: { queue_id: string } | { agent_id: string }): Promise<void> {
+    return this.#command(`transfer:${segmentId}`, () =>
+      this.#line.send('contact.transfer', { ...refOf(this.#contact(segmentId)), ...to }),
+    );
+  }
+
+  consult(segmentId: string, agentId: string): Promise<void> {
+    return this.#command(`consult:${segmentId}`, () =>
+      this.#line.send('consult.begin', { ...refOf(this.#contact(segmentId)), agent_id: agentId }),
+    );
+  }
+
+  swap(segmentId: string, toCustomer: boolean): Promise<void> {
+    return this.#command(`swap:${segmentId}`, () =>
+      this.#line.send('consult.swap', { ...refOf(this.#contact(segmentId)), to_customer: toCustomer }),
+    );
+  }
+
+  /** Customer, owner and guests all hear each other. */
+  confer(segmentId: string): Promise<void> {
+    return this.#command(`confer:${segmentId}`, () =>
+      this.#line.send('consult.confer', refOf(this.#contact(segmentId))),
+    );
+  }
+
+  completeConsult(segmentId: string, guestSegmentId: string): Promise<void> {
+    return this.#command(`complete:${segmentId}`, () =>
+      this.#line.send('consult.complete', { ...refOf(this.#contact(segmentId)), guest_segment_id: guestSegmentId }),
+    );
+  }
+
+  endConsult(segmentId: string, guestSegmentId: string): Promise<void> {
+    return this.#command(`end_consult:${segmentId}`, () =>
+      this.#line.send('consult.end', { ...refOf(this.#contact(segmentId)), guest_segment_id: guestSegmentId }),
+    );
+  }
+
   /** Saved shortly after the last key; kept and sent again over an outage (`state.unsavedNotes`). */
   saveNotes(segmentId: string, notes: string, dispositionId: string | null): void {
     this.#notes.type({ ...refOf(this.#contact(segmentId)), notes, disposition_id: dispositionId });
@@ -205,9 +251,12 @@ export class AgentDesk {
     });
   }
 
+  /** Here at once; the server follows, so that nobody hears what another tab or computer would send. */
   setMuted(muted: boolean): void {
     const contact = talking(this.#state.get());
-    if (contact) this.#mute(muted, contact.segment_id);
+    if (contact === null) return;
+    this.#mute(muted, contact.segment_id);
+    this.#tellMuted();
   }
 
   /** This tab, or this computer, takes the desk. */
@@ -303,10 +352,12 @@ export class AgentDesk {
       const microphone = await this.#needMicrophone();
       if (talking(this.#state.get())?.segment_id !== contact.segment_id) return;
       const newest = this.#contact(contact.segment_id);
+      if (this.#leg?.segmentId !== contact.segment_id && newest.muted) this.#mute(true, contact.segment_id);
       const leg = this.#legFor(newest, microphone);
       void leg.replaceLocal(microphone.stream);
-      leg.expectsAudio = newest.state === 'talking' && !newest.customer_reconnecting;
+      leg.expectsAudio = hearsSomebody(newest);
       leg.view(newest.session_id, newest.leg);
+      this.#tellMuted();
     } catch {
       // The fault shows in the state; "try again" is a gesture.
     }
@@ -385,6 +436,22 @@ export class AgentDesk {
     this.#microphone.setMuted(muted);
     if (muted && segmentId) this.#env.storage.setItem(MUTED_KEY, segmentId);
     else this.#env.storage.removeItem(MUTED_KEY);
+  }
+
+  /** Brings what the server knows of the mute to what it is here. What fails is told again with the next view. */
+  #tellMuted(): void {
+    const contact = talking(this.#state.get());
+    const muted = this.muted.get();
+    if (contact === null || contact.state === 'connecting' || this.#tellingMuted || (contact.muted ?? false) === muted) return;
+    if (this.#state.get().connection.name !== 'online' || this.#state.get().tab !== 'leader') return;
+    this.#tellingMuted = true;
+    this.#line
+      .send('contact.mute', { ...refOf(contact), on: muted })
+      .then(() => true, () => false)
+      .then((told) => {
+        this.#tellingMuted = false;
+        if (told && this.muted.get() !== muted) this.#tellMuted(); // pressed again meanwhile
+      });
   }
 
   #legFor(contact: ContactView, microphone: Microphone): Leg {

@@ -395,3 +395,9 @@ export interface SessionCreated extends IceServers {
   /** For this browser's next call; null where the queue does not ask for it. */
   return_token: string | null;
 }
+
+/** Agents on duty, the free ones first, and active queues. */
+export interface TransferTargets {
+  agents: { user_id: string; name: string; state: AgentState; free: boolean }[];
+  queues: { queue_id: string; name: string; waiting: number; open: boolean }[];
+}

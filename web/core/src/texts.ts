@@ -70,6 +70,12 @@ export const en = {
   'error.unknown_disposition': 'This outcome does not exist any more.',
   'error.unknown_leg': 'This connection does not exist any more.',
   'error.worker_lost': 'Calls are not possible at the moment. Please try again soon.',
+  'error.target_unavailable': 'This agent can’t take a call right now.',
+  'error.consulting': 'Another agent is in this call: complete or end the consultation first.',
+  'error.not_the_owner': 'Only the agent who has this call can do this.',
+  'error.nobody_consulted': 'Nobody has joined yet.',
+  'error.takes_part_already': 'This agent is in this call already.',
+  'error.too_many_take_part': 'No more people can join this call.',
 
   'end.unknown': 'The call has ended.',
   'end.customer_hung_up': 'The customer hung up.',
@@ -92,6 +98,8 @@ export const en = {
   'end.missed': 'You missed this call.',
   'end.withdrawn': 'The offer was withdrawn.',
   'end.taken': 'Another agent took this call.',
+  'end.transferred': 'The call was handed over.',
+  'end.released': 'You are no longer needed in this call.',
 
   'microphone.denied': 'The microphone is blocked. Allow it in the address bar of your browser, then try again.',
   'microphone.none': 'No microphone was found. Plug one in, then try again.',
@@ -180,6 +188,12 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'error.unknown_disposition': '该处理结果已不存在。',
   'error.unknown_leg': '该连接已不存在。',
   'error.worker_lost': '暂时无法通话，请稍后再试。',
+  'error.target_unavailable': '该客服目前无法接听。',
+  'error.consulting': '通话中还有另一位客服，请先完成或结束咨询。',
+  'error.not_the_owner': '只有负责此通话的客服才能执行此操作。',
+  'error.nobody_consulted': '尚无人加入。',
+  'error.takes_part_already': '该客服已在此通话中。',
+  'error.too_many_take_part': '此通话已达到人数上限。',
 
   'end.unknown': '通话已结束。',
   'end.customer_hung_up': '客户已挂断。',
@@ -202,6 +216,8 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'end.missed': '您错过了此来电。',
   'end.withdrawn': '该来电邀请已撤回。',
   'end.taken': '该来电已由其他坐席接听。',
+  'end.transferred': '通话已转接。',
+  'end.released': '此通话不再需要您参与。',
 
   'microphone.denied': '麦克风已被禁用。请在浏览器地址栏中允许使用麦克风，然后重试。',
   'microphone.none': '未找到麦克风。请插入麦克风后重试。',

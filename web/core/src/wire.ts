@@ -17,6 +17,14 @@ export type AgentMessage =
   | ContactHoldMessage
   | ContactRecordMessage
   | ContactMarkMessage
+  | ContactMuteMessage
+  | ContactDigitsMessage
+  | ContactTransferMessage
+  | ConsultBeginMessage
+  | ConsultEndMessage
+  | ConsultSwapMessage
+  | ConsultConferMessage
+  | ConsultCompleteMessage
   | ContactHangUpMessage
   | ContactNotesMessage
   | ContactExtendMessage
@@ -81,7 +89,9 @@ export interface OfferMade {
   contact: ContactView;
 }
 /**
- * A segment as its agent sees it.
+ * A segment as its agent sees it. The `owner` has the session and may call others in, the `guest` was called in. An
+ * owner who is `held` has the customer on hold, and speaks with the guests who are `talking`; a guest who is `held`
+ * hears music meanwhile; where both talk, all do. `customer_hears`: the customer hears what the agent says.
  */
 export interface ContactView {
   session_id: string;
@@ -112,7 +122,7 @@ export interface ContactView {
    */
   wrap_up_extend_s: number | null;
   /**
-   * customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, taken, customer_lost, agent_lost, no_media, system_failed
+   * customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, taken, customer_lost, agent_lost, no_media, system_failed, transferred, released
    */
   end_reason: string | null;
   /**
@@ -132,6 +142,14 @@ export interface ContactView {
   leg: LegView;
   notes: string;
   disposition_id: string | null;
+  role: 'owner' | 'guest';
+  /**
+   * the agent who hands the customer over, or calls in; empty: nobody
+   */
+  invited_by: string;
+  muted: boolean;
+  customer_hears: boolean;
+  others: OtherAgent[];
 }
 export interface CustomerView {
   name: string;
@@ -149,6 +167,17 @@ export interface LegView {
   leg_id: string;
   generation: number;
   state: LegState;
+}
+/**
+ * Another agent of the same session. `state` as in ContactView, without wrap_up and done; `reconnecting`: their leg
+ * is lost, and its grace is running.
+ */
+export interface OtherAgent {
+  segment_id: string;
+  agent_name: string;
+  role: 'owner' | 'guest';
+  state: SegmentState;
+  reconnecting: boolean;
 }
 export interface ContactChanged {
   type: 'contact.changed';
@@ -301,6 +330,112 @@ export interface ContactMarkMessage {
   id: string;
   type: 'contact.mark';
   body: SegmentRef;
+}
+export interface ContactMuteMessage {
+  v: 1;
+  id: string;
+  type: 'contact.mute';
+  body: Mute;
+}
+/**
+ * Nobody hears the sender; also after a reload.
+ */
+export interface Mute {
+  session_id: string;
+  segment_id: string;
+  on: boolean;
+}
+export interface ContactDigitsMessage {
+  v: 1;
+  id: string;
+  type: 'contact.digits';
+  body: SendDigits;
+}
+/**
+ * Keys of a phone, pressed for the customer's side.
+ */
+export interface SendDigits {
+  session_id: string;
+  segment_id: string;
+  digits: string;
+}
+export interface ContactTransferMessage {
+  v: 1;
+  id: string;
+  type: 'contact.transfer';
+  body: Transfer;
+}
+/**
+ * Without a word before: to a queue, or to an agent who is asked at once. One of the two.
+ */
+export interface Transfer {
+  session_id: string;
+  segment_id: string;
+  queue_id?: string | null;
+  agent_id?: string | null;
+}
+export interface ConsultBeginMessage {
+  v: 1;
+  id: string;
+  type: 'consult.begin';
+  body: ConsultBegin;
+}
+/**
+ * `agent_id` is asked; the customer hears music meanwhile, unless they are in a conference already.
+ */
+export interface ConsultBegin {
+  session_id: string;
+  segment_id: string;
+  agent_id: string;
+}
+/**
+ * The guest leaves, or is not asked any more. With the last one gone the sender is back with the customer.
+ */
+export interface ConsultEndMessage {
+  v: 1;
+  id: string;
+  type: 'consult.end';
+  body: GuestRef;
+}
+/**
+ * `guest_segment_id` as in the view's `others`.
+ */
+export interface GuestRef {
+  session_id: string;
+  segment_id: string;
+  guest_segment_id: string;
+}
+export interface ConsultSwapMessage {
+  v: 1;
+  id: string;
+  type: 'consult.swap';
+  body: ConsultSwap;
+}
+/**
+ * Speak with the customer, or with the agent who is consulted; the other one hears music.
+ */
+export interface ConsultSwap {
+  session_id: string;
+  segment_id: string;
+  to_customer: boolean;
+}
+/**
+ * Customer, owner and guests all hear each other.
+ */
+export interface ConsultConferMessage {
+  v: 1;
+  id: string;
+  type: 'consult.confer';
+  body: SegmentRef;
+}
+/**
+ * The guest has the session from now on; the sender's part is over.
+ */
+export interface ConsultCompleteMessage {
+  v: 1;
+  id: string;
+  type: 'consult.complete';
+  body: GuestRef;
 }
 export interface ContactHangUpMessage {
   v: 1;

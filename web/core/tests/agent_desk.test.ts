@@ -194,6 +194,27 @@ it('after a reload is back in the call, muted as it was', async () => {
   expect(desk.muted.get()).toBe(true);
 });
 
+it('tells the server of the mute, once each time', async () => {
+  const { desk, clock, sent, contact } = await inTalk();
+  desk.setMuted(true);
+  await clock.pass(10);
+  expect(sent('contact.mute')).toMatchObject([{ segment_id: 'seg_1', on: true }]);
+  contact({ version: 5, state: 'talking', muted: true });
+  await clock.pass(10);
+  desk.setMuted(false);
+  await clock.pass(10);
+  expect(sent('contact.mute')).toMatchObject([{ on: true }, { on: false }]);
+});
+
+it('is muted as another computer left it', async () => {
+  const { desk, clock, contact, sent } = setUp();
+  contact({ version: 4, state: 'talking', talk_started_at: 5, muted: true, leg: { leg_id: 'leg_a', generation: 1, state: 'up' } });
+  desk.start();
+  await clock.pass(10);
+  expect(desk.muted.get()).toBe(true);
+  expect(sent('contact.mute')).toEqual([]);
+});
+
 describe('the equipment', () => {
   async function readyDesk(world = setUp()) {
     world.is({ chosen: 'ready', state: 'ready' });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { initialDesk, reconnecting, reduce, ringing, talking, wrappingUp, type DeskEvent, type DeskState } from '../src/state/agent';
-import type { AgentView, ContactView } from '../src/wire';
+import { consult, guests, hearsSomebody, initialDesk, reconnecting, reduce, ringing, talking, wrappingUp, type DeskEvent, type DeskState } from '../src/state/agent';
+import type { AgentView, ContactView, OtherAgent } from '../src/wire';
 import { contactView, NO_ICE } from './fakes';
 
 const agent: AgentView = {
@@ -98,5 +98,42 @@ describe('routing', () => {
     });
     expect(after(snapshot(true)).routingPaused).toBe(true);
     expect(after(told(true), snapshot(false)).routingPaused).toBe(false);
+  });
+});
+
+describe('who speaks with whom', () => {
+  const other = (change: Partial<OtherAgent> = {}): OtherAgent => ({ segment_id: 'seg_2', agent_name: 'Bo', role: 'guest', state: 'talking', reconnecting: false, ...change });
+  const of = (state: ContactView['state'], ...others: OtherAgent[]): ContactView => contactView({ state, others });
+
+  it.each([
+    ['none', of('talking')],
+    ['asking', of('held', other({ state: 'offered' }))],
+    ['asking', of('held', other({ state: 'connecting' }))],
+    ['private', of('held', other())],
+    ['customer', of('talking', other({ state: 'held' }))],
+    ['all', of('talking', other())],
+    ['all', of('talking', other({ state: 'held' }), other({ segment_id: 'seg_3' }))],
+  ] as const)('%s', (between, contact) => {
+    expect(consult(contact)).toBe(between);
+  });
+
+  it('is nobody beside the customer for a node of before guests', () => {
+    const { others: _, ...old } = contactView({ state: 'talking' });
+    expect(guests(old as ContactView)).toEqual([]);
+    expect(consult(old as ContactView)).toBe('none');
+    expect(hearsSomebody(old as ContactView)).toBe(true);
+  });
+
+  it.each([
+    [true, of('talking')],
+    [false, contactView({ state: 'talking', customer_reconnecting: true })],
+    [false, of('held')],
+    [false, of('held', other({ state: 'offered' }))],
+    [true, of('held', other())],
+    [false, of('held', other({ reconnecting: true }))],
+    [true, contactView({ state: 'talking', role: 'guest', others: [other({ role: 'owner', state: 'held' })] })],
+    [false, contactView({ state: 'held', role: 'guest', others: [other({ role: 'owner' })] })],
+  ])('expects sound: %s', (expected, contact) => {
+    expect(hearsSomebody(contact)).toBe(expected);
   });
 });

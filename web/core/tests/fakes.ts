@@ -311,6 +311,11 @@ export function contactView(change: Partial<ContactView> = {}): ContactView {
     leg: { leg_id: 'leg_a', generation: 0, state: 'wanted' },
     notes: '',
     disposition_id: null,
+    role: 'owner',
+    invited_by: '',
+    muted: false,
+    customer_hears: true,
+    others: [],
     ...change,
   };
 }

@@ -9,7 +9,7 @@ import type { MicrophoneFault, MicrophoneQuiet } from '../devices';
 import type { LegStatus } from '../leg';
 import type { ConnectionState } from '../signalling';
 import type { TabRole } from '../tab_leader';
-import type { AgentPush, AgentSync, AgentView, ContactView, QueueLine } from '../wire';
+import type { AgentPush, AgentSync, AgentView, ContactView, OtherAgent, QueueLine } from '../wire';
 
 export type EquipmentFault = NonNullable<AgentView['fault']>;
 
@@ -193,6 +193,32 @@ export function ringing(state: DeskState): ContactView | null {
 /** The contact whose leg is, or is about to be, open. */
 export function talking(state: DeskState): ContactView | null {
   return state.contacts.find(({ state: at }) => at === 'connecting' || at === 'talking' || at === 'held') ?? null;
+}
+
+/** Whom the owner has called in, or is asking. */
+export function guests(contact: ContactView): OtherAgent[] {
+  return (contact.others ?? []).filter((other) => other.role === 'guest'); // a node of before guests does not say
+}
+
+export type Consult = 'none' | 'asking' | 'private' | 'customer' | 'all';
+
+/** What is going on between an owner, the customer and the guests. */
+export function consult(contact: ContactView): Consult {
+  const called = guests(contact);
+  const joined = called.filter((guest) => guest.state === 'talking' || guest.state === 'held');
+  if (called.length === 0) return 'none';
+  if (joined.length === 0) return 'asking';
+  if (contact.state === 'held') return 'private';
+  return joined.some((guest) => guest.state === 'talking') ? 'all' : 'customer';
+}
+
+/** Sound is to be expected on the leg: somebody speaks, whose own leg is there. */
+export function hearsSomebody(contact: ContactView): boolean {
+  const others = contact.others ?? [];
+  const agents = others.some((other) => other.state === 'talking' && !other.reconnecting);
+  if (contact.role === 'guest') return contact.state === 'talking' && others.some((other) => !other.reconnecting);
+  if (contact.state === 'held') return agents;
+  return contact.state === 'talking' && (agents || !contact.customer_reconnecting);
 }
 
 export function wrappingUp(state: DeskState): ContactView[] {
