@@ -104,10 +104,11 @@ class LocalArchiver:
         return out
 
     def _keys_of(self, sides: Sequence[Path]) -> JobKeys:
-        """A stereo file is sealed like the sides that it is made of. Raises VaultError, OSError."""
+        """A stereo file is sealed like the sides that it is made of, and in any case. Raises VaultError, OSError."""
         seals = {path: seal_of(path, self._keyring) for path in sides}
         found = {path: seal for path, seal in seals.items() if seal is not None}
-        return JobKeys(next(iter(found.values()), None), {path: seal.data_key for path, seal in found.items()})
+        seal = next(iter(found.values()), None) or self._keyring.new_seal()
+        return JobKeys(seal, {path: seal.data_key for path, seal in found.items()})
 
     def open(self, recording: RecordingRef, side: str) -> Sound | None:
         try:

@@ -216,9 +216,13 @@ class NotReady(Exception):
     """There is no file for this recording (yet, or any more): the API answers 409 recording_not_ready."""
 
 
+class Unreadable(Exception):
+    """The recording's file is there and can't be opened: it was changed, or its key is not here."""
+
+
 class RecordingFiles(Protocol):
     async def file(self, tenant: str, recording_id: str, side: Side) -> FileReady | Rendering:
-        """Raises NotReady. The caller has checked that the recording exists and may be heard."""
+        """Raises NotReady, Unreadable. The caller has checked that the recording exists and may be heard."""
         ...
 
 

@@ -26,7 +26,7 @@ from server.domain.recording import Recording, RecordingState
 from server.domain.recording_marks import Mark, marks_of, marks_to_json
 from server.domain.session import Session
 from server.probes import Work
-from server.services.admin_ports import FileReady, History, NotReady, Rendering, Side
+from server.services.admin_ports import FileReady, History, NotReady, Rendering, Side, Unreadable
 from server.services.nodes import Nodes
 from server.services.ports import (
     ArchiveFault,
@@ -53,6 +53,7 @@ ANYBODYS_MS = 300_000
 NO_CAPTURE, PARTS_LOST = "no_capture", "parts_lost"
 RENDER_WAIT_S = 0.5  # most renderings of short calls are done by then: no second request is needed
 CONTENT_TYPE = "audio/ogg"
+SIDES: tuple[Side, ...] = ("customer", "agent")
 
 
 class RecordingService:
@@ -208,13 +209,17 @@ class RecordingService:
     # --- RecordingFiles ---
 
     async def file(self, tenant: str, recording_id: str, side: Side) -> FileReady | Rendering:
-        """Raises NotReady."""
+        """Raises NotReady, Unreadable."""
         row = await self._history.recording(tenant, recording_id)
         if row is None or row.state != RecordingState.READY:
             raise NotReady
         ref = RecordingRef(tenant, row.session_id, recording_id)
         sound = await self._open(ref, side)
         if sound is None and side == "stereo":
+            for one in SIDES:  # what can't be opened can't be rendered either, and it is told why
+                opened = await self._open(ref, one)
+                if opened is not None:
+                    await asyncio.to_thread(opened.close)
             await self._render(ref)
             sound = await self._open(ref, side)
             if sound is None and recording_id in self._rendering:
@@ -225,12 +230,12 @@ class RecordingService:
         return FileReady(sound, etag, CONTENT_TYPE, f"{recording_id}-{side}.ogg")
 
     async def _open(self, ref: RecordingRef, side: Side) -> Sound | None:
-        """Raises NotReady."""
+        """Raises Unreadable."""
         try:
             return await asyncio.to_thread(self._archiver.open, ref, side)
         except (SoundDamaged, OSError) as error:
             log.error("recording_not_opened", session_id=ref.session_id, recording_id=ref.recording_id, why=str(error))
-            raise NotReady from error
+            raise Unreadable(str(error)) from error
 
     async def _render(self, ref: RecordingRef) -> None:
         """Start the rendering where none is under way, and give it a moment."""

@@ -32,6 +32,7 @@ STATUS = {
     "overflow_cycle": 409,
     "exit_unavailable": 409,
     "recording_not_ready": 409,
+    "recording_unreadable": 409,
     "nothing_to_play": 409,
     "whatif_too_long": 409,
     "too_large": 413,

@@ -21,7 +21,7 @@ from server.clock import ManualClock
 from server.domain.administration import User
 from server.domain.directory import DEFAULT_TENANT, AuthedUser, Role
 from server.services.admin import AdminService, ChangeLog
-from server.services.admin_ports import FileReady, NotReady, Rendering, Side
+from server.services.admin_ports import FileReady, NotReady, Rendering, Side, Unreadable
 from server.services.auth import AuthService
 from server.services.call_control import TransferTargets
 from server.services.floor import FloorService
@@ -66,11 +66,13 @@ CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 class FakeFiles:
     """`RecordingFiles` that answers what a test put in."""
 
-    found: FileReady | Rendering | None = None
+    found: FileReady | Rendering | Unreadable | None = None
 
     async def file(self, tenant: str, recording_id: str, side: Side) -> FileReady | Rendering:
         if self.found is None:
             raise NotReady
+        if isinstance(self.found, Unreadable):
+            raise self.found
         return self.found
 
 

@@ -13,7 +13,7 @@ from server.domain.directory import DEFAULT_TENANT, Role
 from server.media.archive_files import sound_name
 from server.media.sounds import open_sound
 from server.media.vault import CHUNK_BYTES, SealedWriter
-from server.services.admin_ports import FileReady, Rendering
+from server.services.admin_ports import FileReady, Rendering, Unreadable
 from server.services.seed import DEMO_KEYS
 from tests.helpers.rest_world import OTHER, World, code, open_world
 from tests.helpers.sealing import RING
@@ -260,6 +260,9 @@ async def test_sound_that_is_not_there_yet(world: World) -> None:
     answer = await api.send("GET", "/api/v1/recordings/rec_1/audio")
     assert (answer.status, await answer.json()) == (202, {"state": "rendering"})
     assert answer.headers["Retry-After"] == "1"
+    world.files.found = Unreadable("damaged: chunk 3 of 7 was changed")
+    answer = await api.send("GET", "/api/v1/recordings/rec_1/audio")
+    assert (answer.status, await code(answer)) == (409, "recording_unreadable")
 
 
 WHY = {

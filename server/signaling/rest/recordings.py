@@ -11,7 +11,7 @@ from pydantic import Field
 from server.domain.directory import Role
 from server.domain.history import RecordingRow
 from server.domain.recording_marks import marks_from_json
-from server.services.admin_ports import NotReady, Rendering, Side
+from server.services.admin_ports import NotReady, Rendering, Side, Unreadable
 from server.services.refusals import Refused, not_found
 from server.signaling.access import STAFF
 from server.signaling.rest.endpoint import Call, Endpoint, Endpoints, Nothing
@@ -102,6 +102,9 @@ async def read_audio(call: Call[Nothing, AudioQuery]) -> web.StreamResponse:
     try:
         async with asyncio.timeout(FILE_TIMEOUT_S):
             found = await call.deps.recordings.file(call.user.tenant, row.recording_id, call.query.side)
+    except Unreadable:
+        message = "its file is damaged, or its key is not here; the log tells which"
+        raise Refused("recording_unreadable", message) from None
     except (NotReady, TimeoutError):
         raise Refused("recording_not_ready", f"this recording is {row.state}", retry_after_s=2) from None
     if isinstance(found, Rendering):
@@ -135,7 +138,7 @@ ENDPOINTS: Endpoints = (
         STAFF,
         read_audio,
         query=AudioQuery,
-        codes=("not_found", "recording_not_ready"),
+        codes=("not_found", "recording_not_ready", "recording_unreadable"),
     ),
     Endpoint(
         "HEAD",
@@ -144,6 +147,6 @@ ENDPOINTS: Endpoints = (
         STAFF,
         measure_audio,
         query=AudioQuery,
-        codes=("not_found", "recording_not_ready"),
+        codes=("not_found", "recording_not_ready", "recording_unreadable"),
     ),
 )

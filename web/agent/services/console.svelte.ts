@@ -9,7 +9,7 @@ import type { BreakReason, Disposition, Page, Queue, TransferTargets } from '../
 import { guests, initialDesk, ringing, talking, wrappingUp, type DeskState } from '../../core/src/state/agent';
 import type { KeyValues } from '../../core/src/tab_storage';
 import type { ChosenState, ContactView } from '../../core/src/wire';
-import { allowed, farewell, forced, refusal, type Farewell, type Forced } from '../state/console';
+import { allowed, farewell, forced, refusal, wantsPause, type Farewell, type Forced } from '../state/console';
 import { NO_DRAFT, parseDrafts, reduce, type Draft, type DraftEvent, type Drafts } from '../state/drafts';
 
 const DRAFTS_KEY = 'patchbay.drafts';
@@ -130,7 +130,7 @@ export class Console {
 
   toggleRecording(): void {
     const live = talking(this.state);
-    if (live !== null && this.can.record) quietly(this.desk.pauseRecording(live.segment_id, live.recording !== 'paused'));
+    if (live !== null && this.can.record) quietly(this.desk.pauseRecording(live.segment_id, !wantsPause(live)));
   }
 
   mark(): void {

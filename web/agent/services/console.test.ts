@@ -6,6 +6,7 @@ import type { Rest } from '../../core/src/rest';
 import { initialDesk, type DeskState } from '../../core/src/state/agent';
 import { store } from '../../core/src/store';
 import { memoryStorage, type KeyValues } from '../../core/src/tab_storage';
+import type { ContactView } from '../../core/src/wire';
 import { agent, contact } from '../state/fixtures';
 import { Console } from './console.svelte';
 
@@ -28,7 +29,7 @@ function open(): Console {
     asked.push([name, ...given]);
     return Promise.resolve();
   };
-  const commands = ['start', 'setState', 'accept', 'reject', 'hold', 'hangUp', 'saveNotes', 'wrapUp', 'setMuted', 'testRing', 'goReady', 'askNotifications', 'errorSeen'];
+  const commands = ['start', 'setState', 'accept', 'reject', 'hold', 'pauseRecording', 'markRecording', 'hangUp', 'saveNotes', 'wrapUp', 'setMuted', 'testRing', 'goReady', 'askNotifications', 'errorSeen'];
   const desk = {
     ...Object.fromEntries(commands.map((name) => [name, remember(name)])),
     state,
@@ -112,6 +113,25 @@ describe('intents', () => {
     state.set({ ...online, contacts: [contact({ state: 'held', version: 2 })] });
     console.toggleHold();
     expect(asked.slice(1)).toEqual([['hold', 'seg_1', true], ['hold', 'seg_1', false]]);
+  });
+
+  it('pause and resume the recording by what was asked for last, and mark where one runs', () => {
+    const console = open();
+    console.start();
+    const seen = (recording: ContactView['recording'], recording_change: ContactView['recording_change']): void => {
+      state.set({ ...online, contacts: [contact({ state: 'talking', version: 2, recording, recording_change })] });
+      console.toggleRecording();
+    };
+    seen('on', null);
+    seen('on', 'pause');
+    seen('paused', null);
+    seen('paused', 'resume');
+    console.mark();
+    seen('failed', null);
+    seen('off', null);
+    console.mark();
+    const pauses = [true, false, false, true].map((paused) => ['pauseRecording', 'seg_1', paused]);
+    expect(asked.slice(1)).toEqual([...pauses, ['markRecording', 'seg_1']]);
   });
 
   it('test the ring with the first "go ready" only', async () => {

@@ -45,7 +45,7 @@ export function allowed(state: DeskState): Allowed {
     reject: answering,
     mute: live !== null,
     hold: online && inTalk && owns && between === 'none' && free('hold', live),
-    record: online && recorded(live) && live?.recording_change == null && free('record', live),
+    record: online && recorded(live) && free('record', live),
     mark: online && recorded(live) && free('mark', live),
     hangUp: online && (between === 'none' || between === 'all') && free('hang_up', live),
     keys: online && (live?.customer_hears ?? false),
@@ -63,6 +63,11 @@ export function allowed(state: DeskState): Allowed {
 /** A recording runs that can be paused and marked. */
 function recorded(live: ContactView | null): boolean {
   return live !== null && (live.state === 'talking' || live.state === 'held') && (live.recording === 'on' || live.recording === 'paused');
+}
+
+/** What was asked for last: the media worker may still have to say so. Asking for the opposite takes it back. */
+export function wantsPause(contact: ContactView): boolean {
+  return contact.recording_change === 'pause' || (contact.recording === 'paused' && contact.recording_change === null);
 }
 
 /** What the badge shows; offline until the server has spoken. */
