@@ -20,10 +20,11 @@ from server.domain.session_legs import placed
 
 
 def keep_place(s: Session, e: ev.PlaceKept, now: int) -> Session:
-    """What rings is withdrawn without blame; an agent who has accepted already is not left alone."""
+    """What rings is withdrawn without blame; an agent who has accepted already is not left alone. Who is being called
+    back has been away: there is no second place to keep."""
     if not s.queue.keep_place_s:
         raise Refused("place_not_offered")
-    if s.owner is not None:
+    if s.owner is not None or s.callback is not None:
         raise Refused("being_connected")
     return go_away(stop_ringing(s, SegmentEnd.WITHDRAWN, now), now)
 
