@@ -48,6 +48,7 @@ from server.services.passwords import Passwords
 from server.services.ports import Bus, Clock, RouterStore
 from server.services.reports import ReportService
 from server.services.steering import SteeringService
+from server.services.supervision import SupervisionService
 from server.services.tokens import CustomerTokens, load_or_create_key
 from server.services.turn import TurnSettings
 from server.services.users import UserService
@@ -264,6 +265,7 @@ def _web_deps(
         users=UserService(changes, passwords),
         steering=SteeringService(adapters.store, core.stepper, adapters.directory),
         floor=FloorService(floor, core.stepper, adapters.directory, repository, clock),
+        supervision=SupervisionService(adapters.store, core.stepper, repository, clock),
         targets=TransferTargets(floor, adapters.store, adapters.directory, clock),
         tokens=CustomerTokens(stores.token_key, clock),
         directory=adapters.directory,
@@ -293,8 +295,8 @@ def _attach_sockets(
         return await deps.auth.user_for_cookie(request.headers.get("Cookie"))
 
     sockets = SocketDeps(
-        adapters.store, core.sessions, core.calls, core.agents, core.presence, core.hub, adapters.clock, user_of,
-        deps.tokens, deps.turn, core.live_views,
+        adapters.store, core.sessions, core.calls, deps.supervision, core.agents, core.presence, core.hub,
+        adapters.clock, user_of, deps.tokens, deps.turn, core.live_views,
     )  # fmt: skip
     server = build_socket_server(sockets)
     server.attach(app, socketio_path=SOCKET_PATH.strip("/"))

@@ -179,6 +179,15 @@ class ContactOffered:
 
 
 @dataclass(frozen=True, slots=True)
+class ContactJoined:
+    """A supervisor goes into a session that others have; whatever state they are in."""
+
+    session_id: str
+    segment_id: str
+    channel: str = VOICE
+
+
+@dataclass(frozen=True, slots=True)
 class ContactMoved:
     segment_id: str
     to: ContactState
@@ -208,6 +217,7 @@ AgentEvent = (
     | CapacityChanged
     | EquipmentChanged
     | ContactOffered
+    | ContactJoined
     | ContactMoved
     | ContactReleased
     | AgentDeadlinePassed
@@ -275,6 +285,13 @@ def _offer(a: Agent, e: ContactOffered, now: int) -> Agent:
     return replace(a, contacts=contacts, offered_at=now)
 
 
+def _join(a: Agent, e: ContactJoined, now: int) -> Agent:
+    """One who holds nothing: a supervisor in a call of their own can't hear another one."""
+    if a.contacts or not a.live:
+        raise Refused("agent_unavailable")
+    return replace(a, contacts=(Contact(e.session_id, e.segment_id, ContactState.ON_CONTACT, e.channel),))
+
+
 def _move(a: Agent, e: ContactMoved, now: int) -> Agent:
     if all(contact.segment_id != e.segment_id for contact in a.contacts):
         raise Stale("no_change")
@@ -314,6 +331,7 @@ RULES: dict[type, Callable[[Agent, Any, int], Agent]] = {
     CapacityChanged: _capacity,
     EquipmentChanged: _equipment,
     ContactOffered: _offer,
+    ContactJoined: _join,
     ContactMoved: _move,
     ContactReleased: _release,
     AgentDeadlinePassed: _deadline,

@@ -21,7 +21,7 @@ from server.domain.media import (
     Source,
 )
 from server.domain.recording import RecordingState, pause_change, wants_pause
-from server.domain.segment import Role, Segment, SegmentState
+from server.domain.segment import Monitor, Role, Segment, SegmentState
 from server.domain.session import MAX_RINGING, Session
 
 _CONTACT = {
@@ -54,7 +54,7 @@ def _plan(s: Session, epoch: int) -> MediaPlan:
         return MediaPlan((Route(customer.id, Source.SILENCE),))
     if owner is None:
         return MediaPlan((Route(customer.id, Source.QUEUE_MUSIC),))
-    agents = [segment for segment in s.segments if segment.takes_part]
+    agents = [segment for segment in s.segments if segment.takes_part and segment.role is not Role.SUPERVISOR]
     talking = [segment for segment in agents if segment.state is SegmentState.TALKING]
     match owner.state:
         case SegmentState.CONNECTING:  # the music plays until the agent is audible
@@ -62,9 +62,11 @@ def _plan(s: Session, epoch: int) -> MediaPlan:
         case SegmentState.HELD:
             routes = [Route(customer.id, Source.HOLD_MUSIC)]
         case _:
-            routes = _routes(customer, [segment.leg for segment in talking if not segment.muted], here)
+            heard_by_all = [*talking, *_heard(s, Monitor.BARGE)]
+            routes = _routes(customer, [segment.leg for segment in heard_by_all if not segment.muted], here)
     for agent in agents:
-        heard = [other.leg for other in _speaks_with(agent, owner, talking) if not other.muted]
+        above = _heard(s, Monitor.COACH, Monitor.BARGE) if agent is owner else _heard(s, Monitor.BARGE)
+        heard = [other.leg for other in [*_speaks_with(agent, owner, talking), *above] if not other.muted]
         if agent.role is Role.GUEST and agent.state is SegmentState.HELD:
             routes.append(Route(agent.leg.id, Source.HOLD_MUSIC))
             continue
@@ -72,7 +74,15 @@ def _plan(s: Session, epoch: int) -> MediaPlan:
             heard.append(customer)
         asking = agent is owner and not heard and any(guest.rings for guest in s.guests)
         routes += [Route(agent.leg.id, Source.RINGBACK)] if asking else _routes(agent.leg, heard, here)
+    for supervisor in s.supervisors:  # what is said among the agents while the customer is on hold, too
+        said = [owner.leg, *(other.leg for other in talking if other is not owner)]
+        said += [customer] if owner.state is SegmentState.TALKING else []
+        routes += _routes(supervisor.leg, said, here)
     return MediaPlan(tuple(routes), _recording_order(s, owner, epoch))
+
+
+def _heard(s: Session, *monitors: Monitor) -> list[Segment]:
+    return [x for x in s.supervisors if x.state is SegmentState.TALKING and x.monitor in monitors]
 
 
 def _speaks_with(agent: Segment, owner: Segment, talking: list[Segment]) -> list[Segment]:
@@ -158,12 +168,15 @@ def agent_events(before: Session | None, after: Session) -> list[tuple[str, ag.A
     found: list[tuple[str, ag.AgentEvent]] = []
     for segment in after.segments:
         old = known.get(segment.id)
-        if old is None:
+        if old is None and segment.role is Role.SUPERVISOR:
+            found.append((segment.agent_id, ag.ContactJoined(after.id, segment.id, after.channel)))
+        elif old is None:
             found.append((segment.agent_id, ag.ContactOffered(after.id, segment.id, after.channel)))
         elif old.state is segment.state:
             continue
         elif segment.state is SegmentState.DONE:
-            missed, taken = segment.end_reason in _BLAMED, segment.end_reason is SegmentEnd.TAKEN
+            missed = segment.end_reason in _BLAMED and segment.role is not Role.SUPERVISOR
+            taken = segment.end_reason is SegmentEnd.TAKEN
             found.append((segment.agent_id, ag.ContactReleased(segment.id, missed, taken)))
         elif _CONTACT[old.state] is not _CONTACT[segment.state]:
             found.append((segment.agent_id, ag.ContactMoved(segment.id, _CONTACT[segment.state])))

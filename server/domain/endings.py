@@ -81,6 +81,7 @@ class SegmentEnd(StrEnum):
     TAKEN = "taken"  # by another agent, for whom it rang at the same time
     TRANSFERRED = "transferred"  # to a queue or to another agent
     RELEASED = "released"  # who was called in is not needed any more
+    TAKEN_OVER = "taken_over"  # by a supervisor
     CUSTOMER_LEFT = "customer_left"  # before both could hear each other
     NO_MEDIA = "no_media"  # the agent's side never became audible
     NOT_RECORDED = "not_recorded"

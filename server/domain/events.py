@@ -321,6 +321,29 @@ class ConsultCompleted:
 
 
 @dataclass(frozen=True, slots=True)
+class SupervisionBegun:
+    """A supervisor comes to listen."""
+
+    supervisor_id: str
+    supervisor_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisionChanged:
+    """`monitor`: listen, coach or barge, as in `segment.Monitor`."""
+
+    segment_id: str
+    agent_id: str
+    monitor: str
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorTookOver:
+    segment_id: str
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotesSaved:
     segment_id: str
     agent_id: str
@@ -470,6 +493,9 @@ Event = (
     | ConsultSwapped
     | ConferenceBegun
     | ConsultCompleted
+    | SupervisionBegun
+    | SupervisionChanged
+    | SupervisorTookOver
     | NotesSaved
     | WrapUpExtended
     | WrapUpDone

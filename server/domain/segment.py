@@ -47,6 +47,13 @@ IN_TALK = frozenset({S.TALKING, S.HELD})
 class Role(StrEnum):
     OWNER = "owner"  # has the session, or is asked to take it
     GUEST = "guest"  # called in by the owner
+    SUPERVISOR = "supervisor"  # came by themselves; `monitor` says for whom they are to be heard
+
+
+class Monitor(StrEnum):
+    LISTEN = "listen"  # nobody hears the supervisor
+    COACH = "coach"  # the owner does
+    BARGE = "barge"  # everybody does
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,7 @@ class Segment:
     role: Role = Role.OWNER
     invited_by: str = ""
     muted: bool = False
+    monitor: Monitor | None = None  # of a supervisor
 
     @property
     def rings(self) -> bool:

@@ -150,6 +150,11 @@ class Session:
         return tuple(x for x in self.segments if x.role is Role.GUEST and (x.rings or x.takes_part))
 
     @property
+    def supervisors(self) -> tuple[Segment, ...]:
+        """Who listens, or more, without having been called in."""
+        return tuple(x for x in self.segments if x.role is Role.SUPERVISOR and x.takes_part)
+
+    @property
     def in_conference(self) -> bool:
         """The customer hears somebody beside the owner."""
         owner = self.owner

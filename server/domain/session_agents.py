@@ -86,7 +86,7 @@ def vanish(s: Session, e: ev.AgentVanished, now: int) -> Session:
 
 def agent_hang_up(s: Session, e: ev.AgentHungUp, now: int) -> Session:
     segment = own(s, e.segment_id, e.agent_id)
-    if segment.role is Role.GUEST and segment.takes_part:
+    if segment.role is not Role.OWNER and segment.takes_part:
         return release_agent(s, segment, SegmentEnd.AGENT_HUNG_UP, now)
     if segment.owns and s.in_conference:
         return hand_over(s, longest_present(s), SegmentEnd.AGENT_HUNG_UP, now)
@@ -104,7 +104,7 @@ def change_hold(s: Session, e: ev.HoldChanged, now: int) -> Session:
     segment = own(s, e.segment_id, e.agent_id)
     if not segment.in_talk:
         raise Refused("not_in_call")
-    if segment.role is Role.GUEST:
+    if segment.role is not Role.OWNER:
         raise Refused("not_the_owner")
     if (segment.state is SegmentState.HELD) == e.on:
         raise Stale("no_change")

@@ -49,7 +49,7 @@ def release_agent(s: Session, segment: Segment, why: SegmentEnd, now: int) -> Se
     Before the talk the same queue visit goes on; after a talk (the agent was lost) a new one begins. A guest who goes
     leaves the others as they are."""
     s = s.with_segment(segments.end(segment, why, now))
-    if s.state is not SessionState.CONNECTED or segment.role is Role.GUEST:
+    if s.state is not SessionState.CONNECTED or segment.role is not Role.OWNER:
         return s
     s = stop_recordings(dismiss_guests(s, SegmentEnd.RELEASED, now), now)
     visit = QueueVisit(derived_id(s.id, "vis", len(s.visits) + 1), s.queue.queue_id, now)
@@ -64,9 +64,9 @@ def stop_ringing(s: Session, why: SegmentEnd, now: int) -> Session:
 
 
 def dismiss_guests(s: Session, why: SegmentEnd, now: int) -> Session:
-    """Nobody is called in any more. What rings for one is withdrawn."""
-    for guest in s.guests:
-        s = s.with_segment(segments.end(guest, SegmentEnd.WITHDRAWN if guest.rings else why, now))
+    """Nobody is called in any more, and there is nothing to listen to. What rings for a guest is withdrawn."""
+    for other in (*s.guests, *s.supervisors):
+        s = s.with_segment(segments.end(other, SegmentEnd.WITHDRAWN if other.rings else why, now))
     return s
 
 

@@ -170,7 +170,7 @@ def _owner(s: Session, segment_id: str, agent_id: str) -> Segment:
     segment = own(s, segment_id, agent_id)
     if not segment.in_talk:
         raise Refused("not_in_call")
-    if segment.role is Role.GUEST:
+    if segment.role is not Role.OWNER:
         raise Refused("not_the_owner")
     return segment
 

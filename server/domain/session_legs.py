@@ -47,9 +47,9 @@ def leg_up(s: Session, e: ev.LegWentUp, now: int) -> Session:
     if e.generation <= leg.gone:  # said twice, by two nodes, and the leg went down in between
         raise Stale("stale_generation")
     s = s.with_leg(legs.up(leg, e.generation, now))
-    for guest in s.guests:
-        if guest.state is SegmentState.CONNECTING and guest.leg.is_up and not guest.leg.former:
-            s = s.with_segment(segments.begin_talk(guest, now))
+    for other in (*s.guests, *s.supervisors):
+        if other.state is SegmentState.CONNECTING and other.leg.is_up and not other.leg.former:
+            s = s.with_segment(segments.begin_talk(other, now))
     owner = s.owner
     if owner is None or owner.state is not SegmentState.CONNECTING:
         return s

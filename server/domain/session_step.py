@@ -64,6 +64,7 @@ from server.domain.session_legs import (
 )
 from server.domain.session_place import away, keep_place, not_over, not_waiting, nothing_new, pass_on, take_place
 from server.domain.session_recording import ask_pause, broke, mark, pause_said
+from server.domain.session_supervision import change_supervision, supervise, take_over
 from server.domain.session_worker import (
     archive_failed,
     archived,
@@ -217,6 +218,9 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
             ev.ConsultSwapped: swap,
             ev.ConferenceBegun: confer,
             ev.ConsultCompleted: complete,
+            ev.SupervisionBegun: supervise,
+            ev.SupervisionChanged: change_supervision,
+            ev.SupervisorTookOver: take_over,
             ev.NotesSaved: save_notes,
             ev.WrapUpExtended: extend_wrap_up,
             ev.WrapUpDone: wrap_up,

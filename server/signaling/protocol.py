@@ -40,7 +40,8 @@ class Wire(BaseModel):
 # --- views -------------------------------------------------------------------------------------------
 
 LegState = Literal["wanted", "opening", "up", "lost", "closed"]
-SegmentRole = Literal["owner", "guest"]
+SegmentRole = Literal["owner", "guest", "supervisor"]
+MonitorMode = Literal["listen", "coach", "barge"]
 SegmentState = Literal["offered", "connecting", "talking", "held", "wrap_up", "done"]
 CallState = Literal["queued", "place_kept", "connecting", "talking", "held", "ended"]
 AgentState = Literal["offline", "ready", "break", "ringing", "on_contact", "wrap_up", "missed"]
@@ -100,7 +101,8 @@ class OtherAgent(Wire):
 class ContactView(Wire):
     """A segment as its agent sees it. The `owner` has the session and may call others in, the `guest` was called in. An
     owner who is `held` has the customer on hold, and speaks with the guests who are `talking`; a guest who is `held`
-    hears music meanwhile; where both talk, all do. `customer_hears`: the customer hears what the agent says."""
+    hears music meanwhile; where both talk, all do. `customer_hears`: the customer hears what the agent says. A
+    `supervisor` came unasked; an agent sees one who is to be heard, and not one who listens."""
 
     session_id: str
     segment_id: str
@@ -119,7 +121,7 @@ class ContactView(Wire):
     wrap_up_extend_s: int | None = Field(description="by which the wrap-up may be extended now; null: no more")
     end_reason: str | None = Field(
         description="customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, taken, "
-        "customer_lost, agent_lost, no_media, system_failed, transferred, released"
+        "customer_lost, agent_lost, no_media, system_failed, transferred, released, taken_over"
     )
     taken_by: str | None = Field(description="the agent who was first, when it rang for several; null: nobody was")
     customer_reconnecting: bool
@@ -136,6 +138,8 @@ class ContactView(Wire):
     muted: bool = False
     customer_hears: bool = False
     others: list[OtherAgent] = []
+    monitor: MonitorMode | None = Field(default=None, description="of a supervisor: who hears the reader")
+    agent_name: str = Field(default="", description="who has the session now; empty: nobody")
 
 
 class NextState(Wire):
@@ -300,6 +304,16 @@ class ConsultSwap(SegmentRef):
     to_customer: bool
 
 
+class Supervise(Wire):
+    session_id: Id
+
+
+class Monitoring(SegmentRef):
+    """`listen`: nobody hears the sender; `coach`: the agent does; `barge`: everybody does."""
+
+    monitor: MonitorMode
+
+
 class SaveNotes(SegmentRef):
     """The draft, saved while it is typed. `disposition_id` may be picked early."""
 
@@ -462,6 +476,25 @@ class ConsultCompleteMessage(_Message):
     body: GuestRef
 
 
+class SuperviseBeginMessage(_Message):
+    """Listen to a talk, with the microphone off; the answer has the contact. `contact.hang_up` ends it."""
+
+    type: Literal["supervise.begin"]
+    body: Supervise
+
+
+class SuperviseModeMessage(_Message):
+    type: Literal["supervise.mode"]
+    body: Monitoring
+
+
+class SuperviseTakeOverMessage(_Message):
+    """The session is the sender's from now on; its agent goes to wrap-up."""
+
+    type: Literal["supervise.take_over"]
+    body: SegmentRef
+
+
 class ContactHangUpMessage(_Message):
     type: Literal["contact.hang_up"]
     body: SegmentRef
@@ -512,6 +545,9 @@ AgentMessage = Annotated[
     | ConsultSwapMessage
     | ConsultConferMessage
     | ConsultCompleteMessage
+    | SuperviseBeginMessage
+    | SuperviseModeMessage
+    | SuperviseTakeOverMessage
     | ContactHangUpMessage
     | ContactNotesMessage
     | ContactExtendMessage

@@ -19,12 +19,14 @@ from pydantic import BaseModel
 from server.domain.directory import AuthedUser
 from server.domain.events import Customer
 from server.domain.machine import Refused, Stale
+from server.domain.segment import Monitor
 from server.probes import Work, is_session_id
 from server.services.agents import AgentService
 from server.services.call_control import CallControl
 from server.services.ports import Clock, Conflict, StepStore, StorageUnavailable
 from server.services.presence import Presence
 from server.services.sessions import SessionService
+from server.services.supervision import SupervisionService
 from server.services.tokens import CustomerToken, CustomerTokens, TokenError
 from server.services.turn import TurnSettings, ice_access
 from server.signaling import protocol as wire
@@ -48,6 +50,7 @@ class SocketDeps:
     store: StepStore
     sessions: SessionService
     calls: CallControl
+    supervision: SupervisionService
     agents: AgentService
     presence: Presence
     hub: Hub
@@ -316,6 +319,14 @@ class AgentNamespace(_Namespace):
                 await deps.calls.swap(user, body.session_id, body.segment_id, body.to_customer)
             case wire.ConsultConferMessage():
                 await deps.calls.confer(user, body.session_id, body.segment_id)
+            case wire.SuperviseBeginMessage():
+                session = await deps.supervision.begin(user, body.session_id)
+                segment = next(x for x in reversed(session.supervisors) if x.agent_id == user.user_id)
+                return {"contact": contact_view(session, segment).model_dump(mode="json")}
+            case wire.SuperviseModeMessage():
+                await deps.supervision.change(user, body.session_id, body.segment_id, Monitor(body.monitor))
+            case wire.SuperviseTakeOverMessage():
+                await deps.supervision.take_over(user, body.session_id, body.segment_id)
             case wire.ConsultCompleteMessage():
                 await deps.calls.complete(user, body.session_id, body.segment_id, body.guest_segment_id)
             case wire.ContactHangUpMessage():

@@ -12,7 +12,7 @@ from server.domain.agent import Agent
 from server.domain.events import Event, LegAnswered, LegRefused
 from server.domain.leg import Leg
 from server.domain.recording import Recording, RecordingState, is_paused, wants_pause
-from server.domain.segment import Role, Segment, SegmentState
+from server.domain.segment import Monitor, Role, Segment, SegmentState
 from server.domain.session import Session
 from server.domain.session_recording import pause_limit_at
 from server.services.ports import Push
@@ -86,14 +86,16 @@ def contact_view(s: Session, segment: Segment) -> wire.ContactView:
         muted=segment.muted,
         customer_hears=_customer_hears(s, segment),
         others=[_other(other) for other in s.segments if _beside(segment, other)],
+        monitor=segment.monitor.value if segment.monitor is not None else None,
+        agent_name=s.owner.agent_name if s.owner is not None else "",
     )
 
 
 def _beside(segment: Segment, other: Segment) -> bool:
-    """Another agent who takes part, or is asked to, while this one does."""
+    """Another agent who takes part, or is asked to, while this one does. Who only listens is seen by nobody."""
     here = segment.rings or segment.takes_part
     asked = other.takes_part or (other.rings and other.role is Role.GUEST)
-    return here and other.id != segment.id and asked
+    return here and other.id != segment.id and asked and other.monitor is not Monitor.LISTEN
 
 
 def _other(segment: Segment) -> wire.OtherAgent:
@@ -109,6 +111,7 @@ def _other(segment: Segment) -> wire.OtherAgent:
 def _customer_hears(s: Session, segment: Segment) -> bool:
     owner = s.owner
     talks = segment.state is SegmentState.TALKING and not segment.muted
+    talks = talks and segment.monitor in (None, Monitor.BARGE)
     return talks and owner is not None and owner.state is SegmentState.TALKING
 
 

@@ -17,6 +17,7 @@ from server.services.ports import Clock
 from server.services.rate_limits import Rate
 from server.services.reports import ReportService
 from server.services.steering import SteeringService
+from server.services.supervision import SupervisionService
 from server.services.tokens import CustomerTokens
 from server.services.turn import NO_TURN, TurnSettings
 from server.services.users import UserService
@@ -49,6 +50,7 @@ class WebDeps:
     admin: AdminService
     users: UserService
     floor: FloorService
+    supervision: SupervisionService
     targets: TransferTargets
     steering: SteeringService
     tokens: CustomerTokens

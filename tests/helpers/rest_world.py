@@ -30,6 +30,7 @@ from server.services.reports import ReportService
 from server.services.seed import DEMO_USERS, SYSTEM, Seed
 from server.services.steering import SteeringService
 from server.services.stepper import Stepper
+from server.services.supervision import SupervisionService
 from server.services.tokens import CustomerTokens
 from server.services.users import NewUser, UserService
 from server.services.whatif import WhatIfService
@@ -219,6 +220,7 @@ async def open_world(folder: Path, **overrides: Any) -> AsyncIterator[World]:
             users=UserService(changes, passwords),
             steering=SteeringService(steps, stepper, directory),
             floor=FloorService(StoredFloor(engine), stepper, directory, StoredAdmin(engine), clock),
+            supervision=SupervisionService(steps, stepper, StoredAdmin(engine), clock),
             targets=TransferTargets(StoredFloor(engine), steps, directory, clock),
             tokens=CustomerTokens(b"k" * 32, clock),
             directory=directory,

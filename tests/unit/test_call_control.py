@@ -12,7 +12,7 @@ from server.domain.effects import agent_events, media_plan, orders
 from server.domain.endings import EndReason, SegmentEnd
 from server.domain.machine import Refused, Stale
 from server.domain.media import SendDigits
-from server.domain.segment import Segment, SegmentState
+from server.domain.segment import Monitor, Segment, SegmentState
 from server.domain.session import Session, SessionState
 from server.domain.session_guests import MAX_AGENTS
 from server.domain.session_step import step
@@ -53,6 +53,13 @@ CONFERENCE = play(CONSULT, ev.ConferenceBegun(*ANA))
 FOUR = play(CONFERENCE, ev.GuestInvited(*ANA, "usr_dee", "Dee"), *joins(3, "dee"))
 
 
+SAM = ("seg_1_2", "usr_sam")
+ARRIVES = (ev.LegOffered(B, 1), ev.LegAnswered(B, 1, 1), ev.LegWentUp(B, 1, 1))
+LISTEN = play(TALK, ev.SupervisionBegun("usr_sam", "Sam"), *ARRIVES)
+COACH = play(LISTEN, ev.SupervisionChanged(*SAM, "coach"))
+BARGE = play(LISTEN, ev.SupervisionChanged(*SAM, "barge"))
+
+
 def hears(s: Session) -> dict[str, set[str]]:
     """By leg; nothing where only silence is."""
     found: dict[str, set[str]] = {}
@@ -82,6 +89,17 @@ def of(s: Session, segment_id: str) -> Segment:
         (play(CONSULT, ev.GuestReleased(*ANA, BO)), {C: {A}, A: {C}}),
         (play(CONSULT, ev.ConsultCompleted(*ANA, BO)), {C: {B}, B: {C}}),
         (play(SWAPPED, ev.ConsultCompleted(*ANA, BO)), {C: {B}, B: {C}}),
+        (LISTEN, {C: {A}, A: {C}, B: {A, C}}),
+        (COACH, {C: {A}, A: {C, B}, B: {A, C}}),
+        (BARGE, {C: {A, B}, A: {C, B}, B: {A, C}}),
+        (play(BARGE, ev.SupervisionChanged(*SAM, "listen")), {C: {A}, A: {C}, B: {A, C}}),
+        (play(COACH, ev.HoldChanged(*ANA, on=True)), {C: {"hold_music"}, A: {B}, B: {A}}),
+        (
+            play(COACH, ev.GuestInvited(*ANA, "usr_dee", "Dee"), *joins(3, "dee")),
+            {C: {"hold_music"}, A: {D, B}, D: {A}, B: {A, D}},
+        ),
+        (play(LISTEN, ev.SupervisorTookOver(*SAM)), {C: {B}, B: {C}}),
+        (play(COACH, ev.AgentHungUp(*SAM)), {C: {A}, A: {C}}),
         (play(FOUR, ev.AgentHungUp(*ANA)), {C: {B, D}, B: {C, D}, D: {C, B}}),
     ],
 )
@@ -230,6 +248,45 @@ def test_what_does_not_fit_is_refused_and_what_is_done_is_stale() -> None:
     for session, event in repeated:
         with pytest.raises(Stale, match="no_change"):
             play(session, event)
+
+
+def test_a_supervisor_comes_with_the_microphone_off_and_goes_without_a_trace() -> None:
+    begun = play(TALK, ev.SupervisionBegun("usr_sam", "Sam"))
+    assert (of(begun, SAM[0]).muted, of(begun, SAM[0]).monitor, of(begun, SAM[0]).state) == (
+        True,
+        Monitor.LISTEN,
+        SegmentState.CONNECTING,
+    )
+    ((agent_id, told),) = agent_events(TALK, begun)
+    assert (agent_id, type(told).__name__) == ("usr_sam", "ContactJoined")
+    assert [of(x, SAM[0]).muted for x in (LISTEN, COACH, BARGE)] == [True, False, False]
+    gone = play(BARGE, ev.AgentHungUp(*SAM))
+    assert (of(gone, SAM[0]).state, of(gone, ANA[0]).state) == (SegmentState.DONE, SegmentState.TALKING)
+    ended = play(BARGE, ev.CustomerHungUp())
+    assert [of(ended, x).state for x in (ANA[0], SAM[0])] == [SegmentState.WRAP_UP, SegmentState.DONE]
+
+
+def test_a_supervisor_takes_over_with_a_wrap_up_and_a_recording_of_their_own() -> None:
+    after = play(LISTEN, ev.SupervisorTookOver(*SAM))
+    assert (of(after, ANA[0]).state, of(after, ANA[0]).end_reason) == (SegmentState.WRAP_UP, SegmentEnd.TAKEN_OVER)
+    assert after.owner == of(after, SAM[0])
+    assert (of(after, SAM[0]).muted, of(after, SAM[0]).monitor, of(after, SAM[0]).wrap_up_s) == (False, None, 60)
+    assert [r.segment_id for r in after.recordings] == [ANA[0], SAM[0]]
+
+
+def test_nobody_supervises_what_is_no_talk() -> None:
+    waiting = play(None, ARRIVED, *ENTERS)
+    for session in (waiting, play(TALK, ev.CustomerHungUp())):
+        with pytest.raises(Refused, match="not_in_call"):
+            play(session, ev.SupervisionBegun("usr_sam", "Sam"))
+    with pytest.raises(Refused, match="takes_part_already"):
+        play(LISTEN, ev.SupervisionBegun("usr_sam", "Sam"))
+    with pytest.raises(Refused, match="not_a_supervisor"):
+        play(LISTEN, ev.SupervisorTookOver(*ANA))
+    with pytest.raises(Refused, match="not_your_contact"):
+        play(LISTEN, ev.SupervisionChanged(SAM[0], "usr_ana", "barge"))
+    with pytest.raises(Refused, match="not_the_owner"):
+        play(LISTEN, ev.HoldChanged(*SAM, on=True))
 
 
 def test_eight_take_part_at_most() -> None:

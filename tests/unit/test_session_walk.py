@@ -18,7 +18,7 @@ from server.domain.endings import VisitOutcome
 from server.domain.machine import IllegalTransition, Refused, Stale
 from server.domain.media import Placement, ReleaseSession, Source
 from server.domain.queue_life import Exit
-from server.domain.segment import NEXT, Role, SegmentState
+from server.domain.segment import NEXT, Monitor, Role, SegmentState
 from server.domain.session import MAX_RINGING, Session, SessionState
 from server.domain.session_step import TRANSITIONS, step
 from server.storage import codec
@@ -66,7 +66,7 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         else ev.CustomerHungUp(),
         ev.RecordingMarked(segment_id, agent_id),
         ev.DigitsSent(segment_id, agent_id, "12#"),
-        ev.MuteChanged(segment_id, agent_id, pick(st.booleans())),
+        ev.MuteChanged(segment_id, agent_id, s.version % 2 == 0),
         ev.NotesSaved(segment_id, agent_id, pick(st.text(max_size=3)), None),
         ev.WrapUpExtended(segment_id, agent_id, pick(st.sampled_from([d.at for d in due] or [0]))),
         ev.WrapUpDone(segment_id, agent_id, "", pick(st.sampled_from((None, "dsp_1")))),
@@ -90,14 +90,22 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
     ]
     if s.owner is None and s.state in WAITS and (s.queue.ring_all or not s.ringing):
         choices += [ev.AgentOffered(agent_id, "Ana", {})] * 4
+    yes = pick(st.booleans())  # of what is drawn for each candidate most is not used: few draws keep the walk fast
+    supervisor = [(x.id, x.agent_id) for x in s.supervisors][:1] or [(segment_id, agent_id)]
+    choices += [
+        ev.SupervisionBegun(agent_id, "Sam"),
+        ev.SupervisionChanged(*supervisor[0], monitor="coach" if yes else "barge"),
+        ev.SupervisionChanged(*supervisor[0], monitor="listen"),
+        ev.SupervisorTookOver(*supervisor[0]),
+    ]
     if s.owner is not None and s.owner.in_talk:
-        owns, guest = (s.owner.id, s.owner.agent_id), pick(st.sampled_from([x.id for x in s.guests] or ["seg_none"]))
+        owns, guest = (s.owner.id, s.owner.agent_id), s.guests[-1].id if s.guests else "seg_none"
         choices += [
-            ev.Transferred(*owns, pick(st.sampled_from((None, ELSEWHERE)))),
+            ev.Transferred(*owns, ELSEWHERE if yes else None),
             ev.GuestInvited(*owns, agent_id, "Bo"),
             ev.GuestInvited(*owns, agent_id, "Bo"),
             ev.GuestReleased(*owns, guest),
-            ev.ConsultSwapped(*owns, pick(st.booleans())),
+            ev.ConsultSwapped(*owns, yes),
             ev.ConferenceBegun(*owns),
             ev.ConsultCompleted(*owns, guest),
         ]
@@ -117,7 +125,7 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
 def check(before: Session | None, after: Session) -> None:
     owners, ringing = [x for x in after.segments if x.owns], [x.agent_id for x in after.ringing]
     assert len(owners) <= 1
-    assert not after.guests or owners[0].in_talk, "guests are an owner's"
+    assert not (after.guests or after.supervisors) or owners[0].in_talk, "nobody is there without an owner"
     present = [x.agent_id for x in after.segments if x.rings or x.takes_part]
     assert len(set(present)) == len(present), "nobody takes part twice"
     for guest in after.guests:
@@ -153,7 +161,9 @@ def check(before: Session | None, after: Session) -> None:
         assert [v.queue_id for v in after.visits if v.outcome is None] in ([], [after.queue.queue_id])
         for old, new in zip(before.segments, after.segments, strict=False):
             assert new.state is old.state or new.state in NEXT[old.state]
-            assert new.role is old.role or (old.role is Role.GUEST and new.owns), "a guest may become the owner"
+            assert new.role is old.role or (old.role is not Role.OWNER and new.owns), (
+                "who is there may become the owner"
+            )
         for was, now_is in zip(before.visits, after.visits, strict=False):
             assert was.outcome in (None, now_is.outcome), "a visit ends once"
             assert was.told in (None, now_is.told), "only the first promise is kept"
@@ -189,6 +199,10 @@ def heard(s: Session) -> None:
         assert route.leg_id != route.hears
         assert route.hears not in muted
         assert route.hears in {leg.id for leg in s.live_legs} | set(Source)
+    for supervisor in s.supervisors:
+        listeners = {route.leg_id for route in routes if route.hears == supervisor.leg.id}
+        may = {Monitor.LISTEN: set(), Monitor.COACH: {owner.leg.id} if owner else set()}
+        assert supervisor.monitor is Monitor.BARGE or listeners <= may[supervisor.monitor or Monitor.LISTEN]
     if owner is not None and owner.state is SegmentState.HELD:
         assert [route.hears for route in routes if route.leg_id == s.customer_leg.id] == [Source.HOLD_MUSIC]
         if s.guests and plan.recording is not None:

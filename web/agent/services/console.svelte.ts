@@ -1,11 +1,11 @@
 // The console's side of the desk: what core's stores hold as runes, the drafts, and each intent of the views as one
 // call. A refused command is not thrown here: core keeps it in `state.lastError`, and the views show that.
 
-import type { AgentDesk } from '../../core/src/agent_desk';
+import type { AgentDesk, MonitorMode } from '../../core/src/agent_desk';
 import type { MicrophoneQuiet } from '../../core/src/devices';
 import type { Quality } from '../../core/src/quality';
 import type { Rest } from '../../core/src/rest';
-import type { BreakReason, Disposition, Page, Queue, TransferTargets } from '../../core/src/rest_types';
+import type { BreakReason, Disposition, Floor, Page, Queue, TransferTargets } from '../../core/src/rest_types';
 import { guests, initialDesk, ringing, talking, wrappingUp, type DeskState } from '../../core/src/state/agent';
 import type { KeyValues } from '../../core/src/tab_storage';
 import type { ChosenState, ContactView } from '../../core/src/wire';
@@ -136,6 +136,25 @@ export class Console {
   mark(): void {
     const live = talking(this.state);
     if (live !== null && this.can.mark) quietly(this.desk.markRecording(live.segment_id));
+  }
+
+  supervise(sessionId: string): void {
+    if (this.can.supervise) quietly(this.desk.supervise(sessionId));
+  }
+
+  monitor(mode: MonitorMode): void {
+    const live = talking(this.state);
+    if (live !== null && this.can.monitor) quietly(this.desk.monitor(live.segment_id, mode));
+  }
+
+  takeOverCall(): void {
+    const live = talking(this.state);
+    if (live !== null && this.can.monitor) quietly(this.desk.takeOverCall(live.segment_id));
+  }
+
+  /** Agents who are in a talk now. Raises RestError. */
+  liveAgents(): Promise<Floor> {
+    return this.rest.get<Floor>('/agents', { on_duty: true, limit: PAGE });
   }
 
   press(digit: string): void {

@@ -20,6 +20,8 @@ export interface Allowed {
   confer: boolean;
   complete: boolean;
   endConsult: boolean;
+  supervise: boolean;
+  monitor: boolean;
   wrapUp: boolean;
   extend: boolean;
 }
@@ -32,9 +34,10 @@ export function allowed(state: DeskState): Allowed {
   const wrapping = wrappingUp(state)[0];
   const free = (command: string, of: ContactView | null | undefined): boolean => of != null && !state.pending.includes(`${command}:${of.segment_id}`);
   const answering = online && free('accept', offered) && free('reject', offered);
-  const between = live !== null && live.role !== 'guest' ? consult(live) : 'none';
+  const owns = live !== null && (live.role ?? 'owner') === 'owner'; // a node of before guests does not say
+  const supervises = live?.role === 'supervisor';
+  const between = owns ? consult(live) : 'none';
   const inTalk = live?.state === 'talking' || live?.state === 'held';
-  const owns = live !== null && live.role !== 'guest';
   const invite = online && inTalk && owns && (between === 'none' || between === 'all') && free('transfer', live) && free('consult', live);
   const directs = online && free('swap', live) && free('confer', live) && free('complete', live);
   const choose = online && !state.pending.includes('set_state');
@@ -54,6 +57,8 @@ export function allowed(state: DeskState): Allowed {
     swap: directs && (between === 'private' || between === 'customer'),
     confer: directs && (between === 'private' || between === 'customer'),
     complete: directs && between !== 'none' && between !== 'asking',
+    supervise: online && state.contacts.length === 0 && !state.pending.some((command) => command.startsWith('supervise:')),
+    monitor: online && supervises && free('monitor', live) && free('take_over', live),
     endConsult: online && between !== 'none' && free('end_consult', live),
     wrapUp: online && free('wrap_up', wrapping),
     extend: online && wrapping !== undefined && wrapping.wrap_up_extend_s !== null && free('extend', wrapping) && free('wrap_up', wrapping),

@@ -35,6 +35,8 @@ export function contact(over: Partial<ContactView> = {}): ContactView {
     muted: false,
     customer_hears: true,
     others: [],
+    monitor: null,
+    agent_name: 'Ana',
     ...over,
   };
 }

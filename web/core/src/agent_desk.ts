@@ -21,7 +21,9 @@ import { Signalling } from './signalling';
 import { equipmentFault, hearsSomebody, initialDesk, reduce, ringing, talking, type DeskEvent, type DeskState, type EquipmentFault } from './state/agent';
 import { derived, store, type Readable } from './store';
 import type { TabRole } from './tab_leader';
-import type { AgentPush, ChosenState, ContactView } from './wire';
+import type { AgentPush, ChosenState, ContactView, Monitoring } from './wire';
+
+export type MonitorMode = Monitoring['monitor'];
 
 export interface DeskOptions {
   /** The words of a ring, in the app's language. */
@@ -182,6 +184,27 @@ export class AgentDesk {
   hangUp(segmentId: string): Promise<void> {
     return this.#command(`hang_up:${segmentId}`, () =>
       this.#line.send('contact.hang_up', refOf(this.#contact(segmentId))),
+    );
+  }
+
+  /** A supervisor goes into somebody's talk: to listen, with the microphone off. From a gesture. */
+  supervise(sessionId: string): Promise<void> {
+    return this.#command(`supervise:${sessionId}`, async () => {
+      await this.#needMicrophone();
+      await this.#line.send('supervise.begin', { session_id: sessionId });
+    });
+  }
+
+  monitor(segmentId: string, mode: MonitorMode): Promise<void> {
+    return this.#command(`monitor:${segmentId}`, () =>
+      this.#line.send('supervise.mode', { ...refOf(this.#contact(segmentId)), monitor: mode }),
+    );
+  }
+
+  /** The talk is this supervisor's from now on. */
+  takeOverCall(segmentId: string): Promise<void> {
+    return this.#command(`take_over:${segmentId}`, () =>
+      this.#line.send('supervise.take_over', refOf(this.#contact(segmentId))),
     );
   }
 
@@ -353,6 +376,8 @@ export class AgentDesk {
       if (talking(this.#state.get())?.segment_id !== contact.segment_id) return;
       const newest = this.#contact(contact.segment_id);
       if (this.#leg?.segmentId !== contact.segment_id && newest.muted) this.#mute(true, contact.segment_id);
+      // What a supervisor does decides who hears them, and with it their microphone.
+      if (newest.role === 'supervisor' && !this.#tellingMuted) this.#mute(newest.muted, contact.segment_id);
       const leg = this.#legFor(newest, microphone);
       void leg.replaceLocal(microphone.stream);
       leg.expectsAudio = hearsSomebody(newest);

@@ -77,6 +77,7 @@ export const en = {
   'error.nobody_consulted': 'Nobody has joined yet.',
   'error.takes_part_already': 'This agent is in this call already.',
   'error.too_many_take_part': 'No more people can join this call.',
+  'error.not_a_supervisor': 'Only a supervisor in this call can do this.',
 
   'end.unknown': 'The call has ended.',
   'end.customer_hung_up': 'The customer hung up.',
@@ -101,6 +102,7 @@ export const en = {
   'end.taken': 'Another agent took this call.',
   'end.transferred': 'The call was handed over.',
   'end.released': 'You are no longer needed in this call.',
+  'end.taken_over': 'A supervisor has taken over this call.',
 
   'microphone.denied': 'The microphone is blocked. Allow it in the address bar of your browser, then try again.',
   'microphone.none': 'No microphone was found. Plug one in, then try again.',
@@ -196,6 +198,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'error.nobody_consulted': '尚无人加入。',
   'error.takes_part_already': '该客服已在此通话中。',
   'error.too_many_take_part': '此通话已达到人数上限。',
+  'error.not_a_supervisor': '只有此通话中的主管才能执行此操作。',
 
   'end.unknown': '通话已结束。',
   'end.customer_hung_up': '客户已挂断。',
@@ -220,6 +223,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'end.taken': '该来电已由其他坐席接听。',
   'end.transferred': '通话已转接。',
   'end.released': '此通话不再需要您参与。',
+  'end.taken_over': '主管已接管此通话。',
 
   'microphone.denied': '麦克风已被禁用。请在浏览器地址栏中允许使用麦克风，然后重试。',
   'microphone.none': '未找到麦克风。请插入麦克风后重试。',

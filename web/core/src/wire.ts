@@ -25,6 +25,9 @@ export type AgentMessage =
   | ConsultSwapMessage
   | ConsultConferMessage
   | ConsultCompleteMessage
+  | SuperviseBeginMessage
+  | SuperviseModeMessage
+  | SuperviseTakeOverMessage
   | ContactHangUpMessage
   | ContactNotesMessage
   | ContactExtendMessage
@@ -91,7 +94,8 @@ export interface OfferMade {
 /**
  * A segment as its agent sees it. The `owner` has the session and may call others in, the `guest` was called in. An
  * owner who is `held` has the customer on hold, and speaks with the guests who are `talking`; a guest who is `held`
- * hears music meanwhile; where both talk, all do. `customer_hears`: the customer hears what the agent says.
+ * hears music meanwhile; where both talk, all do. `customer_hears`: the customer hears what the agent says. A
+ * `supervisor` came unasked; an agent sees one who is to be heard, and not one who listens.
  */
 export interface ContactView {
   session_id: string;
@@ -122,7 +126,7 @@ export interface ContactView {
    */
   wrap_up_extend_s: number | null;
   /**
-   * customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, taken, customer_lost, agent_lost, no_media, system_failed, transferred, released
+   * customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, taken, customer_lost, agent_lost, no_media, system_failed, transferred, released, taken_over
    */
   end_reason: string | null;
   /**
@@ -142,7 +146,7 @@ export interface ContactView {
   leg: LegView;
   notes: string;
   disposition_id: string | null;
-  role: 'owner' | 'guest';
+  role: 'owner' | 'guest' | 'supervisor';
   /**
    * the agent who hands the customer over, or calls in; empty: nobody
    */
@@ -150,6 +154,14 @@ export interface ContactView {
   muted: boolean;
   customer_hears: boolean;
   others: OtherAgent[];
+  /**
+   * of a supervisor: who hears the reader
+   */
+  monitor: ('listen' | 'coach' | 'barge') | null;
+  /**
+   * who has the session now; empty: nobody
+   */
+  agent_name: string;
 }
 export interface CustomerView {
   name: string;
@@ -175,7 +187,7 @@ export interface LegView {
 export interface OtherAgent {
   segment_id: string;
   agent_name: string;
-  role: 'owner' | 'guest';
+  role: 'owner' | 'guest' | 'supervisor';
   state: SegmentState;
   reconnecting: boolean;
 }
@@ -436,6 +448,41 @@ export interface ConsultCompleteMessage {
   id: string;
   type: 'consult.complete';
   body: GuestRef;
+}
+/**
+ * Listen to a talk, with the microphone off; the answer has the contact. `contact.hang_up` ends it.
+ */
+export interface SuperviseBeginMessage {
+  v: 1;
+  id: string;
+  type: 'supervise.begin';
+  body: Supervise;
+}
+export interface Supervise {
+  session_id: string;
+}
+export interface SuperviseModeMessage {
+  v: 1;
+  id: string;
+  type: 'supervise.mode';
+  body: Monitoring;
+}
+/**
+ * `listen`: nobody hears the sender; `coach`: the agent does; `barge`: everybody does.
+ */
+export interface Monitoring {
+  session_id: string;
+  segment_id: string;
+  monitor: 'listen' | 'coach' | 'barge';
+}
+/**
+ * The session is the sender's from now on; its agent goes to wrap-up.
+ */
+export interface SuperviseTakeOverMessage {
+  v: 1;
+  id: string;
+  type: 'supervise.take_over';
+  body: SegmentRef;
 }
 export interface ContactHangUpMessage {
   v: 1;

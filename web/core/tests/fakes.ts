@@ -316,6 +316,8 @@ export function contactView(change: Partial<ContactView> = {}): ContactView {
     muted: false,
     customer_hears: true,
     others: [],
+    monitor: null,
+    agent_name: 'Ana',
     ...change,
   };
 }

@@ -216,6 +216,7 @@ export function consult(contact: ContactView): Consult {
 export function hearsSomebody(contact: ContactView): boolean {
   const others = contact.others ?? [];
   const agents = others.some((other) => other.state === 'talking' && !other.reconnecting);
+  if (contact.role === 'supervisor') return false; // a pause in somebody's talk is no fault of this line
   if (contact.role === 'guest') return contact.state === 'talking' && others.some((other) => !other.reconnecting);
   if (contact.state === 'held') return agents;
   return contact.state === 'talking' && (agents || !contact.customer_reconnecting);
