@@ -60,10 +60,10 @@ async def scene(folder: Path) -> AsyncIterator[Scene]:
 
 async def hears_both(page: Page | Frame, *pitches: float) -> None:
     """Each tone stands out of its surroundings in what the page receives, within a second of looks."""
-    await page.evaluate(f"({PEAK})()")  # makes the analyser
     for hz in pitches:
         await page.wait_for_function(
-            """([hz, tolerance]) => {
+            f"""([hz, tolerance]) => {{
+              if (({PEAK})() === null) return false;
               const analyser = window.__peakAnalyser;
               const bins = new Float32Array(analyser.frequencyBinCount);
               analyser.getFloatFrequencyData(bins);
@@ -72,7 +72,7 @@ async def hears_both(page: Page | Frame, *pitches: float) -> None:
               const loudest = (from, to) => Math.max(...bins.slice(at(from), at(to) + 1));
               const around = Math.max(loudest(hz - 150, hz - 60), loudest(hz + 60, hz + 150));
               return loudest(hz - tolerance, hz + tolerance) > Math.max(-60, around + 12);
-            }""",
+            }}""",
             arg=[hz, TOLERANCE_HZ],
             timeout=10_000,
             polling=50,

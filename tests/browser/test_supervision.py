@@ -69,7 +69,7 @@ async def test_listen_coach_barge_and_take_over(tmp_path: Path) -> None:
         await hears_not(li, AGENT_HZ)
         await sam.get_by_test_id("hang-up").click()
         await agent_state(sam, "wrap_up")
-        actions = [action for (action,) in patchbay.rows("SELECT action FROM audit_entry ORDER BY at, id")]
+        actions = [action for (action,) in patchbay.rows("SELECT action FROM audit_log ORDER BY at, id")]
         told = [action for action in actions if action.startswith("supervision")]
         assert told == [
             "supervision_begun", "supervision_coach", "supervision_barge", "supervision_listen",

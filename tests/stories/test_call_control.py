@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from server.domain.administration import AuditEntry
 from server.domain.directory import AuthedUser, Role
 from server.domain.machine import Refused
 from server.domain.media import Source
+from server.domain.segment import Monitor
 from server.services.call_control import CallControl
+from server.services.supervision import SupervisionService
 from server.services.tokens import CustomerToken
 from tests.helpers.deployments import Deployment
 from tests.helpers.world import World, world
@@ -214,3 +219,61 @@ async def test_keys_reach_the_customers_leg_and_stay_out_of_the_log(w: World) ->
     await w.core.sessions.hold(*ana, on=True)
     with pytest.raises(Refused, match="not_in_call"):
         await calls(w).send_digits(*ana, "1")
+
+
+class Noted:
+    """`AdminRepository` whose audit lines come to a list."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, str]] = []
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Noted]:
+        yield self
+
+    async def audit(self, entry: AuditEntry) -> None:
+        self.lines.append((entry.actor_id, entry.action, entry.target_id))
+
+
+async def test_a_supervisor_listens_coaches_and_takes_over_and_each_is_audited(w: World) -> None:
+    call, _ = await talk(w)
+    audited = Noted()
+    service = SupervisionService(w.store, w.core.stepper, audited, w.clock)  # type: ignore[arg-type]  # as far as it writes
+    sam = replace(w.user("sam"), role=Role.SUPERVISOR)
+    with pytest.raises(Refused, match="agent_unavailable"):
+        await service.begin(sam, call.session_id)  # no console is open
+    await w.tab("sam", live=True)
+    for user, session_id, code in (
+        (w.user("bo"), call.session_id, "forbidden"),
+        (replace(sam, tenant="elsewhere"), call.session_id, "not_in_call"),
+        (sam, "ses_unknown", "not_in_call"),
+    ):
+        with pytest.raises(Refused, match=code):
+            await service.begin(user, session_id)
+    assert audited.lines == []
+
+    await service.begin(sam, call.session_id)
+    mine = await segment(w, call, "sam")
+    leg_id = next(s.leg.id for s in (await w.session(call)).segments if s.id == mine)
+    await w.core.sessions.agent_leg(sam, call.session_id, leg_id, 1, "v=0")
+    await w.settle()
+    await w.leg_up(call, "sam")
+    assert await hears(w, call, "sam") == {"ana", "customer"}
+    assert (await hears(w, call, "ana"), await hears(w, call, "customer")) == ({"customer"}, {"ana"})
+    shown = [p["contact"]["others"] for p in await w.pushes("usr_ana") if p["type"] == "contact.changed"]
+    assert not any(shown), "who only listens is not seen"
+    assert await w.agent_state("sam") == "on_contact"
+
+    await service.change(sam, call.session_id, mine, Monitor.COACH)
+    await w.settle()
+    assert (await hears(w, call, "ana"), await hears(w, call, "customer")) == ({"customer", "sam"}, {"ana"})
+    await service.take_over(sam, call.session_id, mine)
+    await w.settle()
+    assert await hears(w, call, "customer") == {"sam"}
+    assert await w.agent_state("ana") == "wrap_up"
+    told = [action for _, action, about in audited.lines if about == call.session_id]
+    assert told == ["supervision_begun", "supervision_coach", "supervision_taken_over"]
+    await w.core.sessions.agent_hang_up(sam, call.session_id, mine)
+    await w.core.sessions.wrap_up(sam, call.session_id, mine, "", "dsp_sold")
+    await w.settle()
+    assert await w.agent_state("sam") == "offline", "as before: a supervisor takes no calls by this"

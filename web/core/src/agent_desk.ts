@@ -67,6 +67,8 @@ export class AgentDesk {
   /** What the server is being told of the equipment; undefined: nothing. */
   #telling: EquipmentFault | null | undefined;
   #tellingMuted = false;
+  /** The segment in which this agent is, or just was, a supervisor. */
+  #supervised: string | null = null;
 
   constructor(options: DeskOptions) {
     this.#env = options.environment ?? browserDesk(options.ringIcon);
@@ -376,8 +378,7 @@ export class AgentDesk {
       if (talking(this.#state.get())?.segment_id !== contact.segment_id) return;
       const newest = this.#contact(contact.segment_id);
       if (this.#leg?.segmentId !== contact.segment_id && newest.muted) this.#mute(true, contact.segment_id);
-      // What a supervisor does decides who hears them, and with it their microphone.
-      if (newest.role === 'supervisor' && !this.#tellingMuted) this.#mute(newest.muted, contact.segment_id);
+      this.#muteSupervisor(newest);
       const leg = this.#legFor(newest, microphone);
       void leg.replaceLocal(microphone.stream);
       leg.expectsAudio = hearsSomebody(newest);
@@ -461,6 +462,14 @@ export class AgentDesk {
     this.#microphone.setMuted(muted);
     if (muted && segmentId) this.#env.storage.setItem(MUTED_KEY, segmentId);
     else this.#env.storage.removeItem(MUTED_KEY);
+  }
+
+  /** What a supervisor does decides who hears them, and with it their microphone: until they have taken over. */
+  #muteSupervisor(contact: ContactView): void {
+    const supervises = contact.role === 'supervisor';
+    if (!supervises && this.#supervised !== contact.segment_id) return;
+    this.#supervised = supervises ? contact.segment_id : null;
+    if (!this.#tellingMuted) this.#mute(contact.muted, contact.segment_id);
   }
 
   /** Brings what the server knows of the mute to what it is here. What fails is told again with the next view. */

@@ -215,6 +215,25 @@ it('is muted as another computer left it', async () => {
   expect(sent('contact.mute')).toEqual([]);
 });
 
+it('has a supervisor\'s microphone off while they listen, and on when they are to be heard, or have taken over', async () => {
+  const { desk, clock, contact, sent } = setUp();
+  const there = { state: 'talking', talk_started_at: 5, leg: { leg_id: 'leg_a', generation: 1, state: 'up' } } as const;
+  desk.start();
+  await clock.pass(10);
+  contact({ ...there, version: 4, role: 'supervisor', monitor: 'listen', muted: true });
+  await clock.pass(10);
+  expect(desk.muted.get()).toBe(true);
+  contact({ ...there, version: 5, role: 'supervisor', monitor: 'coach', muted: false });
+  await clock.pass(10);
+  expect(desk.muted.get()).toBe(false);
+  contact({ ...there, version: 6, role: 'supervisor', monitor: 'listen', muted: true });
+  await clock.pass(10);
+  contact({ ...there, version: 7, role: 'owner', monitor: null, muted: false });
+  await clock.pass(10);
+  expect(desk.muted.get()).toBe(false);
+  expect(sent('contact.mute')).toEqual([]);
+});
+
 describe('the equipment', () => {
   async function readyDesk(world = setUp()) {
     world.is({ chosen: 'ready', state: 'ready' });
