@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 from server.domain import events as ev
 from server.domain.directory import QueueConfig
@@ -10,6 +11,7 @@ from server.domain.endings import EndReason
 from server.domain.hours import is_open
 from server.domain.machine import Refused
 from server.domain.queue_routing import Strategy
+from server.domain.segment import Role
 from server.domain.session import Session, SessionState
 from server.services.admin_ports import Directory
 from server.services.exits import Exits, rule_of
@@ -21,9 +23,9 @@ MAX_CHAIN = 20  # of queues that overflow into each other; longer ones are refus
 
 
 def last_agent(earlier: Session) -> str | None:
-    """Whom the customer of an earlier session talked to last."""
-    talked = [segment.agent_id for segment in earlier.segments if segment.talk_started_at is not None]
-    return talked[-1] if talked else None
+    """Whose the customer of an earlier session was last; who was called in, or supervised, does not count."""
+    owners = [segment for segment in earlier.segments if segment.role is Role.OWNER and segment.talk_started_at]
+    return max(owners, key=lambda segment: (segment.talk_ended_at or inf, segment.number)).agent_id if owners else None
 
 
 def left_behind(earlier: Session) -> bool:

@@ -23,6 +23,7 @@ _EN = {
     "round_robin": "{agent} was chosen: of {able} who could take it, this agent had waited longest for an offer.",
     "some": "{agent} was chosen of {able} who could take it.",
     "rang": "Agents for whom it rang before: {ringing}.",
+    "transferred": "{agent} was asked: {by} transferred the call to this agent.",
     "place": "It waits at place {place}.",
     "held": "It is not offered now: it rings already, its customer is reconnecting, or the place is kept for a "
     "customer who is away.",
@@ -59,6 +60,7 @@ _ZH = {
     "round_robin": "选中 {agent}：在 {able} 名可接听的坐席中，等待派单最久。",
     "some": "从 {able} 名可接听的坐席中选中 {agent}。",
     "rang": "此前已向 {ringing} 名坐席振铃。",
+    "transferred": "已询问 {agent}：{by} 将通话转接给该坐席。",
     "place": "排在第 {place} 位。",
     "held": "目前不派给任何人：正在振铃，或客户正在重新连接，或客户暂时离开而位置被保留。",
     "rings": "正在向 {ringing} 名坐席振铃，先接听者得。",
@@ -102,11 +104,14 @@ class Told:
     ringing: int = 0
     held: bool = False
     place: int | None = None
+    handed_over_by: str = ""  # an agent, who made the choice
 
 
 def words(told: Told, locale: str) -> list[str]:
     """Sentences in a language, or in English where we do not speak it."""
     sentences = SENTENCES.get(locale, _EN)
+    if told.handed_over_by:
+        return [sentences["transferred"].format(agent=told.agent, by=told.handed_over_by)]
     keys, hidden = _chosen(told) if told.agent is not None else _waiting(told)
     able = told.counts.get("able", 0) + (told.agent is not None)
     known = {"agent": told.agent, "able": able, "ringing": told.ringing, "place": told.place}

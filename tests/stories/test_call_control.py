@@ -14,6 +14,7 @@ from server.domain.directory import AuthedUser, Role
 from server.domain.machine import Refused
 from server.domain.media import Source
 from server.domain.segment import Monitor
+from server.services.arrivals import last_agent
 from server.services.call_control import CallControl
 from server.services.supervision import SupervisionService
 from server.services.tokens import CustomerToken
@@ -140,6 +141,19 @@ async def test_a_consult_and_then_a_transfer(w: World) -> None:
     await w.settle()
     assert await w.agent_state("bo") == "wrap_up"
     assert await w.rows("SELECT state FROM recording") == [("ready",), ("ready",)], "one of each owner"
+
+
+async def test_the_last_agent_is_who_had_the_customer_last(w: World) -> None:
+    call, ana = await talk(w)
+    await w.ready("bo")
+    await calls(w).consult(*ana, "usr_bo")
+    await w.settle()
+    await w.accept(call, "bo")
+    assert last_agent(await w.session(call)) == "usr_ana", "a guest was only asked"
+    await calls(w).complete(*ana, await segment(w, call, "bo"))
+    await w.core.sessions.customer_hang_up(call)
+    await w.settle()
+    assert last_agent(await w.session(call)) == "usr_bo"
 
 
 async def test_a_consult_that_is_cancelled(w: World) -> None:

@@ -100,10 +100,11 @@ async def read_routing(call: Call[Any, Nothing]) -> RoutingView:
         call.user.user_id if own_only else None,
         choose_locale(call.user.locale, call.request),
     )
-    offers = [event for event in detail.events if event.type == "AgentOffered"]
+    began = [event for event in detail.events if event.type in BEGIN_A_SEGMENT]
     decisions = [
         _decision(event.body.get("why") or {}, names, event, _segment(detail.segments, number))
-        for number, event in enumerate(offers, 1)
+        for number, event in enumerate(began, 1)
+        if event.type == "AgentOffered"
     ]
     why = None if own_only else call.deps.explanations.explain(tenant, session_id)
     waiting = None if why is None else _decision(why, names, None, None)
@@ -124,6 +125,9 @@ async def steer_session(call: Call[SteerSession, Nothing]) -> RoutingView:
     )
     await call.deps.steering.change(call.user, call.part("session_id"), wanted)
     return await read_routing(call)
+
+
+BEGIN_A_SEGMENT = frozenset({"AgentOffered", "GuestInvited", "SupervisionBegun"})  # and so count its number up
 
 
 class _Names:
@@ -188,6 +192,7 @@ def _decision(
         ringing=ringing,
         held=bool(why.get("held")),
         place=why.get("place"),
+        handed_over_by=str(event.body.get("handed_over_by") or "") if event is not None else "",
     )
     return view.model_copy(update={"words": words(told, names.locale)})
 
