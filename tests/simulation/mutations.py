@@ -14,13 +14,22 @@ from typing import Any
 from unittest.mock import patch
 
 from server.domain import agent as ag
-from server.domain import effects, session_agents, session_legs, session_place, session_step
+from server.domain import (
+    effects,
+    session_agents,
+    session_end,
+    session_guests,
+    session_legs,
+    session_place,
+    session_step,
+)
 from server.domain import events as ev
 from server.domain.agent import Agent
 from server.domain.capacity import Capacity
 from server.domain.deadlines import on_deadline
 from server.domain.endings import SegmentEnd
 from server.domain.router_state import Changes, Gone, WaitingSession
+from server.domain.segment import Role, Segment
 from server.domain.session import Session, SessionState
 from server.routing import memory_store, pools, router, snapshot
 from server.routing.memory_store import MemoryRouterStore
@@ -173,6 +182,15 @@ def _save_blindly(self: MemorySteps, save: Any) -> None:
     """Whoever saves last wins."""
 
 
+def _keep_guests(s: Session, why: SegmentEnd, now: int) -> Session:
+    return s
+
+
+def _share(s: Session, guest: Segment, why: SegmentEnd, now: int) -> Session:
+    """The guest becomes an owner beside the one there is."""
+    return s.with_segment(replace(guest, role=Role.OWNER))
+
+
 MUTATIONS: dict[str, Plant] = {
     "a claim is granted without a look": lambda: patch.object(MemoryRouterStore, "_claim", _grant),
     "a claim's end is ignored": lambda: patch.object(MemoryRouterStore, "_claim", _grant_for_ever),
@@ -202,6 +220,8 @@ MUTATIONS: dict[str, Plant] = {
     "words of an older placement count": lambda: patch.object(session_legs, "_reported", _any_leg),
     "who rings when the customer leaves rings on": lambda: patch.object(stepper, "agent_events", _keep_ringing),
     "who was not first rings on": lambda: patch.object(session_agents, "stop_ringing", _ring_on),
+    "guests stay when the owner goes": lambda: patch.object(session_end, "dismiss_guests", _keep_guests),
+    "who hands over keeps the call, too": lambda: patch.object(session_guests, "hand_over", _share),
     "offers have no end": lambda: patch.object(MemorySteps, "due", _due_without_offers),
     "nobody sweeps": lambda: patch.object(DeadlineSweep, "sweep", _sweep_nothing),
     "tabs that vanish are not missed": lambda: patch.object(Presence, "look", _look_away),

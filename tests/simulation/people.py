@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 from server.domain import events as ev
 from server.domain.agent import Agent, Chosen
-from server.domain.directory import AuthedUser, Role
+from server.domain.directory import AuthedUser
+from server.domain.directory import Role as UserRole
 from server.domain.events import Customer
 from server.domain.leg import Leg, LegState
 from server.domain.machine import IllegalTransition, Refused, Stale
 from server.domain.media import OpenLeg
-from server.domain.segment import Segment, SegmentState
+from server.domain.segment import Role, Segment, SegmentState
 from server.domain.session import Session, SessionState
 from server.services.ports import Conflict, Connection, OutboxRow, Save, StorageUnavailable
 from server.services.tokens import CustomerToken
@@ -29,6 +30,7 @@ from tests.simulation.watch import OPEN, Watch
 TENANT = "default"
 TALK_S, PATIENCE_S, WRAP_UP_S, ANSWER_S = 7.0, 45.0, 2.5, 1.5  # on average
 AWAY_S = 6.0
+HAND_AFTER_S = 2.0
 NEVER_S = 10_000.0
 TRY_AGAIN_S = 0.3
 TOLD_S = 3.0  # by then a tab is connected, or its node has said that it is not
@@ -48,13 +50,17 @@ class World(Protocol):
 class People(Owner):
     """Everybody. `on_saved` shows them a commit."""
 
-    def __init__(self, world: World, agents: list[str], entries: list[str], leaving: Random) -> None:
-        """`leaving` is apart from the world's chance, so that a seed of before customers went away is the same still,
-        up to the first who does."""
+    def __init__(
+        self, world: World, agents: list[str], entries: list[str], queues: list[str], leaving: Random, handing: Random
+    ) -> None:
+        """`leaving` and `handing` are apart from the world's chance, so that a seed of before customers went away, or
+        agents handed them on, is the same still, up to the first who does."""
         super().__init__()
         self._world = world
         self._random = world.random
         self._leaving = leaving
+        self._handing = handing
+        self._queues = queues
         self._entries = entries
         self._loop = asyncio.get_running_loop()
         self._agents = agents
@@ -96,6 +102,8 @@ class People(Owner):
             self._later(self._random.uniform(0.01, 0.3), self._answer(s, segment))
         elif segment.state is SegmentState.TALKING and stood is SegmentState.CONNECTING:
             self._later(self._random.expovariate(1 / TALK_S), self._hang_up(s, segment))
+            if segment.role is Role.OWNER and self._handing.random() < 0.2:
+                self._later(self._handing.expovariate(1 / HAND_AFTER_S), self._hand_on(s, segment))
         elif segment.state is SegmentState.WRAP_UP and stood is not SegmentState.WRAP_UP:
             wrap_up = self._wrap_up(s, segment)
             self._later(self._random.expovariate(1 / WRAP_UP_S), wrap_up)
@@ -294,6 +302,49 @@ class People(Owner):
             user = _user(segment.agent_id)
             await self._insist(lambda node: node.core.sessions.agent_hang_up(user, s.id, segment.id))
 
+    async def _hand_on(self, s: Session, segment: Segment) -> None:
+        """The owner transfers the call, or calls somebody in; in the end the customer has had enough of it."""
+        mine = _user(segment.agent_id), s.id, segment.id
+        other, chance = self._handing.choice(self._agents), self._handing.random()
+        queue_id = self._handing.choice(self._queues)
+        if chance < 0.3:
+            await self._insist(lambda node: node.core.calls.transfer_to_queue(*mine, queue_id))
+        elif chance < 0.5:
+            await self._insist(lambda node: node.core.calls.transfer_to_agent(*mine, other))
+        else:
+            await self._insist(lambda node: node.core.calls.consult(*mine, other))
+            for _ in range(self._handing.randint(1, 4)):
+                await asyncio.sleep(self._handing.expovariate(1 / HAND_AFTER_S))
+                await self._direct(s.id, mine)
+        await asyncio.sleep(self._handing.expovariate(1 / TALK_S))
+        token = CustomerToken(TENANT, s.id, "", 2**60)
+        await self._insist(lambda node: node.core.sessions.customer_hang_up(token))
+
+    async def _direct(self, session_id: str, mine: tuple[AuthedUser, str, str]) -> None:
+        """What an owner may do with who was called in, whether anybody has come or not."""
+        guests = self._world.watch.sessions[session_id].guests
+        guest_id = guests[-1].id if guests else "seg_nobody"
+        wish = self._handing.choice(("swap", "confer", "complete", "release", "again", "mute"))
+        other, on = self._handing.choice(self._agents), self._handing.random() < 0.5
+
+        def act(node: Node) -> Coroutine[Any, Any, None]:
+            calls = node.core.calls
+            match wish:
+                case "swap":
+                    return calls.swap(*mine, on)
+                case "confer":
+                    return calls.confer(*mine)
+                case "complete":
+                    return calls.complete(*mine, guest_id)
+                case "release":
+                    return calls.release_guest(*mine, guest_id)
+                case "again":
+                    return calls.consult(*mine, other)
+                case _:
+                    return calls.mute(*mine, on)
+
+        await self._insist(act)
+
     async def _wrap_up(self, s: Session, segment: Segment) -> None:
         if self._random.random() < 0.2:
             return  # until the deadline
@@ -349,4 +400,4 @@ class People(Owner):
 
 
 def _user(agent_id: str) -> AuthedUser:
-    return AuthedUser(TENANT, agent_id, agent_id, agent_id, Role.AGENT, None)
+    return AuthedUser(TENANT, agent_id, agent_id, agent_id, UserRole.AGENT, None)

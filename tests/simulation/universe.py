@@ -97,7 +97,8 @@ class Universe:
         self._chaos = Owner()
         agents = [profile.user_id for profile in self._directory.profiles]
         entries = [entry.entry_point_id for entry in self._directory.entries]
-        self.people = People(self, agents, entries, Random(f"away {seed}"))
+        queues = [queue.queue_id for queue in self._directory.queue_list]
+        self.people = People(self, agents, entries, queues, Random(f"away {seed}"), Random(f"hands {seed}"))
         self.people.on_error = self.fail
 
     def node(self) -> Node | None:

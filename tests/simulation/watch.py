@@ -14,7 +14,7 @@ from server.domain.agent import Agent, Chosen, ContactState
 from server.domain.directory import AgentProfile, QueueConfig
 from server.domain.leg import LegState
 from server.domain.queue_routing import Strategy
-from server.domain.segment import SegmentState
+from server.domain.segment import Role, SegmentState
 from server.domain.session import Session, SessionState
 from server.services.ports import AgentSave, Save, SessionSave
 
@@ -128,9 +128,19 @@ class Watch:
         self._note(self._unasked_since, after.id, is_routable(after, 1))
 
     def _agents_of(self, s: Session, name: str) -> None:
-        """One has it; or it rings, for several only where the queue rings all, and for nobody twice."""
-        owners = [segment.agent_id for segment in s.segments if segment.state in OWNS]
-        ringing = [segment.agent_id for segment in s.segments if segment.state is _G.OFFERED]
+        """One has it; or it rings, for several only where the queue rings all, and for nobody twice. Others are there
+        only beside an owner in talk."""
+        owner = [segment for segment in s.segments if segment.state in OWNS and segment.role is Role.OWNER]
+        beside = [
+            segment.agent_id for segment in s.segments if segment.state in OPEN and segment.role is not Role.OWNER
+        ]
+        owners = [segment.agent_id for segment in owner]
+        ringing = [x.agent_id for x in s.segments if x.state is _G.OFFERED and x.role is Role.OWNER]
+        _hold(
+            not beside or [x.state in (_G.TALKING, _G.HELD) for x in owner] == [True],
+            f"{name}: {beside} without an owner",
+        )
+        _hold(len({*owners, *beside}) == len(owners) + len(beside), f"{name}: {owners} and {beside} twice")
         _hold(len(owners) <= 1, f"{name}: owned by {owners}")
         _hold(not (owners and ringing), f"{name}: {owners} has it, and it rings for {ringing}")
         most = RINGS_AT_MOST if self._rings_all(s) else 1
@@ -213,6 +223,8 @@ class Watch:
         _hold(ready, f"{name}: the agent is on {agent.chosen}{', missed' if agent.missed else ''}")
         _hold(agent.live, f"{name}: the agent's tab is dead")
         _hold(len(agent.contacts) < self.capacity, f"{name}: the agent is busy")
+        if event.handed_over_by:  # an agent's choice, not the router's
+            return
         _hold(self.able(who, s, now_ms, -SKEW_S), f"{name}: the agent lacks the skill")
         declined = _rejected(s, who, now_ms, REJECT_PAUSE_S - 2 * SKEW_S)
         _hold(not declined, f"{name}: the agent has just declined it")
