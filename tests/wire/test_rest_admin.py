@@ -178,6 +178,8 @@ LIFE = {
     "keep_place_s": 0,
     "hours": None,
     "exit": "end",
+    "pause_limit_s": 600,
+    "when_unrecorded": "go_on",
 }
 ROUTING = {
     "strategy": "longest_idle",
