@@ -78,6 +78,14 @@ bench-media: $(STAMPS)/test ## What a recorded call costs the relay -> bench/out
 	@tools/bench-packages
 	$(BIN)/python -m tests.bench.media
 
+.PHONY: bench-moves
+bench-moves: $(STAMPS)/packages $(STAMPS)/test ## How soon calls are two-way again when their media worker is killed or drained -> bench/out/moves.json
+	$(BIN)/python -m tests.bench.moves
+
+.PHONY: soak-media
+soak-media: $(STAMPS)/test ## 720 calls opened and closed leave a media worker as it was -> bench/out/soak_media.json
+	$(BIN)/python -m tests.bench.soak_media
+
 .PHONY: chaos
 chaos: $(STAMPS)/packages $(STAMPS)/test ## Kill nodes, Redis and PostgreSQL under 50 calls and 200 waiting; restart everything under 20 -> bench/out/chaos.json
 	$(BIN)/python -m tests.chaos

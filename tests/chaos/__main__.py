@@ -96,12 +96,12 @@ async def main() -> int:
     return 0 if all(verdict.holds for verdict in (*stormed[0], *rolled[0])) else 1
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Hundreds of lines that break are what this is about: each says so."""
     logging.getLogger("engineio.client").setLevel(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 if __name__ == "__main__":
-    _quiet()
+    quiet()
     sys.exit(asyncio.run(main()))

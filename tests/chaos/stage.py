@@ -120,7 +120,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path, seed: int, *, drain_s: int | None = None) -> AsyncIterator[Stage]:
+async def stage(folder: Path, seed: int, *, drain_s: int | None = None, nodes: int = NODES) -> AsyncIterator[Stage]:
     """Started and empty; everything ends with it."""
     async with AsyncExitStack() as stack:
         # PostgreSQL's parent is a thread that lives as long as it: a restart then holds up nobody.
@@ -136,7 +136,7 @@ async def stage(folder: Path, seed: int, *, drain_s: int | None = None) -> Async
         if drain_s is not None:
             settings["drain_s"] = str(drain_s)
         patchbay = await stack.enter_async_context(
-            cluster(folder, database, nodes=NODES, workers=WORKERS, settings=settings)
+            cluster(folder, database, nodes=nodes, workers=WORKERS, settings=settings)
         )
         peers = await stack.enter_async_context(light_peers())
         for name, part in patchbay.parts.items():

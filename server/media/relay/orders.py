@@ -26,7 +26,6 @@ class Entry:
 
     epoch: int
     newest: tuple[int, int] = (-1, -1)
-    released: bool = False
     results: OrderedDict[tuple[int, int], asyncio.Future[OrderResult]] = field(default_factory=OrderedDict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -36,28 +35,37 @@ class Ledger:
 
     def __init__(self) -> None:
         self._live: dict[str, Entry] = {}
-        self._released: OrderedDict[str, Entry] = OrderedDict()
+        self._released: OrderedDict[str, tuple[int, tuple[int, int]]] = OrderedDict()  # (epoch, newest)
 
     def admit(self, stamp: OrderStamp, release: bool) -> tuple[Entry, asyncio.Future[OrderResult] | None]:
         """The session's entry, and the earlier answer when the order is a repeated one.
 
         Raises MediaError: stale_epoch, stale_order, unknown_session. A returned entry with an epoch above
         what the caller still runs means that the old placement must be closed."""
-        entry = self._live.get(stamp.session_id) or self._released.get(stamp.session_id)
+        entry = self._live.get(stamp.session_id)
         place = (stamp.version, stamp.index)
+        released = self._released.get(stamp.session_id)
+        if released is not None:
+            entry = Entry(*released)
         if entry is not None and stamp.epoch < entry.epoch:
             raise MediaError("stale_epoch", f"epoch {stamp.epoch}; the session is at {entry.epoch}")
         if entry is None or stamp.epoch > entry.epoch:
             entry = Entry(stamp.epoch)
             self._released.pop(stamp.session_id, None)
             self._live[stamp.session_id] = entry
+            released = None
         earlier = entry.results.get(place)
+        if released is not None and place == entry.newest:
+            earlier = asyncio.get_running_loop().create_future()
+            earlier.set_result(OrderResult())  # what every release is answered
         if earlier is not None:
             return entry, earlier
         if place < entry.newest:
             raise MediaError("stale_order", f"order {place}; the newest applied is {entry.newest}")
-        if entry.released and not release:
-            raise MediaError("unknown_session", "the session was released in this epoch")
+        if released is not None:
+            if not release:
+                raise MediaError("unknown_session", "the session was released in this epoch")
+            self._released[stamp.session_id] = (entry.epoch, place)
         entry.newest = place
         return entry, None
 
@@ -79,13 +87,11 @@ class Ledger:
             entry.results.pop(place, None)
 
     def release(self, session_id: str) -> None:
-        """Move the session to the remembered ones; the oldest of those are forgotten."""
+        """Move the session to the remembered ones, with no more than tells a late order; the oldest are forgotten. The
+        release itself calls it, and is answered without another await."""
         entry = self._live.pop(session_id, None)
         if entry is None:
             return
-        entry.released = True
-        for place in [place for place in entry.results if place != entry.newest]:
-            del entry.results[place]  # SDP answers; whoever repeats an order now is told `stale_order`
-        self._released[session_id] = entry
+        self._released[session_id] = (entry.epoch, entry.newest)
         if len(self._released) > RELEASED_KEPT:
             self._released.popitem(last=False)
