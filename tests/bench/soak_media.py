@@ -16,7 +16,7 @@ from pathlib import Path
 
 import uvloop
 
-from server.domain.media import LegUp, PartClosed, RecordingOrder, ReleaseSession
+from server.domain.media import LegUp, PartClosed, RecordingOrder, ReleaseSession, Source
 from tests.bench.report import Figure, at_most, report
 from tests.helpers.light_peer import LightPeers, light_peers
 from tests.helpers.rtc_peer import Caller, Rig, running
@@ -71,8 +71,8 @@ async def _call(rig: Rig, peers: LightPeers, number: int) -> None:
     await caller.open("agent", agent)
     recording = RecordingOrder(f"rec{number}", 1, "customer", "agent")
     routes = [("customer", "agent"), ("agent", "customer")]
-    if number % MIXED_EVERY == 0:  # the customer hears itself besides: two sources, so they are mixed
-        routes.append(("customer", "customer"))
+    if number % MIXED_EVERY == 0:  # the customer hears two sources, so they are mixed
+        routes.append(("customer", Source.HOLD_MUSIC))
     await caller.plan(*routes, recording=recording)
     for leg_id in ("customer", "agent"):
         await rig.listener.until_report(LegUp(leg_id, 1), SET_UP_S, session_id)
