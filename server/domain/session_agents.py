@@ -32,7 +32,8 @@ def offer(s: Session, e: ev.AgentOffered, now: int) -> Session:
         raise Stale("offer_taken", {"agent": taken.agent_name})
     if len(ringing) >= MAX_RINGING or any(segment.agent_id == e.agent_id for segment in ringing):
         raise Refused("rings_already")
-    if any(r.agent_id == e.agent_id and now - r.at < REJECT_PAUSE_MS for r in s.rejections):
+    pausing = any(r.agent_id == e.agent_id and now - r.at < REJECT_PAUSE_MS for r in s.rejections)
+    if pausing and not e.handed_over_by:  # a person may hand it back to whom it came from
         raise Refused("agent_declined")  # on another node, a moment ago
     if s.queue.ring_all:
         s = _fold_offers(s)

@@ -132,7 +132,8 @@ def transfer(s: Session, e: ev.Transferred, now: int) -> Session:
         raise Refused("consulting")
     if e.queue is not None:
         s = replace(s, queue=e.queue, asks="", preferred=(), excluded=())  # said of the queue that they leave
-    s = declined(replace(s, sticky_agent_id=None), e.agent_id, now)
+    s = replace(s, sticky_agent_id=None, rejections=())  # who had declined it, did so before it was answered
+    s = declined(s, e.agent_id, now)
     return release_agent(s, owner, SegmentEnd.TRANSFERRED, now)
 
 

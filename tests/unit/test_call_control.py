@@ -137,6 +137,16 @@ def test_a_transfer_to_an_agent_rings_there_and_comes_back_to_the_queue() -> Non
     assert (taken.owner.agent_id, taken.state, len(taken.recordings)) == ("usr_bo", SessionState.CONNECTED, 2)
 
 
+def test_only_the_last_who_transferred_is_not_asked_again_at_once_unless_by_a_person() -> None:
+    by_bo = play(TALK, ev.Transferred(*ANA, None), ev.AgentOffered("usr_bo", "Bo", {}, "Ana"), *joins(2, "bo"))
+    waits = play(by_bo, ev.Transferred(BO, "usr_bo", None))
+    assert [rejection.agent_id for rejection in waits.rejections] == ["usr_bo"], "Ana may be asked"
+    with pytest.raises(Refused, match="agent_declined"):
+        play(waits, ev.AgentOffered("usr_bo", "Bo"))
+    handed_back = play(waits, ev.AgentOffered("usr_bo", "Bo", {}, "Bo"))
+    assert [segment.agent_id for segment in handed_back.ringing] == ["usr_bo"]
+
+
 def test_who_is_called_in_and_does_not_come_leaves_the_others_as_they_are() -> None:
     (deadline,) = [d for d in deadlines(ASKED) if d.kind == "offer"]
     for event, why, missed in (
