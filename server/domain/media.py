@@ -36,10 +36,16 @@ class Source(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Route:
     """What one leg hears: another leg (its id), a `Source`, or a prompt of one's own ("prompt:" and a hash). Of several
-    routes of a leg it hears the mix."""
+    routes of a leg it hears the mix.
+
+    Sources and prompts are played in a loop. A prompt with a `turn`, from 1, is played once, and `PromptEnded` tells
+    when it is over; while the plan names that turn it is silent then, and another turn plays it anew. `barge_in`: any
+    key that the leg presses ends it."""
 
     leg_id: str
-    hears: str  # a leg id, a Source value, or a prompt's name; both are played in a loop
+    hears: str  # a leg id, a Source value, or a prompt's name
+    turn: int = 0
+    barge_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +205,23 @@ class DigitPressed:
     number: int
 
 
+class PromptEnd(StrEnum):
+    PLAYED = "played"  # to its end
+    KEY = "key"  # the leg pressed one; `DigitPressed` came before
+    UNPLAYABLE = "unplayable"  # the worker has no such prompt, or not in a codec of the leg's
+
+
+@dataclass(frozen=True, slots=True)
+class PromptEnded:
+    """A route's prompt that was to be played once is over. It may come twice, and a worker that takes the session over
+    plays it again: a turn ends as often as it is played."""
+
+    leg_id: str
+    prompt: str
+    turn: int
+    reason: PromptEnd
+
+
 @dataclass(frozen=True, slots=True)
 class PartClosed:
     """A recording part was closed; its capture files are complete on the worker's disk."""
@@ -216,4 +239,4 @@ class RecordingFailed:
     code: str
 
 
-MediaReport = LegUp | LegDown | LegQuiet | DigitPressed | PartClosed | RecordingFailed
+MediaReport = LegUp | LegDown | LegQuiet | DigitPressed | PromptEnded | PartClosed | RecordingFailed

@@ -20,6 +20,7 @@ from pathlib import Path
 import structlog
 
 from server.domain.media import MediaOrder, OfferLeg, OpenLeg
+from server.media import worker_orders
 from server.media import worker_protocol as wire
 from server.media.client_link import WorkerLink
 from server.media.transport import WorkerAddress
@@ -90,7 +91,7 @@ class WorkersClient:
 
         def fields() -> wire.Json:
             waited_ms = round((time.monotonic() - began) * 1000)
-            return {"stamp": wire.stamp_to_json(stamp), "order": wire.order_to_json(order, waited_ms)}
+            return {"stamp": worker_orders.stamp_to_json(stamp), "order": worker_orders.order_to_json(order, waited_ms)}
 
         answer = await link.ask("order", fields)
         if isinstance(order, OpenLeg | OfferLeg):

@@ -16,12 +16,15 @@ Every message has `v` (1) and `type`. Unknown fields are ignored, unknown types 
 | client → worker | drain | id; the answer is `result`; new sessions go elsewhere, live ones may be moved |
 | worker → client | telemetry | once a second, and as a drain begins: its state, legs [LegTelemetry], maybe none |
 
-Orders: open_leg {leg_id, generation, sdp, plain}, apply_plan {routes [[leg_id, hears]], recording or null}, release {};
+Orders: open_leg {leg_id, generation, sdp, plain}, apply_plan {routes [[leg_id, hears]], turns [[leg_id, hears, turn,
+barge_in]], recording or null}, release {};
 for phones offer_leg {leg_id, generation, codecs [name], secure} and answer_leg {leg_id, generation, sdp}; send_digits
-{leg_id, digits}. `plain` is missing in the messages of nodes that know no phones.
+{leg_id, digits}. `plain` is missing in the messages of nodes that know no phones. `turns` says which of the routes are
+prompts that are played once; it is missing where there are none, and an older worker plays those in a loop.
 A recording is {recording_id, part, customer_leg, agent_leg, paused, at_ms, without_agent}; at_ms, how far into the talk
 the order is sent, may be null. The last two are missing in the messages of nodes that do not know them yet. Reports:
-leg_up, leg_down, leg_quiet, digit_pressed, part_closed, recording_failed with the fields of `server.domain.media`.
+leg_up, leg_down, leg_quiet, digit_pressed, prompt_ended, part_closed, recording_failed with the fields of
+`server.domain.media`. Orders are read and written by worker_orders.py.
 
 A worker's state is load, draining, loop_lag_s and cpu_share; the last two may be null, or missing in the messages of
 older workers.
@@ -43,25 +46,17 @@ from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from server.domain.media import (
-    AnswerLeg,
-    ApplyPlan,
     DigitPressed,
     LegDown,
     LegQuiet,
     LegUp,
-    MediaOrder,
-    MediaPlan,
     MediaReport,
-    OfferLeg,
-    OpenLeg,
     PartClosed,
+    PromptEnd,
+    PromptEnded,
     RecordingFailed,
-    RecordingOrder,
-    ReleaseSession,
-    Route,
-    SendDigits,
 )
-from server.services.ports import LegTelemetry, OrderStamp, WorkerInfo, WorkerLeg
+from server.services.ports import LegTelemetry, WorkerInfo, WorkerLeg
 
 VERSION = 1
 CONTROL_PATH = "/v1/control"
@@ -121,101 +116,6 @@ def objects(message: Mapping[str, Any], name: str) -> list[Json]:
     return items
 
 
-# --- orders ------------------------------------------------------------------------------------------
-
-
-def order_to_json(order: MediaOrder, waited_ms: int = 0) -> Json:
-    """`waited_ms`: since the order was dated."""
-    match order:
-        case OpenLeg():
-            return {"kind": "open_leg", **asdict(order)}
-        case OfferLeg():
-            return {"kind": "offer_leg", **asdict(order)}
-        case AnswerLeg():
-            return {"kind": "answer_leg", **asdict(order)}
-        case SendDigits():
-            return {"kind": "send_digits", **asdict(order)}
-        case ApplyPlan(plan):
-            return {
-                "kind": "apply_plan",
-                "routes": [[route.leg_id, route.hears] for route in plan.routes],
-                "recording": None if plan.recording is None else _recording_to_json(plan.recording, waited_ms),
-            }
-        case ReleaseSession():
-            return {"kind": "release"}
-
-
-def _recording_to_json(order: RecordingOrder, waited_ms: int) -> Json:
-    body = asdict(order)
-    del body["started_at"]  # by a clock that the worker does not have
-    return body | {"at_ms": None if order.at_ms is None else order.at_ms + waited_ms}
-
-
-def order_from_json(body: Json) -> MediaOrder:
-    match field(body, "kind", str):
-        case "open_leg":
-            plain = "plain" in body and field(body, "plain", bool)
-            return OpenLeg(field(body, "leg_id", str), field(body, "generation", int), field(body, "sdp", str), plain)
-        case "offer_leg":
-            leg_id, generation = field(body, "leg_id", str), field(body, "generation", int)
-            return OfferLeg(leg_id, generation, _texts(body, "codecs"), field(body, "secure", bool))
-        case "answer_leg":
-            return AnswerLeg(field(body, "leg_id", str), field(body, "generation", int), field(body, "sdp", str))
-        case "send_digits":
-            return SendDigits(field(body, "leg_id", str), field(body, "digits", str))
-        case "apply_plan":
-            return ApplyPlan(MediaPlan(_routes(body), _recording(body)))
-        case "release":
-            return ReleaseSession()
-        case kind:
-            raise ProtocolError(f"unknown order {kind!r}")
-
-
-def _texts(body: Json, name: str) -> tuple[str, ...]:
-    items = field(body, name, list)
-    if not all(isinstance(item, str) for item in items):
-        raise ProtocolError(f"field {name!r} must hold texts")
-    return tuple(items)
-
-
-def _routes(body: Json) -> tuple[Route, ...]:
-    routes = []
-    for pair in field(body, "routes", list):
-        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(item, str) for item in pair)):
-            raise ProtocolError("field 'routes' must hold [leg_id, hears] pairs")
-        routes.append(Route(pair[0], pair[1]))
-    return tuple(routes)
-
-
-def _recording(body: Json) -> RecordingOrder | None:
-    if body.get("recording") is None:
-        return None
-    value = field(body, "recording", dict)
-    return RecordingOrder(
-        recording_id=field(value, "recording_id", str),
-        part=field(value, "part", int),
-        customer_leg=field(value, "customer_leg", str),
-        agent_leg=field(value, "agent_leg", str),
-        paused=field(value, "paused", bool),
-        at_ms=None if value.get("at_ms") is None else field(value, "at_ms", int),
-        without_agent="without_agent" in value and field(value, "without_agent", bool),
-    )
-
-
-def stamp_to_json(stamp: OrderStamp) -> Json:
-    return asdict(stamp)
-
-
-def stamp_from_json(body: Json) -> OrderStamp:
-    return OrderStamp(
-        tenant=field(body, "tenant", str),
-        session_id=field(body, "session_id", str),
-        epoch=field(body, "epoch", int),
-        version=field(body, "version", int),
-        index=field(body, "index", int),
-    )
-
-
 # --- reports -----------------------------------------------------------------------------------------
 
 _REPORTS: dict[str, type[MediaReport]] = {
@@ -223,6 +123,7 @@ _REPORTS: dict[str, type[MediaReport]] = {
     "leg_down": LegDown,
     "leg_quiet": LegQuiet,
     "digit_pressed": DigitPressed,
+    "prompt_ended": PromptEnded,
     "part_closed": PartClosed,
     "recording_failed": RecordingFailed,
 }
@@ -247,6 +148,11 @@ def report_from_json(body: Json) -> MediaReport:
         case "digit_pressed":
             leg_id, generation = field(body, "leg_id", str), field(body, "generation", int)
             return DigitPressed(leg_id, generation, field(body, "digit", str), field(body, "number", int))
+        case "prompt_ended":
+            leg_id, reason = field(body, "leg_id", str), field(body, "reason", str)
+            if reason not in frozenset(PromptEnd):
+                raise ProtocolError(f"unknown end of a prompt {reason!r}")
+            return PromptEnded(leg_id, field(body, "prompt", str), field(body, "turn", int), PromptEnd(reason))
         case "part_closed":
             return PartClosed(field(body, "recording_id", str), field(body, "part", int))
         case "recording_failed":

@@ -80,8 +80,8 @@ class MediaLink:
     # --- MediaListener ---
 
     async def on_report(self, worker_id: str, session_id: str, epoch: int, report: media.MediaReport) -> None:
-        if isinstance(report, media.DigitPressed):
-            return  # nobody waits for keys yet
+        if isinstance(report, media.DigitPressed | media.PromptEnded):
+            return  # nobody waits for keys, or plays a prompt once, yet
         try:
             await self._stepper.apply(session_id, _event(report, epoch))
         except (Stale, Refused) as reason:

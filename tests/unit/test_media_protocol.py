@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.domain import media
+from server.media import worker_orders
 from server.media import worker_protocol as wire
 from server.services.ports import LegTelemetry, OrderStamp, WorkerInfo, WorkerLeg
 
@@ -19,9 +20,10 @@ number = st.integers(0, 1 << 40)
 recordings = st.builds(
     media.RecordingOrder, text, number, text, text, st.booleans(), st.none(), st.none() | st.integers(0, 1 << 40)
 )
+routes = st.builds(media.Route, text, text) | st.builds(media.Route, text, text, st.integers(1, 1 << 40), st.booleans())
 plans = st.builds(
     media.MediaPlan,
-    st.lists(st.builds(media.Route, text, text), max_size=3).map(tuple),
+    st.lists(routes, max_size=3, unique_by=lambda route: (route.leg_id, route.hears)).map(tuple),
     st.none() | recordings,
 )
 orders = (
@@ -37,6 +39,7 @@ reports = (
     | st.builds(media.LegDown, text, number, text)
     | st.builds(media.LegQuiet, text, number, st.booleans())
     | st.builds(media.DigitPressed, text, number, text, number)
+    | st.builds(media.PromptEnded, text, text, number, st.sampled_from(media.PromptEnd))
     | st.builds(media.PartClosed, text, number)
     | st.builds(media.RecordingFailed, text, number, text)
 )
@@ -48,25 +51,27 @@ def through_json(value: Any) -> Any:
 
 @given(orders)
 def test_orders(order: media.MediaOrder) -> None:
-    assert wire.order_from_json(through_json(wire.order_to_json(order))) == order
+    assert worker_orders.order_from_json(through_json(worker_orders.order_to_json(order))) == order
 
 
 def test_an_order_tells_how_late_it_is_when_it_is_sent() -> None:
     order = media.ApplyPlan(media.MediaPlan((), media.RecordingOrder("r", 2, "c", "a", started_at=5_000)))
     dated = media.dated(order, 5_500)
-    sent = wire.order_to_json(dated, waited_ms=40)["recording"]
+    sent = worker_orders.order_to_json(dated, waited_ms=40)["recording"]
     assert sent["at_ms"] == 540
     assert "started_at" not in sent, "a worker has no clock to compare it with"
     early, late = media.dated(order, 4_990), media.dated(order, 5_001 + media.LONGEST_TALK_MS)
-    told = [wire.order_to_json(one, waited_ms=40)["recording"]["at_ms"] for one in (order, early, late)]
+    told = [worker_orders.order_to_json(one, waited_ms=40)["recording"]["at_ms"] for one in (order, early, late)]
     assert told == [None, 40, None]
     assert media.dated(media.ReleaseSession(), 5_500) == media.ReleaseSession()
-    without = wire.order_to_json(dated)
+    without = worker_orders.order_to_json(dated)
     del without["recording"]["at_ms"]  # of a node that does not know the field
-    assert wire.order_from_json(without) == media.ApplyPlan(media.MediaPlan((), media.RecordingOrder("r", 2, "c", "a")))
+    assert worker_orders.order_from_json(without) == media.ApplyPlan(
+        media.MediaPlan((), media.RecordingOrder("r", 2, "c", "a"))
+    )
     without["recording"]["at_ms"] = "soon"
     with pytest.raises(wire.ProtocolError):
-        wire.order_from_json(without)
+        worker_orders.order_from_json(without)
 
 
 @given(reports)
@@ -76,7 +81,7 @@ def test_reports(report: media.MediaReport) -> None:
 
 @given(st.builds(OrderStamp, text, text, number, number, number))
 def test_stamps(stamp: OrderStamp) -> None:
-    assert wire.stamp_from_json(through_json(wire.stamp_to_json(stamp))) == stamp
+    assert worker_orders.stamp_from_json(through_json(worker_orders.stamp_to_json(stamp))) == stamp
 
 
 def test_legs_and_telemetry() -> None:
@@ -129,4 +134,4 @@ def test_bad_frames(text: str) -> None:
 )
 def test_bad_orders(order: dict[str, Any]) -> None:
     with pytest.raises(wire.ProtocolError):
-        wire.order_from_json(order)
+        worker_orders.order_from_json(order)

@@ -14,7 +14,7 @@ import pytest
 from server.caller import CallFailed
 from server.domain.media import OpenLeg
 from server.ids import new_id
-from server.media import worker_protocol as wire
+from server.media import worker_orders
 from server.media.peer import Peer
 from server.services.ports import OrderStamp
 from tests.helpers.customer import Customer
@@ -138,6 +138,8 @@ async def _leg_of_nobody(patchbay: System, worker_id: str) -> str:
     order = OpenLeg(f"leg_{session_id}", 1, await peer.offer())
     await peer.close()
     stamp = OrderStamp("default", session_id, 1, 1, 0)
-    answer = await ask(patchbay, worker_id, "order", stamp=wire.stamp_to_json(stamp), order=wire.order_to_json(order))
+    answer = await ask(
+        patchbay, worker_id, "order", stamp=worker_orders.stamp_to_json(stamp), order=worker_orders.order_to_json(order)
+    )
     assert answer["ok"], answer
     return session_id

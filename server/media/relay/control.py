@@ -19,6 +19,7 @@ import structlog
 from aiohttp import WSMsgType, web
 
 from server.ids import new_id
+from server.media import worker_orders
 from server.media import worker_protocol as wire
 from server.media.relay.gate import TokenGate
 from server.media.relay.parts import PartsShelf
@@ -163,8 +164,8 @@ class ControlServer:
         worker = self._worker
         match kind:
             case "order":
-                stamp = wire.stamp_from_json(wire.field(message, "stamp", dict))
-                order = wire.order_from_json(wire.field(message, "order", dict))
+                stamp = worker_orders.stamp_from_json(wire.field(message, "stamp", dict))
+                order = worker_orders.order_from_json(wire.field(message, "order", dict))
                 # shielded: an order once begun is finished, even if the one who gave it goes away
                 result = await asyncio.shield(asyncio.ensure_future(worker.order(stamp, order)))
                 return {"ok": True, "sdp": result.sdp}

@@ -38,6 +38,7 @@ _FILES = {
 _CODECS = ("opus", "pcmu", "pcma")
 PROMPT_CODECS = (*_CODECS, "g722")
 PROMPT = "prompt:"
+TURN = "#"
 PROMPTS_KEPT = 64
 MAX_PROMPT_BYTES = 4 << 20
 _NAME = re.compile(r"prompt:[0-9a-f]{32}\Z")
@@ -46,6 +47,15 @@ _NAME = re.compile(r"prompt:[0-9a-f]{32}\Z")
 def is_prompt(name: str) -> bool:
     """What a route hears is no leg."""
     return name in _SOURCES or name.startswith(PROMPT)
+
+
+def turn_name(prompt: str, turn: int) -> str:
+    """What a prompt is called that is played once."""
+    return f"{prompt}{TURN}{turn}"
+
+
+def is_turn(name: str) -> bool:
+    return TURN in name
 
 
 def prompt_file(name: str, codec: str) -> str:
@@ -90,9 +100,11 @@ class Library:
         self._own: OrderedDict[tuple[str, str], tuple[bytes, ...]] = OrderedDict()
 
     def player(self, name: str, codecs: tuple[Codec, ...]) -> Player | None:
-        """A player in the first codec that the leg negotiated; None for SILENCE, and for a prompt that is not there."""
+        """A player in the first codec that the leg negotiated; None for SILENCE, and for a prompt that is not there.
+        A turn's player plays once."""
+        prompt = name.partition(TURN)[0]
         for codec in codecs:
-            loop = self._loops.get((name, codec.name)) or self._own_loop(name, codec.name)
+            loop = self._loops.get((prompt, codec.name)) or self._own_loop(prompt, codec.name)
             if loop:
                 return Player(name, codecs, codec, loop)
         return None
@@ -128,7 +140,13 @@ class Player:
         self._loop = loop
         self._samples = int(codec.clock_rate * PACKET_S)
         self._count = 0
+        self._end = len(loop) if is_turn(source) else None
         self._packet = Packet(codec, 0, 0, 0, 0, b"", None)
+
+    @property
+    def over(self) -> bool:
+        """It was to be played once, and was."""
+        return self._count == self._end
 
     def next(self) -> Packet:
         packet = self._packet

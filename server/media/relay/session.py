@@ -12,20 +12,23 @@ from pathlib import Path
 import structlog
 
 from server.domain.media import (
+    DigitPressed,
     MediaPlan,
     MediaReport,
     OfferLeg,
     OpenLeg,
     PartClosed,
+    PromptEnd,
     RecordingFailed,
     RecordingOrder,
 )
 from server.media.capture import Opener, part_files
 from server.media.relay.leg import Ear, Leg, Network
 from server.media.relay.mixer import Mixer
-from server.media.relay.music import Library, Player
+from server.media.relay.music import Library, Player, is_turn
 from server.media.relay.recorder import PartContext, PartRecorder
 from server.media.relay.session_mix import Hearing, SessionMix
+from server.media.relay.turns import Turns
 from server.media.relay.wiring import Present, Wiring, encodable, meets, speaks, wire
 from server.services.ports import MediaError
 
@@ -59,6 +62,7 @@ class RelaySession:
         self.plan = MediaPlan()
         self.players: dict[str, Player] = {}  # by the leg that hears it
         self._mix = SessionMix(studio.mixer, studio.library, self.rewire)
+        self._turns = Turns(self.report)
         self._relayed: dict[str, str] = {}  # who hears whom without the mixer
         self._studio = studio
         self._report = report
@@ -101,6 +105,7 @@ class RelaySession:
         for leg_id in [leg_id for leg_id in self.legs if leg_id not in named]:
             self.legs.pop(leg_id).close()
         self.plan = plan
+        self._turns.follow(plan.routes)
         self._record(plan.recording)
         self.rewire()
 
@@ -123,15 +128,18 @@ class RelaySession:
     # --- legs ---
 
     def report(self, report: MediaReport) -> None:
-        if not self._closed:
-            self._report(report)
+        if self._closed:
+            return
+        self._report(report)
+        if isinstance(report, DigitPressed) and self._turns.pressed(report.leg_id):
+            self.rewire()
 
     def rewire(self) -> None:
         """Work out who hears whom from the plan and from what is connected now."""
         if self._closed:
             return
         facts = {leg_id: _present(leg) for leg_id, leg in self.legs.items()}
-        wiring = wire(self.plan.routes, facts)
+        wiring = wire(self._turns.routes(self.plan.routes), facts)
         left = {leg_id: self._mix.heard_by(leg_id).get(heard) for leg_id, heard in wiring.relayed.items()}
         self._mix.apply(self._hearings(wiring), {leg_id: now.says for leg_id, now in facts.items() if now.says})
         for leg_id, heard in wiring.mixed.items():
@@ -181,6 +189,10 @@ class RelaySession:
                 player = self._studio.library.player(source, anchor.offer.codecs)
             if player is not None:
                 players[leg_id] = player
+            elif is_turn(source):
+                self._turns.ended(source, PromptEnd.UNPLAYABLE)
+        for source in self._mix.missing:
+            self._turns.ended(source, PromptEnd.UNPLAYABLE)
         self.players = players
         if self.plays:
             self._studio.music_wanted.set()
@@ -198,11 +210,17 @@ class RelaySession:
             if anchor is not None:
                 anchor.out.forward(player, player.next(), now_ns)
         self._mix.play(now_ns)
+        over = {player.source for player in (*self.players.values(), *self._mix.players) if player.over}
+        for turn in over:
+            self._turns.ended(turn)
+        if over:
+            self.rewire()
 
     def fall_silent(self) -> None:
         """No more music until the next rewiring: it failed."""
         self.players = {}
         self._mix.fall_silent()
+        self._turns.fail()
 
     # --- recording ---
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from server.media.mixer.arrivals import Arrivals
@@ -11,7 +11,7 @@ from server.media.mixer.formats import FRAME_MS, OPUS, Format
 from server.media.mixer.protocol import knows, packet_to_bytes
 from server.media.mixer.setup import Listener, Setup
 from server.media.relay.mixer import Mixer
-from server.media.relay.music import Library, Player, is_prompt
+from server.media.relay.music import Library, Player, is_prompt, is_turn
 from server.media.relay.rtp import OutStream, Packet
 from server.media.relay.wiring import form_of
 from server.media.sdp import Codec
@@ -94,6 +94,7 @@ class SessionMix:
         self._taps: dict[str, Tap] = {}  # by leg, or by prompt
         self._feeds: dict[str, Feed] = {}  # by the leg that hears
         self._players: dict[str, Player] = {}
+        self.missing: list[str] = []  # turns that can't be played
 
     def apply(self, hearings: Mapping[str, Hearing], says: Mapping[str, Codec]) -> None:
         """Make the mix equal to this. `says`: what each leg that is heard sends."""
@@ -106,6 +107,7 @@ class SessionMix:
         self._taps = {name: self._taps.get(name) or Tap(self._mixer) for name in names}
         self._feeds = {leg: self._feeds.get(leg) or Feed(self._mixer, self._on_start) for leg in hearings}
         self._players = {name: player for name in names if (player := self._player(name)) is not None}
+        self.missing = [name for name in names if is_turn(name) and name not in self._players]
         listeners = []
         for leg, hearing in hearings.items():
             feed = self._feeds[leg]
@@ -139,6 +141,10 @@ class SessionMix:
     def plays(self) -> bool:
         return bool(self._players)
 
+    @property
+    def players(self) -> Iterable[Player]:
+        return self._players.values()
+
     def play(self, now_ns: int) -> None:
         """Every 20 ms: one packet of each prompt that is mixed in."""
         for name, player in self._players.items():
@@ -151,7 +157,7 @@ class SessionMix:
         if self._mix_id is not None:
             self._mixer.end(self._mix_id)
             self._mix_id = None
-            self._taps, self._feeds, self._players = {}, {}, {}
+            self._taps, self._feeds, self._players, self.missing = {}, {}, {}, []
 
 
 def _form(name: str, says: Mapping[str, Codec]) -> Format:
