@@ -97,8 +97,8 @@ def wait_ends_at(s: Session) -> int | None:
 def _customer_grace(s: Session) -> Deadline | None:
     """How long a customer who can't be heard keeps the place or the call; None while nothing runs."""
     leg = s.customer_leg
-    if s.state is SessionState.ARRIVING or leg.is_up:
-        return None
+    if s.state is SessionState.ARRIVING or leg.is_up or s.unplaced_since is not None:
+        return None  # it can't be up where no worker holds it: the placement's own limit decides
     grace = TALK_GRACE_MS if s.state is SessionState.CONNECTED else QUEUE_GRACE_MS
     return Deadline("customer_grace", leg.id, (leg.down_since if leg.down_since is not None else leg.since) + grace)
 
@@ -115,7 +115,7 @@ def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
         case "arrival":
             return end_session(s, EndReason.NO_MEDIA, now)
         case "placement":
-            return end_session(s, EndReason.SYSTEM_FAILED, now)
+            return end_session(s, EndReason.SYSTEM_FAILED if s.customer_leg.was_up else EndReason.NO_LINES, now)
         case "move":  # who has not come over has its own grace from now on
             for leg in s.live_legs:
                 if leg.former:

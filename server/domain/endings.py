@@ -33,6 +33,7 @@ class EndReason(StrEnum):
     CUSTOMER_LOST = "customer_lost"  # the connection broke and did not come back
     NO_MEDIA = "no_media"  # never audible
     SYSTEM_FAILED = "system_failed"  # no media worker could hold the call
+    NO_LINES = "no_lines"  # no media worker had room for the call within a minute
     WAITED_TOO_LONG = "waited_too_long"  # the queue's maximum wait, and no queue to overflow to
     QUEUE_FULL = "queue_full"  # the queue's maximum length, and no queue to overflow to
     PLACE_EXPIRED = "place_expired"  # a kept place that nobody came back for in time
@@ -58,6 +59,7 @@ VERDICTS: dict[EndReason, Verdict] = {
     EndReason.NO_MEDIA: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.SYSTEM_FAILED: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.NOT_RECORDED: Verdict(Blame.US, VisitOutcome.FAILED),
+    EndReason.NO_LINES: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.WAITED_TOO_LONG: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.QUEUE_FULL: Verdict(Blame.US, VisitOutcome.FAILED),
     EndReason.PLACE_EXPIRED: Verdict(Blame.CUSTOMER, VisitOutcome.ABANDONED),
@@ -96,6 +98,7 @@ SEGMENT_END: dict[EndReason, SegmentEnd] = {
     EndReason.NO_MEDIA: SegmentEnd.CUSTOMER_LEFT,
     EndReason.SYSTEM_FAILED: SegmentEnd.SYSTEM_FAILED,
     EndReason.NOT_RECORDED: SegmentEnd.NOT_RECORDED,
+    EndReason.NO_LINES: SegmentEnd.WITHDRAWN,
     EndReason.WAITED_TOO_LONG: SegmentEnd.WITHDRAWN,  # nobody talks while these can happen
     EndReason.QUEUE_FULL: SegmentEnd.WITHDRAWN,
     EndReason.PLACE_EXPIRED: SegmentEnd.WITHDRAWN,

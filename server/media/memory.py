@@ -208,6 +208,9 @@ class MemoryEngine:
             worker.sessions.pop(stamp.session_id, None)
             worker.ledger.release(stamp.session_id)
             return OrderResult(), before
+        if old is None and stamp.epoch == 1 and sum(len(s.legs) for s in worker.sessions.values()) >= self._capacity:
+            worker.ledger.forget(stamp.session_id)
+            raise MediaError("worker_busy", "the twin has no room")
         session = old if old is not None and old.epoch == stamp.epoch else TwinSession(stamp.epoch)
         if isinstance(order, OpenLeg | OfferLeg):
             if order.generation <= session.legs.get(order.leg_id, 0):

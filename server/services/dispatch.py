@@ -17,10 +17,11 @@ from contextlib import suppress
 
 import structlog
 
-from server.domain.events import LegAnswered, LegRefused, RecordingPauseSaid
+from server.domain.events import LegAnswered, LegRefused, RecordingPauseSaid, WorkerLost
 from server.domain.media import ApplyPlan, MediaOrder, OpenLeg, dated
 from server.probes import Work
 from server.services.nodes import Nodes
+from server.services.placement import by_room
 from server.services.ports import Clock, Commit, MediaEngine, MediaError, OutboxRow, StepStore, StorageUnavailable
 from server.services.stepper import Stepper
 
@@ -150,6 +151,9 @@ class Dispatcher:
     async def _failed(self, row: OutboxRow, error: MediaError) -> bool:
         session = await self._store.session(row.key.session_id)
         moved = session is None or session.epoch > row.epoch or session.worker_id is None
+        if error.code == "worker_busy" and not moved:
+            await self._place_elsewhere(row)
+            return True
         if error.code in UNREACHABLE:
             # A session that ended needs a dead worker no more, once the recording's parts are closed; a worker that is
             # only slow must still hear that it is released.
@@ -168,6 +172,14 @@ class Dispatcher:
         else:
             await self._store.drop_orders([row.key])
         return True
+
+    async def _place_elsewhere(self, row: OutboxRow) -> None:
+        """The worker took nothing of a new session in. Where no other one has room, the session waits for one."""
+        others = (worker for worker in by_room(self._engine.workers()) if worker.worker_id != row.worker_id)
+        other = next(others, None)
+        to, incarnation = (other.worker_id, other.incarnation) if other is not None else (None, None)
+        lost = WorkerLost(row.worker_id, to, row.epoch, incarnation)
+        await self._stepper.apply(row.key.session_id, lost, consumed=[row.key], skip_stale=True)
 
 
 def _pause_said(order: MediaOrder) -> RecordingPauseSaid | None:

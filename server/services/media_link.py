@@ -22,6 +22,7 @@ from server.domain.machine import IllegalTransition, Refused, Stale
 from server.domain.recording import open_parts
 from server.domain.session import Session
 from server.services.moves import Mover
+from server.services.placement import by_room
 from server.services.ports import (
     Clock,
     LegTelemetry,
@@ -74,8 +75,8 @@ class MediaLink:
         self._missed: dict[Left, int] = {}  # what a worker should still hold -> since when it does not know it
 
     def place(self) -> WorkerInfo | None:
-        """The worker for a new session: the least loaded one; None while no worker is connected."""
-        return next((worker for worker in self._engine.workers() if not worker.draining), None)
+        """The worker for a new session: the one with the most room; None while none has any."""
+        return next(iter(by_room(self._engine.workers())), None)
 
     # --- MediaListener ---
 

@@ -16,6 +16,7 @@ from server.domain import events as ev
 from server.domain.leg import LegState
 from server.domain.machine import Refused, Stale
 from server.domain.session import Session
+from server.services.placement import by_room, fullness
 from server.services.ports import Clock, MediaEngine, StepStore, StorageUnavailable, WorkerInfo
 from server.services.stepper import Stepper
 
@@ -89,7 +90,8 @@ class _Targets:
     """The workers that take sessions; each in turn, by the room that is left."""
 
     def __init__(self, workers: Sequence[WorkerInfo], besides: str) -> None:
-        self._left = {w.worker_id: (w, w.capacity - w.load) for w in workers if w.worker_id != besides}
+        others = [worker for worker in by_room(workers) if worker.worker_id != besides]
+        self._left = {w.worker_id: (w, round((1 - fullness(w)) * w.capacity)) for w in others}
 
     def next(self) -> WorkerInfo | None:
         """The one with the most room; its room for two legs is taken."""

@@ -67,7 +67,7 @@ class WorkerLeg:
 
 class MediaError(Exception):
     """An order failed. `code` is stable: bad_sdp, sdp_too_large, no_audio, no_ports, stale_epoch, stale_order,
-    stale_generation, unknown_session, worker_gone, worker_timeout, internal."""
+    stale_generation, unknown_session, worker_gone, worker_timeout, worker_busy, internal."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")

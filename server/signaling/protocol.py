@@ -61,8 +61,8 @@ class LegView(Wire):
 
 class CallView(Wire):
     """A session as its customer sees it. `end_reason` when ended: customer_hung_up, agent_hung_up, abandoned, no_media,
-    customer_lost, system_failed, waited_too_long, queue_full, place_expired. In `place_kept` the customer is away: the
-    leg is closed until `place.take`."""
+    customer_lost, system_failed, no_lines, waited_too_long, queue_full, place_expired. In `place_kept` the customer is
+    away: the leg is closed until `place.take`."""
 
     session_id: str
     version: int
@@ -78,6 +78,9 @@ class CallView(Wire):
     agent_reconnecting: bool = Field(description="the agent's leg is lost, and its grace is running")
     may_keep_place: bool = Field(default=False, description="`place.keep` is possible now")
     place_until: Ms | None = Field(default=None, description="in place_kept: for how long it is kept")
+    no_lines: bool = Field(
+        default=False, description="no worker has room for its sound; one is looked for, for a minute"
+    )
 
 
 class CustomerView(Wire):

@@ -45,6 +45,7 @@ def call_view(s: Session) -> wire.CallView:
         agent_reconnecting=owner is not None and owner.in_talk and owner.leg.reconnecting,
         may_keep_place=state == "queued" and s.visit is not None and s.queue.keep_place_s > 0,
         place_until=None if s.kept_since is None else s.kept_since + s.queue.keep_place_s * 1000,
+        no_lines=s.unplaced_since is not None and not s.ended,
     )
 
 

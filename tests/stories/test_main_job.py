@@ -12,6 +12,7 @@ from server.domain.events import AgentOffered
 from server.domain.machine import Refused, Stale
 from server.domain.media import LegDown, LegUp, RecordingFailed, Route, Source
 from server.domain.session import Session
+from server.signaling.views import call_view
 from tests.helpers.deployments import Deployment
 from tests.helpers.world import World, world
 
@@ -386,6 +387,33 @@ async def test_a_worker_that_never_comes_back_loses_its_calls(tmp_path: Path) ->
         second.clock.advance(11)
         await second.core.link.look()
         assert (await second.session(call)).worker_id == remaining[0]
+
+
+async def test_a_call_for_which_no_line_becomes_free_ends_with_that_reason(w: World) -> None:
+    for name in ("media-1", "media-2"):
+        await w.engine.drain(name)
+    call = await w.call(up=False)
+    assert call_view(await w.session(call)).no_lines
+    await w.after(59)
+    assert not (await w.session(call)).ended, "the customer's own grace does not count what is our fault"
+    await w.after(1)
+    ended = await w.session(call)
+    assert (ended.ended, ended.end_reason) == (True, "no_lines")
+    assert not call_view(ended).no_lines
+
+
+async def test_a_worker_that_is_full_after_all_refuses_and_the_call_goes_elsewhere(w: World) -> None:
+    """Two nodes placed more there at one moment than it has room for."""
+    await w.ready("ana")
+    w.engine.fail_next_leg("worker_busy")
+    call = await w.call(up=False)
+    session = await w.session(call)
+    assert (session.worker_id, session.epoch) == ("media-2", 2)
+    assert session.customer_leg.state == "lost", "so the browser offers it anew"
+    await w.core.sessions.customer_leg(call, session.customer_leg.id, 2, "v=0")
+    await w.settle()
+    await w.leg_up(call, "customer")
+    assert await w.offered_to(call) == "ana"
 
 
 async def test_a_call_that_found_no_room_is_placed_when_there_is_some(w: World) -> None:

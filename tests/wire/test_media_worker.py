@@ -107,6 +107,20 @@ async def test_ports_run_out_and_come_back(tmp_path: Path) -> None:
         assert (await rig.engine.order("media-1", stamp, OpenLeg("c", 1, offer))).sdp, "not the old answer"
 
 
+async def test_a_full_worker_takes_no_new_session_and_whatever_others_lost(tmp_path: Path) -> None:
+    async with running(tmp_path, "--bind", "127.0.0.1", "--capacity", "1") as rig:
+        caller, peer = rig.caller(), rig.peer()
+        await caller.open("customer", peer)
+        second = rig.peer()
+        await caller.open("agent", second)  # of the session that it has
+        with pytest.raises(MediaError) as refused:
+            await rig.caller("s2").bridge()
+        assert refused.value.code == "worker_busy"
+        await rig.caller("s3", epoch=2).bridge()  # its worker died
+        await caller.order(ReleaseSession())
+        await rig.caller("s2").bridge()
+
+
 async def test_one_leg_cannot_take_all_ports(tmp_path: Path) -> None:
     low = 22000 + os.getpid() % 200 * 40
     async with running(tmp_path, "--bind", "127.0.0.1", "--ports", f"{low}-{low + 39}") as rig:

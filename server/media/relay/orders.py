@@ -86,6 +86,10 @@ class Ledger:
         if error is not None and (not isinstance(error, MediaError) or error.code in RETRYABLE):
             entry.results.pop(place, None)
 
+    def forget(self, session_id: str) -> None:
+        """The session was never taken in."""
+        self._live.pop(session_id, None)
+
     def release(self, session_id: str) -> None:
         """Move the session to the remembered ones, with no more than tells a late order; the oldest are forgotten. The
         release itself calls it, and is answered without another await."""

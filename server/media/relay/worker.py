@@ -129,7 +129,12 @@ class Worker:
         return OrderResult()
 
     def _begin(self, stamp: OrderStamp) -> RelaySession:
+        """Raises MediaError(worker_busy) for a session that is new to everybody; calls that other workers lost or hand
+        over are taken in whatever it costs."""
         session_id, epoch = stamp.session_id, stamp.epoch
+        if epoch == 1 and self.info().load >= self.settings.capacity:
+            self._ledger.forget(session_id)
+            raise MediaError("worker_busy", f"it carries {self.settings.capacity} legs, as many as it is meant to")
         session = RelaySession(
             stamp.tenant, session_id, epoch, self._studio, lambda report: self._report(session_id, epoch, report)
         )

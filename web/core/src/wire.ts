@@ -601,8 +601,8 @@ export interface CallChanged {
 }
 /**
  * A session as its customer sees it. `end_reason` when ended: customer_hung_up, agent_hung_up, abandoned, no_media,
- * customer_lost, system_failed, waited_too_long, queue_full, place_expired. In `place_kept` the customer is away: the
- * leg is closed until `place.take`.
+ * customer_lost, system_failed, no_lines, waited_too_long, queue_full, place_expired. In `place_kept` the customer is
+ * away: the leg is closed until `place.take`.
  */
 export interface CallView {
   session_id: string;
@@ -631,6 +631,10 @@ export interface CallView {
    * in place_kept: for how long it is kept
    */
   place_until: number | null;
+  /**
+   * no worker has room for its sound; one is looked for, for a minute
+   */
+  no_lines: boolean;
 }
 export interface CallHangUpMessage {
   v: 1;

@@ -279,6 +279,7 @@ export function callView(change: Partial<CallView> = {}): CallView {
     recording: 'off',
     leg: { leg_id: 'leg_1', generation: 1, state: 'opening' },
     agent_reconnecting: false,
+    no_lines: false,
     may_keep_place: false,
     place_until: null,
     ...change,

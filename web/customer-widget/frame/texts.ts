@@ -37,6 +37,7 @@ export const en = {
   'queue.next': 'You are next in line',
   'queue.wait': 'About {range}',
   'queue.wait_up_to': 'Up to {time}',
+  'queue.no_lines': 'All lines are busy. You are connected as soon as one is free.',
   'queue.waiting': 'Waiting for {time}',
   'queue.moved': 'You are now waiting for {queue}. You kept your turn.',
   'queue.keep': 'Keep this page open. You can close this panel: your place is kept.',
@@ -90,6 +91,7 @@ export const en = {
   'end.place_expired': 'We kept your place as long as we could. Please call again.',
   'end.not_recorded': 'The call had to end because it could not be recorded. We are sorry.',
   'end.system_failed': 'The call ended because of a fault on our side. We are sorry.',
+  'end.no_lines': 'All lines are busy right now. Please try again soon.',
 } as const;
 
 export const zhCN: Readonly<Record<keyof typeof en, string>> = {
@@ -126,6 +128,7 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'queue.next': '下一位就是您',
   'queue.wait': '预计还需 {range}',
   'queue.wait_up_to': '预计不超过 {time}',
+  'queue.no_lines': '线路全忙，一有空闲即为您接通。',
   'queue.waiting': '已等待 {time}',
   'queue.moved': '您现在在“{queue}”排队，先来后到不变。',
   'queue.keep': '请保持此页面打开。您可以关闭此面板，排队位置会保留。',
@@ -179,4 +182,5 @@ export const zhCN: Readonly<Record<keyof typeof en, string>> = {
   'end.place_expired': '您的位置保留时间已到，请重新呼叫。',
   'end.not_recorded': '通话无法录音，只能结束，非常抱歉。',
   'end.system_failed': '由于我们的故障，通话已结束，非常抱歉。',
+  'end.no_lines': '目前线路全忙，请稍后再试。',
 };
