@@ -183,6 +183,7 @@ class LegFellQuiet:
     epoch: int
     quiet: bool
     change: int = 0  # as in domain.media.LegQuiet
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

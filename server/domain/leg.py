@@ -42,6 +42,7 @@ class Leg:
     down_since: int | None = None
     quiet: bool = False
     quiet_change: int = 0
+    silent: bool = False  # it was never heard
     gone: int = 0
     former: bool = False
 
@@ -70,7 +71,15 @@ def answered(leg: Leg, generation: int) -> Leg:
 def up(leg: Leg, generation: int, now: int) -> Leg:
     leg = answered(leg, generation)
     return replace(
-        leg, state=LegState.UP, since=now, was_up=True, down_since=None, quiet=False, quiet_change=0, former=False
+        leg,
+        state=LegState.UP,
+        since=now,
+        was_up=True,
+        down_since=None,
+        quiet=False,
+        quiet_change=0,
+        silent=False,
+        former=False,
     )
 
 
@@ -78,7 +87,7 @@ def down(leg: Leg, now: int) -> Leg:
     """The peer connection is gone. With a newer offer on its way the leg is opening, else its owner must offer."""
     since = leg.down_since if leg.down_since is not None else now
     state = LegState.OPENING if leg.pending else LegState.LOST
-    return replace(leg, state=state, since=now, down_since=since, quiet=False, former=False)
+    return replace(leg, state=state, since=now, down_since=since, quiet=False, silent=False, former=False)
 
 
 def refused(leg: Leg, now: int) -> Leg:
@@ -114,4 +123,4 @@ def wanted(leg: Leg, now: int) -> Leg:
 def closed(leg: Leg, now: int) -> Leg:
     if leg.state is LegState.CLOSED:
         return leg
-    return replace(leg, state=LegState.CLOSED, since=now, quiet=False, former=False)
+    return replace(leg, state=LegState.CLOSED, since=now, quiet=False, silent=False, former=False)

@@ -185,13 +185,15 @@ class LegDown:
 
 @dataclass(frozen=True, slots=True)
 class LegQuiet:
-    """No RTP from a connected leg for 3 s (`quiet` true), or RTP again (false). Not a hang-up. `change` counts them
-    within the generation, from 1: a word that comes late must not undo a newer one."""
+    """A connected leg can't be heard, or can again. Not a hang-up. `quiet`: no RTP for 2 s; `silent`: for as long since
+    it is up, nothing but digital silence came (a microphone that is muted, or does not work). `change` counts the
+    reports within the generation, from 1: a word that comes late must not undo a newer one."""
 
     leg_id: str
     generation: int
     quiet: bool
     change: int = 0
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,9 +74,9 @@ def leg_quiet(s: Session, e: ev.LegFellQuiet, now: int) -> Session:
     leg = _known_leg(s, e.leg_id) if formers else _reported(s, e.leg_id, e.generation, e.epoch)
     if leg.former and not formers:
         raise Stale("no_change")
-    if leg.quiet == e.quiet or (e.change and e.change <= leg.quiet_change):
+    if (leg.quiet, leg.silent) == (e.quiet, e.silent) or (e.change and e.change <= leg.quiet_change):
         raise Stale("no_change")
-    return s.with_leg(replace(leg, quiet=e.quiet, quiet_change=e.change))
+    return s.with_leg(replace(leg, quiet=e.quiet, silent=e.silent, quiet_change=e.change))
 
 
 # --- moving ------------------------------------------------------------------------------------------

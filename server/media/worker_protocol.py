@@ -144,7 +144,8 @@ def report_from_json(body: Json) -> MediaReport:
         case "leg_quiet":
             generation = field(body, "generation", int)
             quiet, change = field(body, "quiet", bool), field(body, "change", int)
-            return LegQuiet(field(body, "leg_id", str), generation, quiet, change)
+            silent = "silent" in body and field(body, "silent", bool)  # older workers do not say
+            return LegQuiet(field(body, "leg_id", str), generation, quiet, change, silent)
         case "digit_pressed":
             leg_id, generation = field(body, "leg_id", str), field(body, "generation", int)
             return DigitPressed(leg_id, generation, field(body, "digit", str), field(body, "number", int))

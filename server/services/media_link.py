@@ -253,8 +253,8 @@ def _event(report: SessionReport, epoch: int) -> ev.Event:
             return ev.LegWentUp(leg_id, generation, epoch)
         case media.LegDown(leg_id, generation, reason):
             return ev.LegWentDown(leg_id, generation, epoch, reason)
-        case media.LegQuiet(leg_id, generation, quiet, change):
-            return ev.LegFellQuiet(leg_id, generation, epoch, quiet, change)
+        case media.LegQuiet(leg_id, generation, quiet, change, silent):
+            return ev.LegFellQuiet(leg_id, generation, epoch, quiet, change, silent)
         case media.PartClosed(recording_id, part):
             return ev.RecordingPartClosed(recording_id, part)
         case media.RecordingFailed(recording_id, part, code):

@@ -48,6 +48,7 @@ AgentState = Literal["offline", "ready", "break", "ringing", "on_contact", "wrap
 ChosenState = Literal["offline", "ready", "break"]
 EquipmentFault = Literal["no_microphone", "microphone_muted", "no_media"]
 RecordingState = Literal["off", "on", "paused", "failed"]
+Unheard = Literal["no_packets", "silence"]  # nothing arrives; or since it began nothing but digital silence
 
 
 class LegView(Wire):
@@ -128,6 +129,8 @@ class ContactView(Wire):
     )
     taken_by: str | None = Field(description="the agent who was first, when it rang for several; null: nobody was")
     customer_reconnecting: bool
+    customer_unheard: Unheard | None = Field(default=None, description="why the customer's voice does not come")
+    you_unheard: Unheard | None = Field(default=None, description="why the reader's own voice does not come")
     recording: RecordingState
     recording_change: Literal["pause", "resume"] | None = Field(
         default=None, description="asked for, and the media worker has not said yet that it holds"

@@ -51,6 +51,7 @@ def call_view(s: Session) -> wire.CallView:
 
 def contact_view(s: Session, segment: Segment) -> wire.ContactView:
     """A segment as its agent sees it."""
+    talks = segment.state is SegmentState.TALKING and segment.role is not Role.SUPERVISOR
     taker = s.taker(segment)
     return wire.ContactView(
         session_id=s.id,
@@ -76,6 +77,8 @@ def contact_view(s: Session, segment: Segment) -> wire.ContactView:
         end_reason=segment.end_reason,
         taken_by=taker.agent_name if taker is not None else None,
         customer_reconnecting=segment.in_talk and s.customer_leg.reconnecting,
+        customer_unheard=_unheard(s.customer_leg) if talks else None,
+        you_unheard=_unheard(segment.leg) if talks and not segment.muted else None,
         recording=_recording_state(s, segment),
         recording_change=_recording_change(s, segment),
         recording_resumes_at=_resumes_at(s, segment),
@@ -90,6 +93,13 @@ def contact_view(s: Session, segment: Segment) -> wire.ContactView:
         monitor=segment.monitor.value if segment.monitor is not None else None,
         agent_name=s.owner.agent_name if s.owner is not None else "",
     )
+
+
+def _unheard(leg: Leg) -> wire.Unheard | None:
+    """Why the voice of a leg that is up does not reach us."""
+    if not leg.is_up:
+        return None
+    return "no_packets" if leg.quiet else "silence" if leg.silent else None
 
 
 def _beside(segment: Segment, other: Segment) -> bool:

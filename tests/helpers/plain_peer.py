@@ -234,6 +234,10 @@ class PlainPeer:
         found = {stamp: payload[0] for stamp, payload in self.events}
         return "".join(KEYS[event] for event in found.values())
 
+    def say(self, tone_hz: float) -> None:
+        """Another tone from now on."""
+        self._tone = tone(self.codec, tone_hz)
+
     async def speak(self) -> None:
         """A packet each 20 ms on an absolute schedule, while `speaking`."""
         due, count = time.monotonic(), 0

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from server.domain.events import AgentOffered
+from server.domain.events import AgentOffered, MuteChanged
 from server.domain.machine import Refused, Stale
-from server.domain.media import LegDown, LegUp, RecordingFailed, Route, Source
+from server.domain.media import LegDown, LegQuiet, LegUp, RecordingFailed, Route, Source
 from server.domain.session import Session
-from server.signaling.views import call_view
+from server.services.tokens import CustomerToken
+from server.signaling.views import call_view, contact_view
 from tests.helpers.deployments import Deployment
 from tests.helpers.world import World, world
 
@@ -500,3 +501,35 @@ async def test_control_and_worker_restart_together_and_both_hear_each_other_agai
         assert twin is not None
         assert len(twin.plan.routes) == 2
         assert twin.plan.recording is not None
+
+
+async def test_who_is_not_heard_is_named_to_the_agent(w: World) -> None:
+    await w.ready("ana")
+    call = await w.call()
+    customer = (await w.session(call)).customer_leg.id
+    await tell(w, call, LegQuiet(customer, 1, False, 1, silent=True))  # muted while waiting
+    await w.accept(call, "ana")
+
+    async def unheard() -> tuple[str | None, str | None]:
+        session = await w.session(call)
+        view = contact_view(session, session.segments[0])
+        return view.customer_unheard, view.you_unheard
+
+    assert await unheard() == ("silence", None)
+    await tell(w, call, LegQuiet(customer, 1, True, 2))
+    assert await unheard() == ("no_packets", None)
+    await tell(w, call, LegQuiet(customer, 1, False, 1, silent=True))  # it comes late
+    assert await unheard() == ("no_packets", None)
+    await tell(w, call, LegQuiet(customer, 1, False, 3))
+    segment = (await w.session(call)).segments[0]
+    await tell(w, call, LegQuiet(segment.leg.id, 1, False, 1, silent=True))
+    assert await unheard() == (None, "silence")
+    await w.core.stepper.apply(call.session_id, MuteChanged(segment.id, segment.agent_id, True))
+    assert await unheard() == (None, None), "who is muted knows it"
+
+
+async def tell(w: World, call: CustomerToken, report: LegQuiet) -> None:
+    session = await w.session(call)
+    assert session.worker_id is not None
+    await w.engine.report(session.worker_id, session.id, report)
+    await w.settle()

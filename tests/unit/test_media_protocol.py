@@ -37,7 +37,7 @@ orders = (
 reports = (
     st.builds(media.LegUp, text, number)
     | st.builds(media.LegDown, text, number, text)
-    | st.builds(media.LegQuiet, text, number, st.booleans())
+    | st.builds(media.LegQuiet, text, number, st.booleans(), number, st.booleans())
     | st.builds(media.DigitPressed, text, number, text, number)
     | st.builds(media.PromptEnded, text, text, number, st.sampled_from(media.PromptEnd))
     | st.builds(media.PartClosed, text, number)

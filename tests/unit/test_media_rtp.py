@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,3 +137,23 @@ def test_reports() -> None:
     second = rtcp.compound(receiver.out, stream, 2 * FRAME_NS)
     assert second[1] == 200
     assert len(second) % 4 == 0
+
+
+@pytest.mark.parametrize(
+    ("codec", "payload", "level", "sounds"),
+    [
+        ("opus", b"\x78\x01", None, True),  # nobody says
+        ("opus", b"\x78\x01", 0x80 | 40, True),
+        ("opus", b"\x78\x01", 127, False),
+        ("opus", b"\x78\x01", 0x80 | 127, False),
+        ("pcmu", 160 * b"\xff", None, False),
+        ("pcmu", 159 * b"\xff" + b"\xfe", None, True),
+        ("pcma", 80 * b"\xd5\x55", None, False),
+        ("pcma", 160 * b"\xff", None, True),
+        ("cn", b"\x40", None, False),
+        ("telephone-event", b"\x01\x0a\x00\xa0", None, False),
+    ],
+)
+def test_digital_silence_is_no_sound(codec: str, payload: bytes, level: int | None, sounds: bool) -> None:
+    packet = rtp.Packet(Codec(codec, 0, 8000), 0, 1, 160, 7, payload, level)
+    assert rtp.sounds(packet) is sounds

@@ -187,6 +187,20 @@ async def test_comfort_noise_is_no_speech_and_its_silence_no_alarm(tmp_path: Pat
         await eventually(lambda: other.payload_types[13] == 1, 2)  # a phone knows what it is
 
 
+async def test_a_phone_that_sends_only_silence_is_told_until_it_is_heard(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, plain_peer(0) as phone:
+        caller = rig.caller()
+        await caller.plan(("customer", Source.SILENCE))
+        await ring_in(caller, phone)
+        await rig.listener.until_report(LegQuiet("customer", 1, False, 1, silent=True))
+        phone.speaking = False
+        await rig.listener.until_report(LegQuiet("customer", 1, True, 2, silent=True))
+        phone.speaking = True
+        await rig.listener.until_report(LegQuiet("customer", 1, False, 3, silent=True))
+        phone.say(440)
+        await rig.listener.until_report(LegQuiet("customer", 1, False, 4))
+
+
 async def test_a_phone_that_holds_us_is_there_and_is_sent_nothing(tmp_path: Path) -> None:
     async with running(tmp_path) as rig, plain_peer(440) as phone:
         caller = rig.caller()

@@ -40,7 +40,7 @@ from server.services.ports import LegTelemetry, MediaError
 log = structlog.get_logger(__name__)
 
 SETUP_TIMEOUT_S = 10.0
-QUIET_S = 3.0  # longer than any jitter, shorter than a caller's "hello?"
+QUIET_S = 2.0  # longer than any jitter, shorter than a caller's "hello?"
 RTP_LOST_S = 60.0  # connected, but no sound for so long: the peer's audio is broken, a new anchor may cure it
 PHONE_SETUP_TIMEOUT_S = RTP_LOST_S  # signalling says whether a phone is there; it may ring without a sound
 RINGING_TIMEOUT_S = 190.0  # nobody answered our offer: SIP gives up before (timer C, RFC 3261 section 16.6)
@@ -87,7 +87,9 @@ class Anchor:
         self.out = OutStream(offer.codecs, offer.audio_level_id, self.link.send_rtp)
         self.stream: InStream | None = None
         self.up = False
+        self.up_at = 0.0
         self.quiet = False
+        self.silent = False
         self.quiet_changes = 0
         self.closed = False
         self.opened_at = time.monotonic()
@@ -96,6 +98,7 @@ class Anchor:
         self.packets_in = 0
         self.lost_before = 0
         self.level = rtp.NO_LEVEL
+        self._sounded = False  # something else than digital silence came
         self.dialer = Dialer(leg.user.rewire)
         self._hushed = False  # comfort noise came last: the silence that follows is meant (RFC 3389)
         self._keys = dtmf.KeyReader()
@@ -155,6 +158,8 @@ class Anchor:
         self.rtp_at = now_ns / 1e9
         if packet.level is not None and packet.level & 0x7F < self.level:
             self.level = packet.level & 0x7F
+        if not self._sounded:
+            self._sounded = rtp.sounds(packet)
         if not self.up and not self.closed and self.link.connected:
             self.leg.anchor_up(self)
         name = packet.codec.name
@@ -192,8 +197,10 @@ class Anchor:
         if silent > RTP_LOST_S and not self.held:
             self.leg.anchor_lost(self, "rtp_lost")
             return
-        if (silent > QUIET_S and not self._hushed and not self.held) != self.quiet:
-            self.quiet = not self.quiet
+        quiet = silent > QUIET_S and not self._hushed and not self.held
+        never_heard = not self._sounded and now - self.up_at > QUIET_S and not self.held
+        if (quiet, never_heard) != (self.quiet, self.silent):
+            self.quiet, self.silent = quiet, never_heard
             self.quiet_changes += 1
             self.leg.anchor_quiet(self)
         if self.out.unsendable and not self._warned:
@@ -321,7 +328,7 @@ class Leg:
             out.forward(stream, packet, now_ns)
 
     def anchor_up(self, anchor: Anchor) -> None:
-        anchor.up = True
+        anchor.up, anchor.up_at = True, time.monotonic()
         if anchor.generation != self.generation:  # overtaken while it connected: good until the newest is up
             if self.speaking is None:
                 self.speaking = anchor
@@ -351,7 +358,8 @@ class Leg:
 
     def anchor_quiet(self, anchor: Anchor) -> None:
         if anchor.generation == self.generation:
-            self.user.report(LegQuiet(self.leg_id, anchor.generation, anchor.quiet, anchor.quiet_changes))
+            change = anchor.quiet_changes
+            self.user.report(LegQuiet(self.leg_id, anchor.generation, anchor.quiet, change, anchor.silent))
 
     def telemetry(self) -> LegTelemetry | None:
         anchor = self.speaking

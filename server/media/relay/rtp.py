@@ -21,6 +21,7 @@ ONE_BYTE_PROFILE = 0xBEDE  # RFC 8285 section 4.2
 MAX_JUMP = 3000  # sequence numbers; a greater step is a new stream (RFC 3550 appendix A.1, MAX_DROPOUT)
 FRAME_S = 0.02
 NO_LEVEL = 127  # RFC 6464: silence
+_ZERO = {"pcmu": b"\xff\x7f", "pcma": b"\xd5\x55", "cn": bytes(range(256)), "telephone-event": bytes(range(256))}
 
 
 @dataclass(slots=True)
@@ -71,6 +72,15 @@ def _find_level(data: bytes, at: int, end: int, level_id: int) -> int | None:
             return data[at + 1] if at + 1 < end else None
         at += 2 + (head & 0x0F)
     return None
+
+
+def sounds(packet: Packet) -> bool:
+    """Whether there is more in it than digital silence, as far as can be told without decoding it: by the sender's word
+    (RFC 6464), or in G.711 by its codes of zero. Opus without that word counts as sound."""
+    if packet.level is not None:
+        return packet.level & 0x7F < NO_LEVEL
+    zero = _ZERO.get(packet.codec.name)
+    return zero is None or bool(packet.payload.strip(zero))
 
 
 class InStream:

@@ -24,6 +24,8 @@ export function contact(over: Partial<ContactView> = {}): ContactView {
     end_reason: null,
     taken_by: null,
     customer_reconnecting: false,
+    customer_unheard: null,
+    you_unheard: null,
     recording: 'off',
     recording_change: null,
     recording_resumes_at: null,

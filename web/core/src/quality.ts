@@ -24,7 +24,7 @@ export interface Quality {
   rttMs: number | null;
   jitterMs: number | null;
   loss: number;
-  /** Set after 3 bad seconds of 5, the worst cause of the newest bad one; cleared when all 5 are good. */
+  /** Set after 3 bad seconds of 5, or 2 without any sound, the worst cause of the newest bad one; cleared when all 5 are good. */
   warning: QualityCause | null;
 }
 
@@ -34,6 +34,7 @@ export const BAD_LOSS = 0.01;
 export const BAD_MOS = 3;
 const WINDOW = 5;
 const BAD_OF_WINDOW = 3;
+const DEAF_SECONDS = 2; // no sound at all is said sooner
 const PACKET_AND_CODEC_MS = 20;
 
 export function meanOpinionScore(rttMs: number, jitterMs: number, loss: number): number {
@@ -66,7 +67,8 @@ export class QualityWindow {
     const cause = causeOf(sample);
     this.#causes = [...this.#causes, cause].slice(-WINDOW);
     const bad = this.#causes.filter((one) => one !== null).length;
-    if (bad >= BAD_OF_WINDOW) this.#warning = cause ?? this.#warning;
+    const deaf = this.#causes.slice(-DEAF_SECONDS).filter((one) => one === 'no_audio').length === DEAF_SECONDS;
+    if (bad >= BAD_OF_WINDOW || deaf) this.#warning = cause ?? this.#warning;
     else if (bad === 0) this.#warning = null;
     return {
       mos: score(sample),

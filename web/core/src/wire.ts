@@ -134,6 +134,14 @@ export interface ContactView {
    */
   taken_by: string | null;
   customer_reconnecting: boolean;
+  /**
+   * why the customer's voice does not come
+   */
+  customer_unheard: ('no_packets' | 'silence') | null;
+  /**
+   * why the reader's own voice does not come
+   */
+  you_unheard: ('no_packets' | 'silence') | null;
   recording: RecordingState;
   /**
    * asked for, and the media worker has not said yet that it holds

@@ -37,6 +37,12 @@ describe('the warning', () => {
     expect(said[8]).toBe('loss_in');
     expect(said[9]).toBeNull();
   });
+
+  it('says after two seconds that no sound comes', () => {
+    const window = new QualityWindow();
+    const deaf = { ...good, arriving: false };
+    expect([good, deaf, deaf].map((sample) => window.add(sample).warning)).toEqual([null, null, 'no_audio']);
+  });
 });
 
 describe('reading reports', () => {
