@@ -4,7 +4,7 @@
     python -m server.media.archive stereo  --customer C --agent A --out FILE
 
 Either prints one JSON object: {"ok": true, …} or {"ok": false, "code", "message"}, exit status 0 or 1.
-Codes: no_capture (nothing readable, or no time), codec_unsupported (packets, but none of them Opus),
+Codes: no_capture (nothing readable, or no time), codec_unsupported (packets, but none in a codec that we know),
 bad_audio, unknown_key, damaged (server/media/vault.py), disk_full, io_error, internal.
 Keys come by the standard input (archive_files.py), never by the command line, which others may read.
 Control nodes use `server.media.archive_jobs.ArchiveJobs`.
@@ -13,14 +13,15 @@ Theory of operation. A part's length is the time from its header to its END reco
 the last record of either side); paused spans are cut out. Within a stream, packets are spaced by their RTP
 timestamps, which are exact; the stream as a whole is placed by arrival. It is placed anew when the SSRC
 changes and when timestamps and arrival drift apart by more than 200 ms. Gaps are filled with packets of
-silence, nothing is transcoded, and both sides come out equally long.
+silence, Opus is not transcoded, and both sides come out equally long. G.711 and G.722 become Opus
+(archive_recode.py).
 
 The recording is as long as the talk. While a worker was dead, or an order to record was late, nobody wrote: that time
 is silence, too (archive_timeline.py). `missing_ms` tells how much of it there is. A recording that lacks more than
 MISSING_MS is not `complete`; one that holds nothing at all of a longer talk is no recording (no_capture), since a file
 of silence would say that nobody spoke. Of a talk that was shorter than that there is a file in any case.
 
-Packets of another codec are left out, and the recording is then not `complete`. Captures are mapped and read
+Packets of any other codec are left out, and the recording is then not `complete`. Captures are mapped and read
 as they are written out, so that memory does not grow with the length of a call.
 """
 
@@ -38,6 +39,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from server.media.archive_files import Output, read_keys
+from server.media.archive_recode import as_opus
 from server.media.archive_timeline import Laid, Pair, Span, lay_out, longer, samples, spans_of
 from server.media.capture import CapturedPacket, PartFiles, Segment, map_file, read_capture
 from server.media.ogg import RATE, SILENCE_STEP, OggOpusWriter, packet_samples, silence
@@ -72,7 +74,7 @@ class ArchivedFile:
 class ArchiveResult:
     """A finished recording. `parts`: how many part files were readable; `complete`: all of them were, each was
     closed in good order, no packet was left out and no more than MISSING_MS are missing; `skipped`: packets left out,
-    for they are not Opus; `missing_ms`: silence that stands for what nobody wrote."""
+    for they are of no codec that we know; `missing_ms`: silence that stands for what nobody wrote."""
 
     duration_ms: int
     codec: str
@@ -214,7 +216,7 @@ def archive(
         end += samples(timeline.tail_ns)
         skipped = sum(tally.skipped for tally in tallies)
         if skipped and not any(tally.placed for tally in tallies):
-            raise ArchiveError("codec_unsupported", f"none of {skipped} packets is Opus, and only Opus is archived")
+            raise ArchiveError("codec_unsupported", f"none of {skipped} packets can be decoded")
         moment = timeline.bounded and talk_ms is not None and talk_ms <= MISSING_MS
         if recorded < SILENCE_STEP and not moment:
             raise ArchiveError("no_capture", "the capture files hold no recorded time")
@@ -244,7 +246,7 @@ def _write(laid: Iterable[Laid], writers: Sequence[OggOpusWriter], tallies: Sequ
         end += samples(one.silence_ns)
         spans = spans_of(longer(one.pair), one.until_ns, end)
         for writer, segment, tally in zip(writers, one.pair, tallies, strict=True):
-            write_side(writer, spans, segment.stream(), tally)
+            write_side(writer, spans, as_opus(segment.stream()), tally)
         if spans:
             recorded += spans[-1].end - end
             end = spans[-1].end

@@ -318,7 +318,7 @@ def test_packets_of_another_codec_are_left_out(tmp_path: Path) -> None:
     part = files(tmp_path)
     customer, agent = Side(part.customer), Side(part.agent)
     customer.tone(440, 0, 50)
-    customer.tone(440, 1000, 5, ssrc=8, codec="pcmu")
+    customer.tone(440, 1000, 5, ssrc=8, codec="speex")
     customer.tone(600, 2000, 50, ssrc=9)
     agent.tone(880, 0, 150)
     for side in (customer, agent):
@@ -331,10 +331,10 @@ def test_packets_of_another_codec_are_left_out(tmp_path: Path) -> None:
     assert abs(spectrum_peak(span(right, 100, 2900)) - 880) < 5
 
 
-def test_a_side_without_any_opus_is_silence(tmp_path: Path) -> None:
+def test_a_side_in_no_known_codec_is_silence(tmp_path: Path) -> None:
     part = files(tmp_path)
     customer, agent = Side(part.customer), Side(part.agent)
-    customer.tone(440, 0, 50, codec="pcmu")
+    customer.tone(440, 0, 50, codec="speex")
     agent.tone(880, 0, 50)
     for side in (customer, agent):
         side.end(1000)
@@ -344,11 +344,11 @@ def test_a_side_without_any_opus_is_silence(tmp_path: Path) -> None:
     assert abs(spectrum_peak(right) - 880) < 5
 
 
-def test_no_opus_at_all_gives_a_clear_error(tmp_path: Path) -> None:
+def test_no_known_codec_at_all_gives_a_clear_error(tmp_path: Path) -> None:
     part = files(tmp_path)
     for path in (part.customer, part.agent):
         side = Side(path)
-        side.tone(440, 0, 5, codec="pcmu")
+        side.tone(440, 0, 5, codec="speex")
         side.end(1000)
     with pytest.raises(ArchiveError) as caught:
         run(tmp_path, part)

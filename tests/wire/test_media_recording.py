@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from server.domain.media import LegUp, PartClosed, RecordingFailed, RecordingOrder, ReleaseSession
+from server.domain.media import LegUp, OpenLeg, PartClosed, RecordingFailed, RecordingOrder, ReleaseSession
 from server.media.archive import ArchiveResult
 from server.media.archive_audio import decode
 from server.media.archive_jobs import ArchiveJobs
 from server.media.capture import PartFiles, part_files, read_capture
 from server.media.peer import level_dbfs, spectrum_peak
+from tests.helpers.plain_peer import plain_peer
 from tests.helpers.rtc_peer import Rig, running
 
 RATE = 48_000
@@ -164,3 +165,29 @@ def limit_file_size(pid: int, size_bytes: int) -> None:
     import resource
 
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+
+
+async def test_two_phones_are_recorded(tmp_path: Path) -> None:
+    """Plain RTP in G.711, each side in a law of its own."""
+    async with (
+        running(tmp_path) as rig,
+        plain_peer(440, codec="PCMU") as one,
+        plain_peer(880, codec="PCMA") as other,
+    ):
+        caller = rig.caller()
+        await caller.bridge()
+        for leg_id, phone in (("customer", one), ("agent", other)):
+            answer = await caller.order(OpenLeg(leg_id, 1, phone.offer(), plain=True))
+            phone.take(answer.sdp or "")
+            await rig.listener.until_report(LegUp(leg_id, 1))
+        began = time.monotonic()
+        await caller.bridge(ORDER)
+        await sound(rig, 2)
+        await caller.bridge(None)
+        length_ms = (time.monotonic() - began) * 1000
+        await rig.listener.until_report(PartClosed("rec", 1))
+        result, left, right = await archived(tmp_path, files(rig))
+        assert abs(result.duration_ms - length_ms) < 200
+        assert (result.complete, result.skipped) == (True, 0)
+        assert abs(spectrum_peak(left) - 440) < 3
+        assert abs(spectrum_peak(right) - 880) < 3
