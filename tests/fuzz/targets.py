@@ -21,6 +21,7 @@ from server.media.relay.latch import Latch
 from server.media.relay.link import Binding
 from server.media.relay.plain_link import PlainLink
 from server.media.relay.rtp import InStream, OutStream, Packet
+from server.media.relay.srtp import ARRIVED
 from server.media.relay.udp_ports import PortRange
 from server.media.sdp import Codec, Fingerprint, LocalMedia, build_answer, parse_offer
 from server.media.sdp_plain import LocalPlain, build_plain_answer, is_plain, parse_plain
@@ -181,7 +182,8 @@ class Datagram:
         data = mutated(dice, self._seeds, longest=2000)
         source = ("127.0.0.1" if dice.random() < 0.9 else "127.0.0.2", dice.randrange(40000, 40004))
         dropped = link.dropped_stranger + link.dropped_srtp
-        (link._take_rtcp if dice.random() < 0.2 else link._take_rtp)(data, source)
+        ARRIVED[: len(data)] = data
+        (link._take_rtcp if dice.random() < 0.2 else link._take_rtp)(len(data), source)
         return dropped == link.dropped_stranger + link.dropped_srtp
 
 

@@ -82,3 +82,21 @@ def test_the_session_lives_as_long_as_what_was_made_of_it() -> None:
     gc.collect()
     for sequence in range(1, 200):
         assert len(seals(packet(sequence))) == 12 + 160 + 10
+
+
+def test_a_packet_is_decrypted_where_it_arrived() -> None:
+    outward, inward = srtp.Outward(session(OUT)), srtp.Inward(session(IN))
+
+    def arrives(sealed: bytes) -> bytes:
+        srtp.ARRIVED[: len(sealed)] = sealed
+        return inward.rtp_here(len(sealed))
+
+    sealed = outward.rtp(packet(1))
+    with pytest.raises(pylibsrtp.Error):
+        arrives(sealed[:-1] + bytes([sealed[-1] ^ 1]))
+    assert arrives(sealed) == packet(1)
+    with pytest.raises(pylibsrtp.Error):
+        arrives(sealed)
+    with pytest.raises(ValueError, match="too long"):
+        arrives(bytes(srtp.ROOM_BYTES + 1))
+    assert arrives(outward.rtp(packet(2))) == packet(2)

@@ -4,9 +4,9 @@ Theory of operation. aiortc's `RTCPeerConnection` is not used: its SDP parser as
 tracks decode. What is used are its DTLS transport and aioice's ICE agent. `SecureLink` joins the two and
 takes RTP and RTCP out of the datagrams before either sees them:
 
-    socket → RelaySocket.datagram_received ─ 0..3 ───► aioice (connectivity checks, RFC 7983 demultiplexing)
-                                            ─ 20..63 ─► aiortc RTCDtlsTransport
-                                            ─ 128..191 ► libsrtp (srtp.py) → on_rtp / on_rtcp
+    socket → RelaySocket.take ─ 0..3 ───► aioice (connectivity checks, RFC 7983 demultiplexing)
+                              ─ 20..63 ─► aiortc RTCDtlsTransport
+                              ─ 128..191 ► libsrtp (srtp.py) → on_rtp / on_rtcp
 
 Anything that is not STUN is accepted only from the far address of a candidate pair whose check succeeded:
 aioice alone hands a stranger's ClientHello to DTLS, and a spray of those keeps every call from connecting.
@@ -39,6 +39,8 @@ from aiortc.rtcdtlstransport import RTCDtlsFingerprint, RTCDtlsParameters, RTCDt
 
 from server.media.relay import srtp
 from server.media.relay.link import Address, Binding, LinkUser
+from server.media.relay.sockets import MediaSocket
+from server.media.relay.srtp import ARRIVED
 from server.media.relay.udp_ports import PortRange
 from server.media.sdp import Fingerprint, LocalMedia, Offer, build_answer, host_priority
 from server.services.ports import MediaError
@@ -74,28 +76,47 @@ class Identity:
 class RelaySocket(StunProtocol):
     """One UDP socket of a link. `allowed`: far addresses of succeeded pairs."""
 
-    def __init__(self, agent: _Agent) -> None:
+    def __init__(self, agent: _Agent, sock: socket.socket) -> None:
         super().__init__(agent)
         self.link = agent.link
         self.allowed: set[Address] = set()
+        self._read_into = sock.recvfrom_into
+        self.connection_made(MediaSocket(sock, self.read, lambda: self.connection_lost(None)))
+
+    def read(self) -> None:
+        """One datagram from the socket."""
+        try:
+            size, source = self._read_into(ARRIVED)
+        except OSError:  # nothing there after all, or the ICMP error of an earlier packet
+            return
+        if 127 < ARRIVED[0] < 192 and size and source in self.allowed:
+            self.link.take_srtp(size)
+        else:
+            self.take(size, source)
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
-        packet = cast(bytes, data)
+        """As if this had come from the network."""
+        size = min(len(data), len(ARRIVED))
+        ARRIVED[:size] = cast(bytes, data)[:size]
+        self.take(size, cast(Address, addr))
+
+    def take(self, size: int, source: Address) -> None:
+        """What lies in ARRIVED."""
         link = self.link
-        if not packet:
+        if not size:
             return
-        first = packet[0]
+        first = ARRIVED[0]
         if first < 4:
             try:
-                super().datagram_received(packet, addr)
+                super().datagram_received(bytes(ARRIVED[:size]), source)
             except Exception:  # a boundary: aioice raises many kinds on malformed STUN
                 link.dropped_stun += 1
-        elif (addr[0], addr[1]) not in self.allowed:
+        elif source not in self.allowed:
             link.dropped_stranger += 1
         elif 127 < first < 192:
-            link.take_srtp(packet)
+            link.take_srtp(size)
         elif 19 < first < 64:
-            link.agent.hand_to_dtls(packet)
+            link.agent.hand_to_dtls(bytes(ARRIVED[:size]))
 
     def send_stun(self, message: stun.Message, addr: Address) -> None:
         with contextlib.suppress(OSError, ValueError):  # an unreachable candidate is no news
@@ -109,9 +130,8 @@ class _Agent(Connection):
         super().__init__(ice_controlling=ice_controlling, use_ipv6=False)
         self.link = link
 
-    async def open(self, bindings: Sequence[Binding], ports: PortRange) -> list[Address]:
+    def open(self, bindings: Sequence[Binding], ports: PortRange) -> list[Address]:
         """Open one socket a binding. Raises MediaError(no_ports); returns the candidates' addresses."""
-        loop = asyncio.get_running_loop()
         addresses: list[Address] = []
         for rank, binding in enumerate(bindings):
             sock = ports.bind(binding.bind)
@@ -120,7 +140,7 @@ class _Agent(Connection):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
             host, port = sock.getsockname()
-            _, protocol = await loop.create_datagram_endpoint(lambda: RelaySocket(self), sock=sock)
+            protocol = RelaySocket(self, sock)
             protocol.local_candidate = Candidate(
                 foundation=str(rank + 1),
                 component=1,
@@ -161,7 +181,7 @@ class _Agent(Connection):
         super().check_complete(pair)
         chosen = self._nominated.get(1)
         if chosen is not None:
-            self.link.use_path(chosen.protocol.transport, chosen.remote_addr)
+            self.link.use_path(cast(MediaSocket, chosen.protocol.transport), chosen.remote_addr)
 
     def check_incoming(self, message: stun.Message, addr: Address, protocol: StunProtocol) -> None:
         self.link.heard_at = time.monotonic()  # only authenticated checks come here
@@ -247,7 +267,7 @@ class SecureLink:
 
     async def open(self, bindings: Sequence[Binding], ports: PortRange, ssrc: int) -> str:
         """Open the sockets; returns the SDP answer. Raises MediaError(no_ports)."""
-        addresses = await self.agent.open(bindings, ports)
+        addresses = self.agent.open(bindings, ports)
         return build_answer(self._offer, LocalMedia(self.ufrag, self.password, self.fingerprint, addresses, ssrc))
 
     def start(self, parent: asyncio.TaskGroup) -> None:
@@ -285,8 +305,8 @@ class SecureLink:
         elif state == "closed":
             self.lose("dtls_closed")
 
-    def use_path(self, transport: asyncio.DatagramTransport, to: Address) -> None:
-        self._sendto, self._to = transport.sendto, to
+    def use_path(self, transport: MediaSocket, to: Address) -> None:
+        self._sendto, self._to = transport.sock.sendto, to
 
     def heard_answer(self) -> None:
         self.heard_at = self.answered_at = time.monotonic()
@@ -297,21 +317,24 @@ class SecureLink:
             self.connected = False
             self._user.on_lost(reason)
 
-    def take_srtp(self, packet: bytes) -> None:
-        if self._rx is None or len(packet) < 12:
+    def take_srtp(self, size: int) -> None:
+        """The packet in ARRIVED."""
+        rx = self._rx
+        if rx is None or size < 12:
             return
         now_ns = time.monotonic_ns()
         try:
-            if 191 < packet[1] < 224:  # RFC 5761 section 4: RTCP packet types
-                plain = self._rx.rtcp(packet)
+            if 191 < ARRIVED[1] < 224:  # RFC 5761 section 4: RTCP packet types
+                report = rx.rtcp(bytes(ARRIVED[:size]))
                 self.heard_at = now_ns / 1e9
-                self._user.on_rtcp(plain, now_ns)
-            else:
-                plain = self._rx.rtp(packet)
-                self.heard_at = now_ns / 1e9
-                self._user.on_rtp(plain, now_ns)
+                self._user.on_rtcp(report, now_ns)
+                return
+            packet = rx.rtp_here(size)
         except (pylibsrtp.Error, ValueError):  # ValueError: longer than libsrtp's buffer
             self.dropped_srtp += 1
+            return
+        self.heard_at = now_ns / 1e9
+        self._user.on_rtp(packet, now_ns)
 
     def send_rtp(self, packet: bytes) -> None:
         """Encrypt and send. Silently nothing while not connected: RTP has no promise of delivery."""

@@ -109,6 +109,7 @@ class Anchor:
         self._closing: asyncio.Task[None] | None = None
         self._network = network
         self._codecs = {codec.payload_type: codec for codec in offer.codecs}
+        self._level_id = offer.audio_level_id
 
     async def open(self) -> str:
         """Open sockets, start connecting; returns the SDP answer. Raises MediaError(no_ports)."""
@@ -123,6 +124,7 @@ class Anchor:
         self.link.take_answer(answer)
         self.offering = False
         self.offer = answer
+        self._level_id = answer.audio_level_id
         self.says = answer.codecs[0]
         # Another stream, should there have been an answer before: its numbers must not be used twice under one key
         self.out = OutStream(answer.codecs, None, self.link.send_rtp)
@@ -145,7 +147,7 @@ class Anchor:
         self.leg.anchor_lost(self, reason)
 
     def on_rtp(self, data: bytes, now_ns: int) -> None:
-        packet = rtp.parse(data, self._codecs, self.offer.audio_level_id)
+        packet = rtp.parse(data, self._codecs, self._level_id)
         if packet is None:
             return
         stream = self.stream
@@ -156,25 +158,31 @@ class Anchor:
         stream.add(packet, now_ns)
         self.packets_in += 1
         self.rtp_at = now_ns / 1e9
-        if packet.level is not None and packet.level & 0x7F < self.level:
-            self.level = packet.level & 0x7F
+        level = packet.level
+        if level is not None and level & 0x7F < self.level:
+            self.level = level & 0x7F
         if not self._sounded:
             self._sounded = rtp.sounds(packet)
         if not self.up and not self.closed and self.link.connected:
             self.leg.anchor_up(self)
-        name = packet.codec.name
-        self._hushed = name == "cn"
-        if packet.codec is not self.says and now_ns - self._says_since_ns > SWITCH_EVERY_NS:
-            self._switched(packet.codec, now_ns)
-        if self.leg.speaking is self:
-            self.leg.spread(stream, packet, now_ns)
-            if name == "telephone-event":
+        codec, leg = packet.codec, self.leg
+        if codec is not self.says or self._hushed:
+            self._note_codec(codec, now_ns)
+        if leg.speaking is self:
+            recorder = leg.recorder
+            if recorder is not None:
+                recorder.take(leg.leg_id, packet, now_ns)
+            for ear in leg.listeners:
+                ear.forward(stream, packet, now_ns)
+            if codec.name == "telephone-event":
                 self._note_key(packet)
 
-    def _switched(self, codec: Codec, now_ns: int) -> None:
-        if codec.name in SPEECH:
-            self.says, self._says_since_ns = codec, now_ns
-            self.leg.user.rewire()  # who can't decode it hears it through the mixer
+    def _note_codec(self, codec: Codec, now_ns: int) -> None:
+        self._hushed = codec.name == "cn"
+        if codec is self.says or now_ns - self._says_since_ns <= SWITCH_EVERY_NS or codec.name not in SPEECH:
+            return
+        self.says, self._says_since_ns = codec, now_ns
+        self.leg.user.rewire()  # who can't decode it hears it through the mixer
 
     def on_rtcp(self, data: bytes, now_ns: int) -> None:
         rtcp.note(data, self.stream, now_ns)
@@ -319,13 +327,6 @@ class Leg:
         if self.speaking is not None:
             return self.speaking
         return next((a for a in reversed(self.anchors) if a.link.connected), None)
-
-    def spread(self, stream: InStream, packet: Packet, now_ns: int) -> None:
-        """Hand a packet to the recording and to everyone who hears this leg."""
-        if self.recorder is not None:
-            self.recorder.take(self.leg_id, packet, now_ns)
-        for out in self.listeners:
-            out.forward(stream, packet, now_ns)
 
     def anchor_up(self, anchor: Anchor) -> None:
         anchor.up, anchor.up_at = True, time.monotonic()

@@ -15,13 +15,16 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import pylibsrtp
 
 from server.media import sdp_crypto
+from server.media.relay import srtp
 from server.media.relay.latch import Latch
 from server.media.relay.link import Address, Binding, LinkUser
+from server.media.relay.sockets import MediaSocket
+from server.media.relay.srtp import ARRIVED
 from server.media.relay.udp_ports import PortRange
 from server.media.sdp_crypto import Crypto
 from server.media.sdp_lines import bad
@@ -37,15 +40,21 @@ _PROFILES = {
 }
 
 
-class _Port(asyncio.DatagramProtocol):
-    def __init__(self, take: Callable[[bytes, Address], None]) -> None:
+class _Port:
+    """A socket of a link. `take`: the size of what lies in ARRIVED, and where it came from."""
+
+    def __init__(self, sock: socket.socket, take: Callable[[int, Address], None]) -> None:
         self._take = take
+        self._read_into = sock.recvfrom_into
+        self.transport = MediaSocket(sock, self._read)
+        self.sendto = sock.sendto
 
-    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        self._take(data, addr)
-
-    def error_received(self, exc: Exception) -> None:
-        """An ICMP "port unreachable": a phone that does not listen yet."""
+    def _read(self) -> None:
+        try:
+            size, source = self._read_into(ARRIVED)
+        except OSError:  # nothing there after all, or an ICMP "port unreachable": a phone that does not listen yet
+            return
+        self._take(size, source)
 
 
 class PlainLink:
@@ -63,15 +72,15 @@ class PlainLink:
         self._offering = offering
         self._mux = media.rtcp_mux
         self._latch = Latch(None, (), 0.0)
-        self._rtp: asyncio.DatagramTransport | None = None
-        self._rtcp: asyncio.DatagramTransport | None = None
+        self._rtp: _Port | None = None
+        self._rtcp: _Port | None = None
         self._to: Address | None = None
         self._rtcp_to: Address | None = None
         self._rtcp_from: Address | None = None
         self._peer_ssrc = b""  # of the packet that settled where the peer is
         self._ours: tuple[Crypto, ...] = media.cryptos if offering else ()
-        self._rx: pylibsrtp.Session | None = None
-        self._tx: pylibsrtp.Session | None = None
+        self._rx: srtp.Inward | None = None
+        self._tx: srtp.Outward | None = None
         self._closed = False
 
     async def open(self, bindings: Sequence[Binding], ports: PortRange, ssrc: int) -> str:
@@ -84,10 +93,9 @@ class PlainLink:
                 continue
             with contextlib.suppress(OSError):
                 socks[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
-            loop = asyncio.get_running_loop()
-            self._rtp, _ = await loop.create_datagram_endpoint(lambda: _Port(self._take_rtp), sock=socks[0])
+            self._rtp = _Port(socks[0], self._take_rtp)
             if len(socks) > 1:
-                self._rtcp, _ = await loop.create_datagram_endpoint(lambda: _Port(self._take_rtcp), sock=socks[1])
+                self._rtcp = _Port(socks[1], self._take_rtcp)
             port = socks[0].getsockname()[1]
             rtcp_port = socks[1].getsockname()[1] if len(socks) > 1 else None
             if not self._offering:
@@ -120,8 +128,8 @@ class PlainLink:
                 raise bad("the answer's crypto is none of the offered ones (RFC 4568 section 5.1.3)")
         else:
             ours = sdp_crypto.new_crypto(theirs.tag, theirs.suite)
-        self._rx = _session(theirs, pylibsrtp.Policy.SSRC_ANY_INBOUND)
-        self._tx = _session(ours, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
+        self._rx = srtp.Inward(_session(theirs, pylibsrtp.Policy.SSRC_ANY_INBOUND))
+        self._tx = srtp.Outward(_session(ours, pylibsrtp.Policy.SSRC_ANY_OUTBOUND))
         return (ours,)
 
     def _connect(self, peer: PlainMedia) -> None:
@@ -140,37 +148,37 @@ class PlainLink:
 
     # --- in ---
 
-    def _take_rtp(self, data: bytes, source: Address) -> None:
-        if len(data) < 12:
+    def _take_rtp(self, size: int, source: Address) -> None:
+        if size < 12:
             return
-        if 191 < data[1] < 224:  # RFC 5761 section 4: RTCP packet types
+        if 191 < ARRIVED[1] < 224:  # RFC 5761 section 4: RTCP packet types
             if self._mux:
-                self._take_rtcp(data, source)
+                self._take_rtcp(size, source)
             return
         latch, rx = self._latch, self._rx
-        if source != latch.address and (latch.address is not None or not self._may_be_peer(data, source)):
+        if source != latch.address and (latch.address is not None or not self._may_be_peer(size, source)):
             self.dropped_stranger += 1
             return
         now_ns = time.monotonic_ns()
-        if rx is not None:
-            try:
-                data = rx.unprotect(data)
-            except (pylibsrtp.Error, ValueError):  # ValueError: longer than libsrtp's buffer
-                self.dropped_srtp += 1
-                return
-            if latch.address is None:
-                self._lock(data, source)
-        self._user.on_rtp(data, now_ns)
+        try:
+            packet = rx.rtp_here(size) if rx is not None else bytes(ARRIVED[:size])
+        except (pylibsrtp.Error, ValueError):  # ValueError: longer than libsrtp's buffer
+            self.dropped_srtp += 1
+            return
+        if latch.address is None:
+            self._lock(packet, source)
+        self._user.on_rtp(packet, now_ns)
 
-    def _may_be_peer(self, data: bytes, source: Address) -> bool:
+    def _may_be_peer(self, size: int, source: Address) -> bool:
         """Nothing is locked yet. With keys, decrypting decides."""
         if self._latch.announced is None:
             return False
         if self._rx is not None:
             return True
-        if not self._latch.learn(data, source, time.monotonic()):
+        packet = bytes(ARRIVED[:size])
+        if not self._latch.learn(packet, source, time.monotonic()):
             return False
-        self._lock(data, source)
+        self._lock(packet, source)
         return True
 
     def _lock(self, packet: bytes, source: Address) -> None:
@@ -183,9 +191,9 @@ class PlainLink:
         elif source != self._latch.announced and source[1] < 65535:
             self._rtcp_to = (source[0], source[1] + 1)
 
-    def _take_rtcp(self, data: bytes, source: Address) -> None:
-        peer = self._latch.address
-        if len(data) < 8 or peer is None or source[0] != peer[0]:
+    def _take_rtcp(self, size: int, source: Address) -> None:
+        peer, data = self._latch.address, bytes(ARRIVED[:size])
+        if size < 8 or peer is None or source[0] != peer[0]:
             self.dropped_stranger += 1
             return
         expected = peer if self._mux else self._rtcp_from
@@ -194,7 +202,7 @@ class PlainLink:
             return
         if self._rx is not None:
             try:
-                data = self._rx.unprotect_rtcp(data)
+                data = self._rx.rtcp(data)
             except (pylibsrtp.Error, ValueError):
                 self.dropped_srtp += 1
                 return
@@ -214,8 +222,8 @@ class PlainLink:
             return
         try:  # not contextlib.suppress: this runs for each packet
             if self._tx is not None:
-                packet = self._tx.protect(packet)
-            cast(asyncio.DatagramTransport, self._rtp).sendto(packet, to)
+                packet = self._tx.rtp(packet)
+            cast(_Port, self._rtp).sendto(packet, to)
         except (pylibsrtp.Error, OSError, ValueError):
             self.unsent += 1
 
@@ -224,15 +232,15 @@ class PlainLink:
         if self._rtcp_to is None or through is None or not self.connected:
             return
         with contextlib.suppress(pylibsrtp.Error, OSError, ValueError):
-            through.sendto(packet if self._tx is None else self._tx.protect_rtcp(packet), self._rtcp_to)
+            through.sendto(packet if self._tx is None else self._tx.rtcp(packet), self._rtcp_to)
 
     async def close(self) -> None:
         """Free the sockets: the goodbye to a phone is its signalling's."""
         self._closed = True
         self.connected = False
-        for transport in (self._rtp, self._rtcp):
-            if transport is not None:
-                transport.close()
+        for port in (self._rtp, self._rtcp):
+            if port is not None:
+                port.transport.close()
 
 
 def _bind(ports: PortRange, host: str, single: bool) -> Sequence[socket.socket] | None:

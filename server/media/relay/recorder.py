@@ -47,8 +47,8 @@ class PartRecorder:
         self.failed = False
         self._on_failed = on_failed
         self._paused = False
-        self._streams: dict[str, tuple[int, int, str]] = {}
         self._writers: dict[str, CaptureWriter] = {}
+        self._taken: dict[str, CaptureWriter] = {}
         now_ns, wall_ns = time.monotonic_ns(), time.time_ns()
         header = {
             "recording_id": order.recording_id,
@@ -68,15 +68,15 @@ class PartRecorder:
         except OSError as error:
             self._fail(error)
         self._set_paused(order.paused)
+        self._choose()
 
     def take(self, leg_id: str, packet: Packet, now_ns: int) -> None:
         """A packet that came in from a leg. Key presses are left out: they may be card numbers. So is comfort noise:
         it is no speech, and silence is what a gap becomes."""
-        writer = self._writers.get(leg_id)
-        apart = self.order.without_agent and leg_id == self.order.agent_leg
-        if writer is None or self._paused or apart or packet.codec.name in NOT_SPEECH:
+        writer, codec = self._taken.get(leg_id), packet.codec
+        if writer is None or codec.name in NOT_SPEECH:
             return
-        stream = (packet.ssrc, packet.codec.clock_rate, packet.codec.name)
+        stream = (packet.ssrc, codec.clock_rate, codec.name)
         try:
             writer.packet(now_ns, stream, packet.sequence, packet.timestamp, packet.payload)
         except OSError as error:
@@ -86,6 +86,12 @@ class PartRecorder:
         """A newer order for the same part."""
         self.order = order
         self._set_paused(order.paused)
+        self._choose()
+
+    def _choose(self) -> None:
+        """Whose packets are taken."""
+        apart = self.order.agent_leg if self.order.without_agent else None
+        self._taken = {} if self._paused else {leg: one for leg, one in self._writers.items() if leg != apart}
 
     def _set_paused(self, paused: bool) -> None:
         if paused != self._paused:
@@ -112,7 +118,7 @@ class PartRecorder:
                 writer.close(now_ns)
         except OSError as error:
             self._fail(error)
-        self._writers = {}
+        self._writers, self._taken = {}, {}
 
     def _mark(self, kind: int) -> None:
         now_ns = time.monotonic_ns()
@@ -125,5 +131,5 @@ class PartRecorder:
         self.failed = True
         for writer in self._writers.values():
             writer.abandon()
-        self._writers = {}
+        self._writers, self._taken = {}, {}
         self._on_failed("disk_full" if error.errno in _FULL else "io_error")

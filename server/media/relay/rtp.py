@@ -17,6 +17,7 @@ from server.media.sdp import Codec
 
 HEADER = struct.Struct("!BBHII")
 _EXTENSION = struct.Struct("!HH")
+_LEVEL_HEADER = struct.Struct("!BBHIIHHBBH")  # and the audio level alone in an extension (RFC 8285, RFC 6464)
 ONE_BYTE_PROFILE = 0xBEDE  # RFC 8285 section 4.2
 MAX_JUMP = 3000  # sequence numbers; a greater step is a new stream (RFC 3550 appendix A.1, MAX_DROPOUT)
 FRAME_S = 0.02
@@ -45,15 +46,20 @@ def parse(data: bytes, codecs: Mapping[int, Codec], level_id: int | None) -> Pac
     codec = codecs.get(second & 0x7F)
     if codec is None or first & 0xC0 != 0x80:
         return None
-    start, end = 12 + 4 * (first & 0x0F), len(data)
     level = None
+    if first == 0x80:  # no padding, no extension, no contributing sources: the usual packet of a phone
+        return Packet(codec, second & 0x80, sequence, timestamp, ssrc, data[12:], level)
+    start, end = 12 + 4 * (first & 0x0F), len(data)
     if first & 0x10:
         if end < start + 4:
             return None
         profile, words = _EXTENSION.unpack_from(data, start)
         start += 4
         if level_id is not None and profile == ONE_BYTE_PROFILE:
-            level = _find_level(data, start, min(end, start + 4 * words), level_id)
+            if words and end > start + 1 and data[start] >> 4 == level_id:  # it comes first from Chromium
+                level = data[start + 1]
+            else:
+                level = _find_level(data, start, min(end, start + 4 * words), level_id)
         start += 4 * words
     if first & 0x20:
         end -= data[-1]
@@ -86,11 +92,13 @@ def sounds(packet: Packet) -> bool:
 class InStream:
     """Statistics of one received SSRC (RFC 3550 sections 6.4.1 and A.8). Also the key of a source."""
 
-    __slots__ = ("base", "clock", "highest", "jitter", "lsr", "lsr_ns", "prior", "received", "ssrc", "transit")
+    __slots__ = (
+        "_codec", "_units_per_ns", "base", "clock", "highest", "jitter", "lsr", "lsr_ns", "prior", "received", "ssrc",
+        "transit",
+    )  # fmt: skip
 
     def __init__(self, packet: Packet) -> None:
         self.ssrc = packet.ssrc
-        self.clock = packet.codec.clock_rate
         self.base = self.highest = packet.sequence  # highest is extended by wraps
         self.received = 0
         self.jitter = 0.0  # timestamp units
@@ -98,21 +106,27 @@ class InStream:
         self.prior = (0, 0)  # expected, received at the last receiver report
         self.lsr = 0  # middle 32 bits of the last sender report's NTP time
         self.lsr_ns = 0
+        self._codec = packet.codec
+        self.clock = packet.codec.clock_rate
+        self._units_per_ns = self.clock / 1e9
 
     def add(self, packet: Packet, now_ns: int) -> None:
         self.received += 1
         step = (packet.sequence - self.highest) & 0xFFFF
         if step < 0x8000:
             self.highest += step
-        if packet.codec.name == "telephone-event":  # its timestamp stands still while a key is held
-            return
-        self.clock = packet.codec.clock_rate
-        transit = now_ns * self.clock / 1e9 - packet.timestamp
-        if self.transit is not None:
-            change = abs(transit - self.transit)
+        codec = packet.codec
+        if codec is not self._codec or codec.name == "telephone-event":
+            if codec.name == "telephone-event":  # its timestamp stands still while a key is held
+                return
+            self._codec, self.clock = codec, codec.clock_rate
+            self._units_per_ns = self.clock / 1e9
+        transit = now_ns * self._units_per_ns - packet.timestamp
+        before, self.transit = self.transit, transit
+        if before is not None:
+            change = abs(transit - before)
             if change < self.clock:  # a wrap or jump of the timestamp is no jitter
                 self.jitter += (change - self.jitter) / 16
-        self.transit = transit
 
     @property
     def lost(self) -> int:
@@ -135,6 +149,8 @@ class OutStream:
         self.last_ns = 0
         self.last_clock = 48000
         self._types = {(codec.name, codec.clock_rate): codec.payload_type for codec in codecs}
+        self._codec: Codec | None = None  # of the last packet, and its payload type here
+        self._type: int | None = None
         self._level_id = level_id
         self._send = send
         self._source: object = None
@@ -147,16 +163,19 @@ class OutStream:
     def forward(self, source: object, packet: Packet, now_ns: int) -> None:
         """Send a source's packet under our own header. A packet from before the switch is dropped: its
         number was given to another packet, and SRTP must never protect two under one (RFC 3711, 9.1)."""
-        payload_type = self._types.get((packet.codec.name, packet.codec.clock_rate))
+        codec = packet.codec
+        if codec is not self._codec:
+            self._codec, self._type = codec, self._types.get((codec.name, codec.clock_rate))
+        payload_type = self._type
         if payload_type is None:
-            if packet.codec.name == "cn":
+            if codec.name == "cn":
                 self._skip(source, packet)
             else:
                 self.unsendable += 1
             return
-        marker = packet.marker
+        number, marker = packet.sequence, packet.marker
         late = False
-        step = (packet.sequence - self._newest_in) & 0xFFFF
+        step = (number - self._newest_in) & 0xFFFF
         if source is not self._source or MAX_JUMP < step < 0x10000 - MAX_JUMP:
             self._switch(source, packet, now_ns)
             marker = 0x80
@@ -168,21 +187,22 @@ class OutStream:
             return
         else:
             late = True
-        sequence = (packet.sequence + self._sequence_shift) & 0xFFFF
+        sequence = (number + self._sequence_shift) & 0xFFFF
         timestamp = (packet.timestamp + self._timestamp_shift) & 0xFFFFFFFF
         if not late:
-            self._newest_in, self._last_sequence = packet.sequence, sequence
+            self._newest_in, self._last_sequence = number, sequence
             if timestamp != self.last_timestamp:  # it stands still while a key is held, and time does not
-                self.last_timestamp, self.last_ns, self.last_clock = timestamp, now_ns, packet.codec.clock_rate
+                self.last_timestamp, self.last_ns, self.last_clock = timestamp, now_ns, codec.clock_rate
+        payload, level = packet.payload, packet.level
         self.packets += 1
-        self.octets += len(packet.payload)
+        self.octets += len(payload)
         kind = marker | payload_type
-        if packet.level is None or self._level_id is None:
+        if level is None or self._level_id is None:
             head = HEADER.pack(0x80, kind, sequence, timestamp, self.ssrc)
         else:
-            extension = bytes((0xBE, 0xDE, 0, 1, self._level_id << 4, packet.level, 0, 0))
-            head = HEADER.pack(0x90, kind, sequence, timestamp, self.ssrc) + extension
-        self._send(head + packet.payload)
+            about = ONE_BYTE_PROFILE, 1, self._level_id << 4, level, 0
+            head = _LEVEL_HEADER.pack(0x90, kind, sequence, timestamp, self.ssrc, *about)
+        self._send(head + payload)
 
     def _skip(self, source: object, packet: Packet) -> None:
         """Comfort noise is not for this peer: leave no gap in its place. What comes late from before it is dropped."""

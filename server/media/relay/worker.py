@@ -23,6 +23,7 @@ from server.domain.media import (
 )
 from server.media import capture
 from server.media.capture import SAFE_NAME, Opener
+from server.media.relay import sockets
 from server.media.relay.aiortc_seam import Identity
 from server.media.relay.leg import Network
 from server.media.relay.link import Binding
@@ -38,6 +39,7 @@ from server.services.ports import LegTelemetry, MediaError, OrderResult, OrderSt
 log = structlog.get_logger(__name__)
 
 TICK_S = 0.5  # time limits and flushes
+TURNS = 20  # in a tick: all sessions at once would keep the packets waiting
 MUSIC_BEHIND_S = 0.2  # a stall longer than this is skipped, not caught up with a burst
 
 
@@ -73,6 +75,7 @@ class Worker:
         )
 
     def start(self) -> None:
+        sockets.of_loop()  # its descriptor is the worker's, and no call's
         self._tasks.create_task(self._watch())
         self._tasks.create_task(self._play())
         self._tasks.create_task(self._studio.mixer.run())
@@ -178,24 +181,30 @@ class Worker:
     # --- timers ---
 
     async def _watch(self) -> None:
-        """Time limits and stalled reports every half second; flushes and telemetry every second."""
+        """Each session's time limits every half second, its flush every second, some sessions at each turn; stalled
+        reports and telemetry at the end."""
         odd = False
         while True:
-            await asyncio.sleep(TICK_S)
-            now = time.monotonic()
-            self.reports.look(now)
             odd = not odd
-            for session in list(self._sessions.values()):
-                try:
-                    for leg in list(session.legs.values()):
-                        for anchor in list(leg.anchors):
-                            anchor.check(now)
-                    if odd:
-                        session.flush()
-                except Exception:  # a boundary: the other sessions go on
-                    log.exception("watch_failed", session_id=session.session_id)
+            sessions = list(self._sessions.values())
+            for turn in range(TURNS):
+                await asyncio.sleep(TICK_S / TURNS)
+                for session in sessions[turn::TURNS]:
+                    self._look_after(session, odd)
+            self.reports.look(time.monotonic())
             if odd:
                 self.on_telemetry(self._telemetry())
+
+    def _look_after(self, session: RelaySession, flush: bool) -> None:
+        now = time.monotonic()
+        try:
+            for leg in list(session.legs.values()):
+                for anchor in list(leg.anchors):
+                    anchor.check(now)
+            if flush:
+                session.flush()
+        except Exception:  # a boundary: the other sessions go on
+            log.exception("watch_failed", session_id=session.session_id)
 
     def _telemetry(self) -> list[LegTelemetry]:
         legs = (leg.telemetry() for s in self._sessions.values() for leg in s.legs.values())
