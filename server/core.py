@@ -33,6 +33,7 @@ from server.services.stepper import Stepper
 from server.services.waits import WaitTimes
 from server.signaling.hub import Hub
 from server.signaling.live import LiveViews
+from server.signaling.parked import ParkedViews
 from server.signaling.views import WirePresenter
 
 log = structlog.get_logger()
@@ -84,12 +85,21 @@ class Core:
         self.presence = Presence(a.store, self.stepper, self.sessions, a.clock, self.nodes, is_live)
         self.waits = WaitTimes(a.waits, self.stepper, a.clock)
         self.live_views = LiveViews(self.hub, self.waits)
+        self.parked_views = ParkedViews(self.hub, a.store, a.directory)
         self.stepper.on_doubt = self.nodes.on_loss = self.router.doubt
         self.router.on_look = self.live_views.on_look
         self.router.on_pause = self.live_views.on_pause
         self.router.on_renewed = _settle
         # Orders leave first, then people are told: audio is what a caller waits for.
-        for listener in (self.dispatcher, self.hub, self.router, self.sweep, self.recordings, self.exits):
+        for listener in (
+            self.dispatcher,
+            self.hub,
+            self.router,
+            self.sweep,
+            self.recordings,
+            self.exits,
+            self.parked_views,
+        ):
             self.stepper.listen(listener)
 
     async def start(self) -> None:
@@ -122,6 +132,7 @@ class Core:
             self.exits.run,
             self.waits.run,
             self.waits.keep,
+            self.parked_views.run,
             self._prune,
         )
         await asyncio.gather(*(_keep(run) for run in runs))

@@ -1,7 +1,7 @@
 """The deadlines of a session are a function of its state: what is not due any more can't be forgotten.
 
 `kind`: arrival, flow, max_wait, place, callback, offer, connect, customer_grace, agent_grace, placement, move, wrap_up,
-pause. `key` names the segment, leg, queue visit, recording or session.
+pause, park. `key` names the segment, leg, queue visit, recording or session.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from server.domain.segment import SegmentState
 from server.domain.session import Session, SessionState
 from server.domain.session_end import end_session, flow_out, release_agent
 from server.domain.session_guests import hand_over, next_owner
+from server.domain.session_park import back_to_queue
 from server.domain.session_recording import end_pause, pause_limit_at
 
 ARRIVAL_MS = 30_000  # between the call request and the browser's SDP offer lies no human act
@@ -67,6 +68,8 @@ def deadlines(s: Session) -> frozenset[Deadline]:
         # What rings is seen through. Where all are rung, agents who join must not put it off for ever.
         seen_through_s = s.queue.ring_timeout_s if s.ringing else 0
         due.append(Deadline("max_wait", visit.id, ends_at + seen_through_s * 1000))
+    if s.parked is not None and s.owner is None:  # who has fetched it is seen through
+        due.append(Deadline("park", s.id, s.parked.until))
     due += [Deadline("offer", segment.id, segment.offer_deadline_at) for segment in s.segments if segment.rings]
     for segment in s.segments:
         if segment.state is SegmentState.CONNECTING and segment.accepted_at is not None:
@@ -137,6 +140,8 @@ def on_deadline(s: Session, e: DeadlinePassed, now: int) -> Session:
             return flow_out(s, visit, EndReason.WAITED_TOO_LONG, now)
         case "pause":
             return end_pause(s, e.key, now)
+        case "park":
+            return back_to_queue(s, now)
         case "place":
             return end_session(s, EndReason.PLACE_EXPIRED, now)
         case "offer":

@@ -52,13 +52,14 @@ def _plan(s: Session, epoch: int) -> MediaPlan:
     customer, owner = s.customer_leg, s.owner
     if s.flow is not None:  # the machine has its own sound
         return MediaPlan((Route(customer.id, Source.SILENCE),))
+    waiting = Source.QUEUE_MUSIC if s.parked is None else Source.HOLD_MUSIC
     if owner is None:
-        return MediaPlan((Route(customer.id, Source.QUEUE_MUSIC),))
+        return MediaPlan((Route(customer.id, waiting),))
     agents = [segment for segment in s.segments if segment.takes_part and segment.role is not Role.SUPERVISOR]
     talking = [segment for segment in agents if segment.state is SegmentState.TALKING]
     match owner.state:
         case SegmentState.CONNECTING:  # the music plays until the agent is audible
-            routes = [Route(customer.id, Source.QUEUE_MUSIC)]
+            routes = [Route(customer.id, waiting)]
         case SegmentState.HELD:
             routes = [Route(customer.id, Source.HOLD_MUSIC)]
         case _:
@@ -172,6 +173,8 @@ def agent_events(before: Session | None, after: Session) -> list[tuple[str, ag.A
             found.append((segment.agent_id, ag.ContactJoined(after.id, segment.id, after.channel)))
         elif old is None:
             found.append((segment.agent_id, ag.ContactOffered(after.id, segment.id, after.channel)))
+            if segment.takes_part:  # fetched: asked and answered at once
+                found.append((segment.agent_id, ag.ContactMoved(segment.id, ag.ContactState.ON_CONTACT)))
         elif old.state is segment.state:
             continue
         elif segment.state is SegmentState.DONE:

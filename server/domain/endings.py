@@ -82,6 +82,7 @@ class SegmentEnd(StrEnum):
     WITHDRAWN = "withdrawn"  # the agent's tab died while it rang
     TAKEN = "taken"  # by another agent, for whom it rang at the same time
     TRANSFERRED = "transferred"  # to a queue or to another agent
+    PARKED = "parked"  # left on hold for whoever fetches it
     RELEASED = "released"  # who was called in is not needed any more
     TAKEN_OVER = "taken_over"  # by a supervisor
     CUSTOMER_LEFT = "customer_left"  # before both could hear each other

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from server.domain.hours import Hours
-from server.domain.queue_life import PAUSE_LIMIT_S, Exit, WhenUnrecorded
+from server.domain.queue_life import PARK_LIMIT_S, PAUSE_LIMIT_S, Exit, WhenUnrecorded
 from server.domain.queue_routing import PRIORITY
 
 UNLOGGED = frozenset({"sdp", "archive", "digits"})
@@ -35,7 +35,7 @@ class QueueRules:
     several agents at once, and the first who accepts gets it. `hours` are told of queues that sessions overflow into:
     outside them nobody does. None: always open. `keep_place_s`: for so long the customer may be away and keep the
     place; 0: not at all. `exit`: how the session leaves, where this installation can do that. `pause_limit_s`,
-    `when_unrecorded`: as in `queue_life.QueueLife`."""
+    `when_unrecorded`, `park_limit_s`: as in `queue_life.QueueLife`."""
 
     queue_id: str
     name: str
@@ -53,6 +53,7 @@ class QueueRules:
     exit: Exit = Exit.QUEUE
     pause_limit_s: int = PAUSE_LIMIT_S
     when_unrecorded: WhenUnrecorded = WhenUnrecorded.GO_ON
+    park_limit_s: int = PARK_LIMIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +277,22 @@ class Transferred:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionParked:
+    """The owner leaves the customer on hold, for any agent of the queue to fetch."""
+
+    segment_id: str
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFetched:
+    """An agent takes a parked session: offer and acceptance in one."""
+
+    agent_id: str
+    agent_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class GuestInvited:
     """The owner calls another agent in."""
 
@@ -489,6 +506,8 @@ Event = (
     | MuteChanged
     | DigitsSent
     | Transferred
+    | SessionParked
+    | SessionFetched
     | GuestInvited
     | GuestReleased
     | ConsultSwapped

@@ -29,6 +29,8 @@ class WhenUnrecorded(StrEnum):
 
 PAUSE_LIMIT_S = 600  # a card payment takes one to three minutes; a pause that was forgotten costs ten at most
 
+PARK_LIMIT_S = 120  # long enough to walk to a colleague; longer on hold customers hang up
+
 
 @dataclass(frozen=True, slots=True)
 class QueueLife:
@@ -36,7 +38,7 @@ class QueueLife:
     `overflow_queue_id`, or is told so and the call ends where that is None. 0: no such limit. Who drops out
     while waiting and is back within `return_s` has the old place. Who says so may be away for `keep_place_s` and is
     served in turn; 0: that is not offered. `hours` None: always open. A pause of a recording ends by itself after
-    `pause_limit_s`; 0: never."""
+    `pause_limit_s`; 0: never. A parked session that nobody fetches within `park_limit_s` waits in its queue again."""
 
     max_wait_s: int = 0
     max_length: int = 0
@@ -47,6 +49,7 @@ class QueueLife:
     exit: Exit = Exit.QUEUE
     pause_limit_s: int = PAUSE_LIMIT_S
     when_unrecorded: WhenUnrecorded = WhenUnrecorded.GO_ON
+    park_limit_s: int = PARK_LIMIT_S
 
 
 LIFE = QueueLife()
@@ -66,6 +69,8 @@ def life_to_json(life: QueueLife) -> dict[str, object]:
         whole["exit"] = life.exit.value
     if life.when_unrecorded is not WhenUnrecorded.GO_ON:
         whole["when_unrecorded"] = life.when_unrecorded.value
+    if life.park_limit_s != PARK_LIMIT_S:
+        whole["park_limit_s"] = life.park_limit_s
     found = {name: value for name, value in whole.items() if value}
     return found if life.pause_limit_s == PAUSE_LIMIT_S else found | {"pause_limit_s": life.pause_limit_s}
 
@@ -84,4 +89,5 @@ def life_from_json(value: Mapping[str, Any]) -> QueueLife:
         exit=Exit(value.get("exit", Exit.QUEUE)),
         pause_limit_s=whole(value.get("pause_limit_s", PAUSE_LIMIT_S)),
         when_unrecorded=WhenUnrecorded(value.get("when_unrecorded", WhenUnrecorded.GO_ON)),
+        park_limit_s=whole(value.get("park_limit_s", PARK_LIMIT_S)),
     )

@@ -21,6 +21,9 @@ and the former one is released. Nobody hears a gap, since both hear each other t
 A customer who waits may leave and keep the place: then no worker holds the session, the customer's leg is closed, and
 the wait goes on at the same order key until they take the place again, or stay away for too long.
 
+An agent may park a customer: then nobody has the session and it is in no queue, until some agent fetches it, or the
+time is over and it waits in its queue again (session_park.py).
+
 Ids of what a session holds are derived from its own, so that the fold gives the same ids each time.
 """
 
@@ -51,6 +54,7 @@ class SessionState(StrEnum):
     QUEUED = "queued"  # an agent who can hear the customer: waiting, ringing, connecting
     PLACE_KEPT = "place_kept"  # the customer, who is away, or who is to be called, until the place's deadline
     CONNECTED = "connected"  # a hang-up, or a lost leg's grace
+    PARKED = "parked"  # an agent who fetches it and can hear the customer, until the park's deadline
     ENDED = "ended"  # nobody; segments and recordings may still be finishing
 
 
@@ -77,6 +81,16 @@ class Flow:
 
     kind: str
     since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Whose talk it was, and until when the session may be fetched before it goes back to its queue."""
+
+    agent_id: str
+    agent_name: str
+    since: int
+    until: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +126,7 @@ class Session:
     kept_since: int | None = None  # when the customer left, while the place is kept
     callback: Callback | None = None  # of the wait that runs
     flow: Flow | None = None
+    parked: Parked | None = None
     passed_to: str | None = None  # the session that has this one's place, after the customer had dropped out
     visits: tuple[QueueVisit, ...] = ()
     segments: tuple[Segment, ...] = ()

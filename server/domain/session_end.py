@@ -38,6 +38,7 @@ def end_session(s: Session, reason: EndReason, now: int) -> Session:
         kept_since=None,
         callback=None,
         flow=None,
+        parked=None,
         ended_at=now,
         end_reason=reason,
     )

@@ -62,7 +62,7 @@ def send_digits(s: Session, e: ev.DigitsSent, now: int) -> Session:
 
 def invite(s: Session, e: ev.GuestInvited, now: int) -> Session:
     """The customer hears music from now on; in a conference the talk goes on, and the new one joins it."""
-    owner = _owner(s, e.segment_id, e.agent_id)
+    owner = talking_owner(s, e.segment_id, e.agent_id)
     present = [segment for segment in s.segments if segment.takes_part or segment.rings]
     if any(segment.agent_id == e.guest_id for segment in present):
         raise Refused("takes_part_already")
@@ -91,7 +91,7 @@ def invite(s: Session, e: ev.GuestInvited, now: int) -> Session:
 
 def release_guest(s: Session, e: ev.GuestReleased, now: int) -> Session:
     """With the last one gone the owner is back with the customer."""
-    owner = _owner(s, e.segment_id, e.agent_id)
+    owner = talking_owner(s, e.segment_id, e.agent_id)
     guest = s.segment(e.guest_segment_id)
     if guest is None or guest not in s.guests:
         raise Stale("no_change")
@@ -102,7 +102,7 @@ def release_guest(s: Session, e: ev.GuestReleased, now: int) -> Session:
 
 
 def swap(s: Session, e: ev.ConsultSwapped, now: int) -> Session:
-    owner = _owner(s, e.segment_id, e.agent_id)
+    owner = talking_owner(s, e.segment_id, e.agent_id)
     _guests_in_talk(s)
     if e.to_customer == (owner.state is SegmentState.TALKING) and not s.in_conference:
         raise Stale("no_change")
@@ -110,7 +110,7 @@ def swap(s: Session, e: ev.ConsultSwapped, now: int) -> Session:
 
 
 def confer(s: Session, e: ev.ConferenceBegun, now: int) -> Session:
-    owner = _owner(s, e.segment_id, e.agent_id)
+    owner = talking_owner(s, e.segment_id, e.agent_id)
     guests = _guests_in_talk(s)
     if owner.state is SegmentState.TALKING and all(guest.state is SegmentState.TALKING for guest in guests):
         raise Stale("no_change")
@@ -118,7 +118,7 @@ def confer(s: Session, e: ev.ConferenceBegun, now: int) -> Session:
 
 
 def complete(s: Session, e: ev.ConsultCompleted, now: int) -> Session:
-    _owner(s, e.segment_id, e.agent_id)
+    talking_owner(s, e.segment_id, e.agent_id)
     guest = s.segment(e.guest_segment_id)
     if guest is None or guest.role is not Role.GUEST or not guest.in_talk:
         raise Refused("nobody_consulted")
@@ -127,7 +127,7 @@ def complete(s: Session, e: ev.ConsultCompleted, now: int) -> Session:
 
 def transfer(s: Session, e: ev.Transferred, now: int) -> Session:
     """The customer waits again, first in line: the order key is that of the first arrival."""
-    owner = _owner(s, e.segment_id, e.agent_id)
+    owner = talking_owner(s, e.segment_id, e.agent_id)
     if s.guests:
         raise Refused("consulting")
     if e.queue is not None:
@@ -166,7 +166,7 @@ def next_owner(s: Session) -> Segment | None:
     return longest_present(s) if any(guest.in_talk for guest in s.guests) else None
 
 
-def _owner(s: Session, segment_id: str, agent_id: str) -> Segment:
+def talking_owner(s: Session, segment_id: str, agent_id: str) -> Segment:
     """The owner in talk whose wish it is. Raises Refused."""
     segment = own(s, segment_id, agent_id)
     if not segment.in_talk:

@@ -131,7 +131,7 @@ def _begin_talk(s: Session, owner: Segment, now: int) -> Session:
         s = replace(s, visits=tuple(closed if v.id == visit.id else v for v in s.visits))
     s = begin_recording(s, owner, now)
     first = s.talk_started_at if s.talk_started_at is not None else now
-    return replace(s, state=SessionState.CONNECTED, talk_started_at=first, callback=None)
+    return replace(s, state=SessionState.CONNECTED, talk_started_at=first, callback=None, parked=None)
 
 
 def _open_leg(s: Session, leg_id: str) -> Leg:

@@ -62,6 +62,7 @@ from server.domain.session_legs import (
     leg_refused,
     leg_up,
 )
+from server.domain.session_park import fetch, not_parked, park, parked_away
 from server.domain.session_place import away, keep_place, not_over, not_waiting, nothing_new, pass_on, take_place
 from server.domain.session_recording import ask_pause, broke, mark, pause_said
 from server.domain.session_supervision import change_supervision, supervise, take_over
@@ -144,8 +145,8 @@ def over(s: Session, e: Any, now: int) -> Session:
 # --- the table ---------------------------------------------------------------------------------------
 
 ANY = tuple(SessionState)
-_A, _F, _Q, _K, _C, _E = SessionState
-LIVE = (_A, _F, _Q, _K, _C)
+_A, _F, _Q, _K, _C, _P, _E = SessionState
+LIVE = (_A, _F, _Q, _K, _C, _P)
 
 
 def _rows(states: tuple[SessionState, ...], rules: dict[type, Rule]) -> dict[tuple[SessionState, type], Rule]:
@@ -213,6 +214,8 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
             ev.MuteChanged: change_mute,
             ev.DigitsSent: send_digits,
             ev.Transferred: transfer,
+            ev.SessionParked: park,
+            ev.SessionFetched: not_parked,
             ev.GuestInvited: invite,
             ev.GuestReleased: release_guest,
             ev.ConsultSwapped: swap,
@@ -239,6 +242,8 @@ TRANSITIONS: dict[tuple[SessionState, type], Rule] = {
     (_F, ev.AgentOffered): away,
     (_K, ev.AgentOffered): offer_callback,
     (_C, ev.AgentOffered): offer,
+    (_P, ev.AgentOffered): parked_away,
+    (_P, ev.SessionFetched): fetch,
     (_Q, ev.PlaceKept): keep_place,
     (_K, ev.PlaceKept): nothing_new,
     (_K, ev.PlaceTaken): take_place,

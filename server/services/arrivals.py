@@ -96,6 +96,7 @@ class Arrivals:
             keep_place_s=life.keep_place_s,
             exit=rule_of(life.exit, self._possible),
             pause_limit_s=life.pause_limit_s,
+            park_limit_s=life.park_limit_s,
             when_unrecorded=life.when_unrecorded,
         )
 

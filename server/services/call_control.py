@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from server.domain import events as ev
-from server.domain.directory import AuthedUser
+from server.domain.directory import AgentProfile, AuthedUser, QueueConfig
+from server.domain.endings import SegmentEnd
 from server.domain.floor import FloorFilter
 from server.domain.hours import is_open
-from server.domain.machine import Refused
+from server.domain.machine import Refused, Stale
+from server.domain.session import Session
 from server.services.admin_ports import Directory, Floor
 from server.services.arrivals import Arrivals
 from server.services.ports import Clock, StepStore
@@ -78,6 +80,24 @@ class CallControl:
         offered = ev.AgentOffered(agent_id, name, {}, user.name)
         await self._ask(user, session_id, transferred, offered)
 
+    async def park(self, user: AuthedUser, session_id: str, segment_id: str) -> None:
+        """Leave the customer on hold, for whoever fetches them. Raises Refused: consulting, parked_too_often."""
+        await self._apply(user, session_id, ev.SessionParked(segment_id, user.user_id))
+
+    async def fetch(self, user: AuthedUser, session_id: str) -> Session:
+        """Take a parked session. For who serves its queue, or has parked it. Raises Refused (forbidden,
+        agent_unavailable, parked_too_often), Stale (offer_taken with the agent's name, not_parked, customer_left)."""
+        session = await self._store.session(session_id)
+        if session is None or session.tenant != user.tenant:
+            raise Stale("not_parked")  # as of one that is over: ids can't be probed
+        if not may_fetch(
+            session,
+            await self._directory.queue(user.tenant, session.queue.queue_id),
+            await self._directory.agent(user.tenant, user.user_id),
+        ):
+            raise Refused("forbidden")
+        return await self._stepper.apply(session_id, ev.SessionFetched(user.user_id, user.name))
+
     async def consult(self, user: AuthedUser, session_id: str, segment_id: str, agent_id: str) -> None:
         """Raises Refused: target_unavailable, takes_part_already, too_many_take_part."""
         name = await self._name_of(user, agent_id)
@@ -118,6 +138,14 @@ class CallControl:
         if profile is None or not profile.active or agent_id == user.user_id:
             raise Refused("target_unavailable")
         return profile.name
+
+
+def may_fetch(session: Session, queue: QueueConfig | None, profile: AgentProfile | None) -> bool:
+    """Who serves the session's queue, now or after some waiting, and who has parked it."""
+    if profile is None or not profile.active:
+        return False
+    parked = any(s.agent_id == profile.user_id and s.end_reason is SegmentEnd.PARKED for s in session.segments)
+    return parked or (queue is not None and queue.serves(profile))
 
 
 class TransferTargets:

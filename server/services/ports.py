@@ -330,6 +330,10 @@ class StepStore(Protocol):
         """All or nothing; gives the pushes their seqs. Raises Conflict, StorageUnavailable."""
         ...
 
+    async def parked(self, tenant: str) -> Sequence[Session]:
+        """Sessions that are parked, the first customer first."""
+        ...
+
     async def open_sessions(self, *, worker_id: str | None = None) -> Sequence[Session]:
         """Sessions that are not done, oldest first; those placed on one worker when it is named."""
         ...

@@ -111,6 +111,11 @@ class Hub:
         tab.last_live[body["type"]] = body
         self._put(tab, self._passing(body))
 
+    def has_told(self, person_id: str, kind: str) -> bool:
+        """A passing value of the type was sent to the person's tab."""
+        tab = self._tabs.get(person_id)
+        return tab is not None and kind in tab.last_live
+
     def acked(self, person_id: str, segment_id: str) -> None:
         """The offer has reached the tab, or was answered."""
         tab = self._tabs.get(person_id)
@@ -121,6 +126,10 @@ class Hub:
     def people(self) -> int:
         """How many tabs are connected here."""
         return len(self._tabs)
+
+    def tenants(self) -> set[str]:
+        """Of the people who are connected here."""
+        return {tab.tenant for tab in self._tabs.values()}
 
     def persons(self, tenant: str) -> list[str]:
         return [tab.person_id for tab in self._tabs.values() if tab.tenant == tenant]

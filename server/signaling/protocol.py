@@ -125,7 +125,7 @@ class ContactView(Wire):
     wrap_up_extend_s: int | None = Field(description="by which the wrap-up may be extended now; null: no more")
     end_reason: str | None = Field(
         description="customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, taken, "
-        "customer_lost, agent_lost, no_media, system_failed, transferred, released, taken_over"
+        "customer_lost, agent_lost, no_media, system_failed, transferred, parked, released, taken_over"
     )
     taken_by: str | None = Field(description="the agent who was first, when it rang for several; null: nobody was")
     customer_reconnecting: bool
@@ -310,6 +310,12 @@ class ConsultSwap(SegmentRef):
     to_customer: bool
 
 
+class Fetch(Wire):
+    """`session_id` as in `parked.changed`."""
+
+    session_id: Id
+
+
 class Supervise(Wire):
     session_id: Id
 
@@ -451,6 +457,20 @@ class ContactTransferMessage(_Message):
     body: Transfer
 
 
+class ContactParkMessage(_Message):
+    """The customer stays on hold, for whoever fetches them; the sender's part is over."""
+
+    type: Literal["contact.park"]
+    body: SegmentRef
+
+
+class ContactFetchMessage(_Message):
+    """Take a parked call; the answer has the contact, as one that was accepted."""
+
+    type: Literal["contact.fetch"]
+    body: Fetch
+
+
 class ConsultBeginMessage(_Message):
     type: Literal["consult.begin"]
     body: ConsultBegin
@@ -546,6 +566,8 @@ AgentMessage = Annotated[
     | ContactMuteMessage
     | ContactDigitsMessage
     | ContactTransferMessage
+    | ContactParkMessage
+    | ContactFetchMessage
     | ConsultBeginMessage
     | ConsultEndMessage
     | ConsultSwapMessage
@@ -657,6 +679,24 @@ class QueuesChanged(Wire):
     paused: bool = False  # nothing is routed now: the router's index is away
 
 
+class ParkedCall(Wire):
+    """`until`: goes back to its queue then."""
+
+    session_id: str
+    customer_name: str
+    queue_name: str
+    parked_by: str
+    since: Ms
+    until: Ms
+
+
+class ParkedChanged(Wire):
+    """Passing (seq null): the parked calls that the agent may fetch, those that nobody fetches already."""
+
+    type: Literal["parked.changed"] = "parked.changed"
+    calls: list[ParkedCall]
+
+
 class Superseded(Wire):
     """Passing: another tab or computer of the same person holds the connection now; do not reconnect by itself."""
 
@@ -673,7 +713,15 @@ CustomerPush = Annotated[
     CallChanged | LegAnswer | LegRefused | QueuePosition | Superseded | Moving, Field(discriminator="type")
 ]
 AgentPush = Annotated[
-    AgentChanged | OfferMade | ContactChanged | LegAnswer | LegRefused | QueuesChanged | Superseded | Moving,
+    AgentChanged
+    | OfferMade
+    | ContactChanged
+    | LegAnswer
+    | LegRefused
+    | QueuesChanged
+    | ParkedChanged
+    | Superseded
+    | Moving,
     Field(discriminator="type"),
 ]
 

@@ -311,6 +311,12 @@ class AgentNamespace(_Namespace):
                 await deps.calls.transfer_to_queue(user, body.session_id, body.segment_id, queue_id)
             case wire.ContactTransferMessage(body=wire.Transfer(agent_id=str(agent_id))):
                 await deps.calls.transfer_to_agent(user, body.session_id, body.segment_id, agent_id)
+            case wire.ContactParkMessage():
+                await deps.calls.park(user, body.session_id, body.segment_id)
+            case wire.ContactFetchMessage():
+                session = await deps.calls.fetch(user, body.session_id)
+                assert session.owner is not None
+                return {"contact": contact_view(session, session.owner).model_dump(mode="json")}
             case wire.ConsultBeginMessage():
                 await deps.calls.consult(user, body.session_id, body.segment_id, body.agent_id)
             case wire.ConsultEndMessage():

@@ -28,6 +28,8 @@ def call_view(s: Session) -> wire.CallView:
         state = "ended"
     elif s.kept_since is not None:
         state = "place_kept"
+    elif s.parked is not None:  # also while who fetches it is being connected
+        state = "held"
     elif owner is not None:
         state = {"connecting": "connecting", "talking": "talking", "held": "held"}[owner.state.value]  # type: ignore[assignment]  # a literal of three
     return wire.CallView(
@@ -175,6 +177,19 @@ def _recording_change(s: Session, segment: Segment) -> Literal["pause", "resume"
 def _resumes_at(s: Session, segment: Segment) -> int | None:
     recording = _running(s, segment)
     return None if recording is None or recording.broken else pause_limit_at(s, recording)
+
+
+def parked_view(s: Session) -> wire.ParkedCall:
+    """A parked session as who may fetch it sees it."""
+    assert s.parked is not None
+    return wire.ParkedCall(
+        session_id=s.id,
+        customer_name=s.customer.name,
+        queue_name=s.queue.name,
+        parked_by=s.parked.agent_name,
+        since=s.parked.since,
+        until=s.parked.until,
+    )
 
 
 class WirePresenter:

@@ -165,6 +165,8 @@ AGENT = "SELECT body FROM agent WHERE user_id = $1"
 AGENTS = "SELECT user_id, body FROM agent ORDER BY user_id"
 OPEN_SESSIONS = """
 SELECT id, body FROM session WHERE NOT done AND ($1::text IS NULL OR worker_id = $1) ORDER BY created_at, id"""
+PARKED = """
+SELECT id, body FROM session WHERE tenant = $1 AND NOT done AND state = 'parked' ORDER BY created_at, id"""
 WAITING = """
 SELECT count(*) FROM session
 WHERE tenant = $1 AND NOT done AND state IN ('queued', 'place_kept') AND queue_id = $2"""

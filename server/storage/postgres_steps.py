@@ -97,6 +97,9 @@ class PostgresSteps:
     async def open_sessions(self, *, worker_id: str | None = None) -> Sequence[Session]:
         return await readable.sessions([(row[0], row[1]) for row in await self._all(sql.OPEN_SESSIONS, worker_id)])
 
+    async def parked(self, tenant: str) -> Sequence[Session]:
+        return await readable.sessions([(row[0], row[1]) for row in await self._all(sql.PARKED, tenant)])
+
     async def waiting(self, tenant: str, queue_id: str) -> int:
         count: int = (await self._all(sql.WAITING, tenant, queue_id))[0][0]
         return count

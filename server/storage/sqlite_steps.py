@@ -117,6 +117,8 @@ DELETE_ORDER = "DELETE FROM outbox WHERE session_id = :session_id AND version = 
 SELECT_ORDERS = """
 SELECT session_id, version, idx, tenant, worker_id, epoch, body FROM outbox WHERE session_id = ?
 ORDER BY version, idx LIMIT ?"""
+PARKED = """
+SELECT id, body FROM session WHERE tenant = ? AND done = 0 AND state = 'parked' ORDER BY created_at, id"""
 WAITING = """
 SELECT COUNT(*) FROM session
 WHERE tenant = ? AND done = 0 AND state IN ('queued', 'place_kept') AND queue_id = ?"""
@@ -190,6 +192,9 @@ class SqliteSteps:
         else:
             rows = await self._all(f"{query} AND worker_id = ? ORDER BY created_at, id", (worker_id,))
         return await readable.sessions((row[0], row[1]) for row in rows)
+
+    async def parked(self, tenant: str) -> Sequence[Session]:
+        return await readable.sessions((row[0], row[1]) for row in await self._all(PARKED, (tenant,)))
 
     async def waiting(self, tenant: str, queue_id: str) -> int:
         count: int = (await self._all(WAITING, (tenant, queue_id)))[0][0]

@@ -56,6 +56,8 @@ def _expected(s: Session, pick: Any) -> list[ev.Event]:
     if not s.customer_leg.is_up and s.customer_leg.state is not LegState.CLOSED:
         return [_forward(s, s.customer_leg)]
     owner = s.owner
+    if s.parked is not None and owner is None:
+        return [ev.SessionFetched(pick(st.sampled_from(("usr_a", "usr_b"))), "Ana")]
     if s.ringing:
         return [ev.AgentAccepted(x.id, x.agent_id) for x in s.ringing]
     if owner is None:
@@ -66,6 +68,7 @@ def _expected(s: Session, pick: Any) -> list[ev.Event]:
     if not owner.leg.is_up:
         return [_forward(s, owner.leg)]
     return [
+        ev.SessionParked(owner.id, owner.agent_id),
         ev.AgentHungUp(owner.id, owner.agent_id),
         ev.LegWentDown(owner.leg.id, owner.leg.generation, s.epoch, "ice_failed"),
     ]

@@ -79,6 +79,10 @@ class MemorySteps:
         found = [s for s in self._open.values() if worker_id is None or s.worker_id == worker_id]
         return sorted(found, key=lambda s: (s.created_at, s.id))
 
+    async def parked(self, tenant: str) -> Sequence[Session]:
+        found = [s for s in self._open.values() if s.tenant == tenant and s.state is SessionState.PARKED]
+        return sorted(found, key=lambda s: (s.created_at, s.id))
+
     async def waiting(self, tenant: str, queue_id: str) -> int:
         waits = SessionState.QUEUED, SessionState.PLACE_KEPT
         places = [(s.tenant, s.queue.queue_id) for s in self._open.values() if s.state in waits]

@@ -32,6 +32,7 @@ SESSION_EDGES: frozenset[tuple[SessionState | None, SessionState]] = frozenset(
     {
         (None, _S.ARRIVING), (None, _S.QUEUED), (_S.ARRIVING, _S.QUEUED), (_S.ARRIVING, _S.ENDED),
         (_S.QUEUED, _S.CONNECTED), (_S.QUEUED, _S.ENDED), (_S.CONNECTED, _S.QUEUED), (_S.CONNECTED, _S.ENDED),
+        (_S.CONNECTED, _S.PARKED), (_S.PARKED, _S.CONNECTED), (_S.PARKED, _S.QUEUED), (_S.PARKED, _S.ENDED),
         (_S.QUEUED, _S.PLACE_KEPT), (_S.PLACE_KEPT, _S.QUEUED), (_S.PLACE_KEPT, _S.ENDED),
     }
 )  # fmt: skip

@@ -102,6 +102,8 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
         owns, guest = (s.owner.id, s.owner.agent_id), s.guests[-1].id if s.guests else "seg_none"
         choices += [
             ev.Transferred(*owns, ELSEWHERE if yes else None),
+            ev.SessionParked(*owns),
+            ev.SessionParked(*owns),
             ev.GuestInvited(*owns, agent_id, "Bo"),
             ev.GuestInvited(*owns, agent_id, "Bo"),
             ev.GuestReleased(*owns, guest),
@@ -109,6 +111,8 @@ def candidates(s: Session, pick: Any, now: int) -> ev.Event:
             ev.ConferenceBegun(*owns),
             ev.ConsultCompleted(*owns, guest),
         ]
+    if s.parked is not None:
+        choices += [ev.SessionFetched(agent_id, "Ana")] * 6
     if due:
         choices += [ev.DeadlinePassed(due[0].kind, due[0].key, due[0].at)] * 2
     for recording in s.recordings:
@@ -142,6 +146,13 @@ def check(before: Session | None, after: Session) -> None:
         assert (after.owner, after.worker_id, after.former, after.customer_leg.state) == (None, None, None, "closed")
         kind = "place" if after.callback is None else "callback"
         assert {d.kind for d in deadlines(after)} - {"wrap_up"} == {kind}
+    assert (after.parked is not None) == (after.state is SessionState.PARKED)
+    if after.parked is not None:
+        assert not ringing
+        assert not routable(after)
+        heard_by_customer = {r.hears for r in media_plan(after).routes if r.leg_id == after.customer_leg.id}
+        assert heard_by_customer == {Source.HOLD_MUSIC}, "nobody talks over a customer who is parked"
+        assert ("park" in {d.kind for d in deadlines(after)}) == (after.owner is None), "nobody is parked for ever"
     assert (after.flow is not None) == (after.state is SessionState.FLOW)
     assert after.callback is None or after.state in WAITS
     if after.callback is not None:

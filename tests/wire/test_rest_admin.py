@@ -180,6 +180,7 @@ LIFE = {
     "exit": "end",
     "pause_limit_s": 600,
     "when_unrecorded": "go_on",
+    "park_limit_s": 120,
 }
 ROUTING = {
     "strategy": "longest_idle",

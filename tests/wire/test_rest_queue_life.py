@@ -41,10 +41,10 @@ async def test_what_a_queue_does_with_who_waits_too_long_is_kept_as_it_was_said(
     sales, support = [await _queue(admin, name) for name in ("Sales", "Support")]
     nothing: dict[str, Any] = dict.fromkeys(("max_wait_s", "max_length", "return_s", "keep_place_s"), 0)
     nothing |= {"overflow_queue_id": None, "hours": None, "exit": "end"}
-    nothing |= {"pause_limit_s": 600, "when_unrecorded": "go_on"}
+    nothing |= {"pause_limit_s": 600, "when_unrecorded": "go_on", "park_limit_s": 120}
     assert sales["life"] == nothing
     limits = {"max_wait_s": 300, "max_length": 20, "return_s": 90, "keep_place_s": 3600}
-    limits |= {"pause_limit_s": 0}
+    limits |= {"pause_limit_s": 0, "park_limit_s": 300}
     life = limits | {"overflow_queue_id": support["queue_id"], "hours": HOURS, "exit": "queue"}
     life |= {"when_unrecorded": "end"}
     path = f"/api/v1/queues/{sales['queue_id']}"
@@ -108,6 +108,8 @@ async def test_an_exit_that_is_left_out_is_what_the_other_queue_says(admin: Api)
         ({"return_s": 3601}, "life.return_s"),
         ({"keep_place_s": 59}, "life.keep_place_s"),
         ({"exit": "nowhere"}, "life.exit"),
+        ({"park_limit_s": 14}, "life.park_limit_s"),
+        ({"park_limit_s": 3601}, "life.park_limit_s"),
         ({"pause_limit_s": 29}, "life.pause_limit_s"),
         ({"pause_limit_s": 3601}, "life.pause_limit_s"),
         ({"when_unrecorded": "announce"}, "life.when_unrecorded"),

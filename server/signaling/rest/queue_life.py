@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from server.domain.hours import DAY_MINUTES, MAX_HOLIDAYS, MAX_SPANS, Holiday, Hours, Span, known_zone
-from server.domain.queue_life import PAUSE_LIMIT_S, Exit, QueueLife, WhenUnrecorded
+from server.domain.queue_life import PARK_LIMIT_S, PAUSE_LIMIT_S, Exit, QueueLife, WhenUnrecorded
 from server.signaling.rest.models import Id, RestModel
 from server.signaling.rest.reports import Day
 
 MAX_WAIT_S, MAX_LENGTH, MAX_RETURN_S, MAX_KEEP_S = 86_400, 100_000, 3600, 28_800
 MAX_PAUSE_S, SHORTEST_PAUSE_S = 3600, 30  # a payment takes longer than the one, and never the other
+MIN_PARK_S, MAX_PARK_S = 15, 3600  # in less nobody can fetch it; after an hour nobody is there any more
 SHORTEST_KEEP_S = 60  # nobody goes away for less
 SHORTEST_WAIT_S = 5  # less is no wait: an offer takes as long
 
@@ -90,7 +91,8 @@ class QueueLifeModel(RestModel):
     while waiting and calls again within `return_s` has the old place. Who asks for it may be away for `keep_place_s`
     and is served in turn; 0: not offered. `hours` null: always open; outside its hours nobody overflows into it.
     An agent's pause of the recording ends by itself after `pause_limit_s`; 0: never. `when_unrecorded`: what becomes of
-    a talk whose recording fails (a full disk, say)."""
+    a talk whose recording fails (a full disk, say). A parked call that nobody fetches within `park_limit_s` waits in
+    the queue again."""
 
     max_wait_s: Annotated[int, Field(ge=0, le=MAX_WAIT_S), AfterValidator(_wait)] = 0
     max_length: Annotated[int, Field(ge=0, le=MAX_LENGTH)] = 0
@@ -101,6 +103,7 @@ class QueueLifeModel(RestModel):
     exit: ExitName | None = None
     pause_limit_s: Annotated[int, Field(ge=0, le=MAX_PAUSE_S), AfterValidator(_pause)] = PAUSE_LIMIT_S
     when_unrecorded: Literal["go_on", "end"] = "go_on"
+    park_limit_s: Annotated[int, Field(ge=MIN_PARK_S, le=MAX_PARK_S)] = PARK_LIMIT_S
 
     @model_validator(mode="after")
     def leads_somewhere(self) -> QueueLifeModel:
@@ -122,6 +125,7 @@ def life_view(life: QueueLife) -> QueueLifeModel:
         hours=None if life.hours is None else _hours_view(life.hours),
         pause_limit_s=life.pause_limit_s,
         when_unrecorded=life.when_unrecorded.value,
+        park_limit_s=life.park_limit_s,
     )
 
 
@@ -136,6 +140,7 @@ def life_of(model: QueueLifeModel) -> QueueLife:
         hours=None if model.hours is None else _hours_of(model.hours),
         pause_limit_s=model.pause_limit_s,
         when_unrecorded=WhenUnrecorded(model.when_unrecorded),
+        park_limit_s=model.park_limit_s,
     )
 
 

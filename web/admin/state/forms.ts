@@ -26,6 +26,7 @@ export const STEP_AFTER_S: Limits = { min: 1, max: 86_400 };
 export const MAX_STEPS = 10;
 export const RETURN_S: Limits = { min: 0, max: 3600 };
 export const PAUSE_LIMIT_S: Limits = { min: 30, max: 3600 }; // or 0: no limit
+export const PARK_LIMIT_S: Limits = { min: 15, max: 3600 };
 export const KEEP_PLACE_S: Limits = { min: 60, max: 28_800 }; // or 0: not offered
 
 const LOGIN = /^[A-Za-z0-9][A-Za-z0-9._@+-]*$/; // as the server's: typed at every start of a shift
@@ -77,7 +78,7 @@ export const NEW_QUEUE: QueueForm = {
   disposition_required: true,
   record: true,
   service_level_s: 20,
-  life: { max_wait_s: 0, max_length: 0, overflow_queue_id: null, return_s: 0, keep_place_s: 0, pause_limit_s: 600, when_unrecorded: 'go_on', hours: null, exit: 'end' },
+  life: { max_wait_s: 0, max_length: 0, overflow_queue_id: null, return_s: 0, keep_place_s: 0, pause_limit_s: 600, park_limit_s: 120, when_unrecorded: 'go_on', hours: null, exit: 'end' },
   routing: {
     strategy: 'longest_idle',
     requirement: '',
@@ -119,13 +120,14 @@ export function checkQueue(form: QueueForm): Faults {
   ];
   const wrong = numbers.filter(([, value, limits]) => !within(value, limits)).map(([field]) => [field, 'out_of_range']);
   const levels = form.skills.every((one) => within(one.min_level, LEVEL)) ? {} : { skills: 'out_of_range' };
-  const { max_wait_s, max_length, return_s, keep_place_s, pause_limit_s } = form.life;
+  const { max_wait_s, max_length, return_s, keep_place_s, pause_limit_s, park_limit_s } = form.life;
   const wait = max_wait_s === 0 || within(max_wait_s, MAX_WAIT_S) ? {} : { 'life.max_wait_s': 'out_of_range' };
   const length = within(max_length, MAX_LENGTH) ? {} : { 'life.max_length': 'out_of_range' };
   const back = within(return_s, RETURN_S) ? {} : { 'life.return_s': 'out_of_range' };
   const keep = keep_place_s === 0 || within(keep_place_s, KEEP_PLACE_S) ? {} : { 'life.keep_place_s': 'out_of_range' };
   const pause = pause_limit_s === 0 || within(pause_limit_s, PAUSE_LIMIT_S) ? {} : { 'life.pause_limit_s': 'out_of_range' };
-  const life = { ...wait, ...length, ...back, ...keep, ...pause };
+  const park = within(park_limit_s, PARK_LIMIT_S) ? {} : { 'life.park_limit_s': 'out_of_range' };
+  const life = { ...wait, ...length, ...back, ...keep, ...pause, ...park };
   return { ...checkName(form.name), ...Object.fromEntries(wrong), ...levels, ...life, ...checkRouting(form.routing) };
 }
 

@@ -9,7 +9,7 @@ import type { BreakReason, Disposition, Floor, Page, Queue, TransferTargets } fr
 import { guests, initialDesk, ringing, talking, wrappingUp, type DeskState } from '../../core/src/state/agent';
 import type { KeyValues } from '../../core/src/tab_storage';
 import type { ChosenState, ContactView } from '../../core/src/wire';
-import { allowed, farewell, forced, refusal, wantsPause, type Farewell, type Forced } from '../state/console';
+import { allowed, farewell, forced, longestParked, refusal, wantsPause, type Farewell, type Forced } from '../state/console';
 import { NO_DRAFT, parseDrafts, reduce, type Draft, type DraftEvent, type Drafts } from '../state/drafts';
 
 const DRAFTS_KEY = 'patchbay.drafts';
@@ -165,6 +165,17 @@ export class Console {
   transfer(to: { queue_id: string } | { agent_id: string }): void {
     const live = talking(this.state);
     if (live !== null && this.can.transfer) quietly(this.desk.transfer(live.segment_id, to));
+  }
+
+  park(): void {
+    const live = talking(this.state);
+    if (live !== null && this.can.park) quietly(this.desk.park(live.segment_id));
+  }
+
+  /** The call that is named, or the one that is parked longest. */
+  fetch(sessionId?: string): void {
+    const call = sessionId ?? longestParked(this.state.parked)[0]?.session_id;
+    if (call !== undefined && this.can.fetch) quietly(this.desk.fetch(call));
   }
 
   consult(agentId: string): void {

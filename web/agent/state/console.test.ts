@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { initialDesk, reduce, type DeskState } from '../../core/src/state/agent';
 import type { ContactView } from '../../core/src/wire';
-import { allowed, busiestFirst, choiceWaits, current, farewell, forced, refusal, shownState, waitsForEquipment } from './console';
+import { allowed, busiestFirst, choiceWaits, current, farewell, forced, longestParked, refusal, shownState, waitsForEquipment } from './console';
 import { agent, AT, contact } from './fixtures';
 
 const online: DeskState = { ...initialDesk, connection: { name: 'online' }, tab: 'leader', agent: agent() };
@@ -47,6 +47,23 @@ describe('what is allowed', () => {
   it('lets a guest leave and be silent, and nothing else', () => {
     const guest = { ...online, contacts: [{ ...talk, role: 'guest' as const, invited_by: 'Ana' }] };
     expect(allowed(guest)).toMatchObject({ mute: true, hangUp: true, hold: false, transfer: false, invite: false, swap: false, complete: false, endConsult: false });
+  });
+
+  it('lets the owner park a call that nobody else is in, once', () => {
+    expect(allowed(talking).park).toBe(true);
+    expect(allowed({ ...talking, pending: ['park:seg_1'] }).park).toBe(false);
+    const bo = { segment_id: 'seg_2', agent_name: 'Bo', role: 'guest', state: 'talking', reconnecting: false } as const;
+    expect(allowed({ ...online, contacts: [{ ...talk, others: [bo] }] }).park).toBe(false);
+    expect(allowed({ ...online, contacts: [contact({ state: 'connecting' })] }).park).toBe(false);
+  });
+
+  it('lets who is free fetch a parked call, one at a time', () => {
+    const call = { session_id: 'ses_1', customer_name: 'Li', queue_name: 'Sales', parked_by: 'Ana', since: AT, until: AT + 120_000 };
+    const seen: DeskState = { ...online, parked: [call] };
+    expect([seen, online, { ...seen, contacts: [talk] }, { ...seen, agent: agent({ state: 'break' }) }, { ...seen, pending: ['fetch:ses_2'] }].map((state) => allowed(state).fetch))
+      .toEqual([true, false, false, false, false]);
+    const older = { ...call, session_id: 'ses_2', since: AT - 1 };
+    expect(longestParked([call, older])).toEqual([older, call]);
   });
 
   it('has no hold before the talk, and one wrap-up at a time', () => {

@@ -1,7 +1,7 @@
 // Questions that the console's views ask of the desk, answered in one place. Pure.
 
 import { consult, ringing, talking, wrappingUp, type DeskState } from '../../core/src/state/agent';
-import type { AgentState, ChosenState, ContactView, QueueLine } from '../../core/src/wire';
+import type { AgentState, ChosenState, ContactView, ParkedCall, QueueLine } from '../../core/src/wire';
 
 export interface Allowed {
   choose: boolean;
@@ -16,6 +16,9 @@ export interface Allowed {
   keys: boolean;
   transfer: boolean;
   invite: boolean;
+  park: boolean;
+  /** A parked call: takes who would be offered one. */
+  fetch: boolean;
   swap: boolean;
   confer: boolean;
   complete: boolean;
@@ -54,6 +57,8 @@ export function allowed(state: DeskState): Allowed {
     keys: online && (live?.customer_hears ?? false),
     transfer: invite && between === 'none',
     invite,
+    park: invite && between === 'none' && free('park', live),
+    fetch: online && state.parked.length > 0 && state.contacts.length === 0 && state.agent?.state === 'ready' && !state.pending.some((command) => command.startsWith('fetch:')),
     swap: directs && (between === 'private' || between === 'customer'),
     confer: directs && (between === 'private' || between === 'customer'),
     complete: directs && between !== 'none' && between !== 'asking',
@@ -152,6 +157,10 @@ export function refusal(state: DeskState, newestOfferAt: number): DeskState['las
 }
 
 /** The queues that need a look first: most waiting, then the longest wait, then by name. */
+export function longestParked(calls: readonly ParkedCall[]): ParkedCall[] {
+  return [...calls].sort((a, b) => a.since - b.since || a.session_id.localeCompare(b.session_id));
+}
+
 export function busiestFirst(queues: readonly QueueLine[]): QueueLine[] {
   return [...queues].sort(
     (a, b) =>

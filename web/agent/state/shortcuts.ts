@@ -1,7 +1,7 @@
 // Alt + a physical key (`event.code`), so that the same key works on every keyboard layout.
 // The palette has Ctrl or ⌘ + K. Nothing here ends a call: that one stays a deliberate press.
 
-export type Command = 'accept' | 'mute' | 'hold' | 'record' | 'mark' | 'keys' | 'transfer' | 'wrap_up' | 'ready' | 'palette' | 'help';
+export type Command = 'accept' | 'mute' | 'hold' | 'record' | 'mark' | 'keys' | 'transfer' | 'park' | 'fetch' | 'wrap_up' | 'ready' | 'palette' | 'help';
 
 export const SHORTCUTS: readonly { command: Command; code: string; label: string }[] = [
   { command: 'accept', code: 'KeyA', label: 'Alt+A' },
@@ -11,6 +11,8 @@ export const SHORTCUTS: readonly { command: Command; code: string; label: string
   { command: 'mark', code: 'KeyB', label: 'Alt+B' },
   { command: 'keys', code: 'KeyD', label: 'Alt+D' },
   { command: 'transfer', code: 'KeyT', label: 'Alt+T' },
+  { command: 'park', code: 'KeyQ', label: 'Alt+Q' },
+  { command: 'fetch', code: 'KeyG', label: 'Alt+G' },
   { command: 'wrap_up', code: 'KeyW', label: 'Alt+W' },
   { command: 'ready', code: 'KeyR', label: 'Alt+R' },
   { command: 'help', code: 'Slash', label: 'Alt+/' },

@@ -224,6 +224,21 @@ export class AgentDesk {
     );
   }
 
+  /** The customer stays on hold, for whoever fetches them. */
+  park(segmentId: string): Promise<void> {
+    return this.#command(`park:${segmentId}`, () =>
+      this.#line.send('contact.park', refOf(this.#contact(segmentId))),
+    );
+  }
+
+  /** Take a parked call. From a gesture. */
+  fetch(sessionId: string): Promise<void> {
+    return this.#command(`fetch:${sessionId}`, async () => {
+      await this.#needMicrophone();
+      await this.#line.send('contact.fetch', { session_id: sessionId });
+    });
+  }
+
   consult(segmentId: string, agentId: string): Promise<void> {
     return this.#command(`consult:${segmentId}`, () =>
       this.#line.send('consult.begin', { ...refOf(this.#contact(segmentId)), agent_id: agentId }),

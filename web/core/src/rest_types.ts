@@ -181,6 +181,8 @@ export interface QueueLife {
   pause_limit_s: number;
   /** What becomes of a talk whose recording fails. */
   when_unrecorded: 'go_on' | 'end';
+  /** A parked call that nobody fetches waits in the queue again after so long. */
+  park_limit_s: number;
   hours: OpeningHours | null;
   /** Callback and voicemail where the installation can do them. */
   exit: 'queue' | 'callback' | 'voicemail' | 'end';

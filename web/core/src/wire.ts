@@ -3,7 +3,15 @@
 export type AgentState = 'offline' | 'ready' | 'break' | 'ringing' | 'on_contact' | 'wrap_up' | 'missed';
 export type ChosenState = 'offline' | 'ready' | 'break';
 export type AgentPush =
-  AgentChanged | OfferMade | ContactChanged | LegAnswer | LegRefused | QueuesChanged | Superseded | Moving;
+  | AgentChanged
+  | OfferMade
+  | ContactChanged
+  | LegAnswer
+  | LegRefused
+  | QueuesChanged
+  | ParkedChanged
+  | Superseded
+  | Moving;
 export type SegmentState = 'offered' | 'connecting' | 'talking' | 'held' | 'wrap_up' | 'done';
 export type RecordingState = 'off' | 'on' | 'paused' | 'failed';
 export type LegState = 'wanted' | 'opening' | 'up' | 'lost' | 'closed';
@@ -20,6 +28,8 @@ export type AgentMessage =
   | ContactMuteMessage
   | ContactDigitsMessage
   | ContactTransferMessage
+  | ContactParkMessage
+  | ContactFetchMessage
   | ConsultBeginMessage
   | ConsultEndMessage
   | ConsultSwapMessage
@@ -126,7 +136,7 @@ export interface ContactView {
    */
   wrap_up_extend_s: number | null;
   /**
-   * customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, taken, customer_lost, agent_lost, no_media, system_failed, transferred, released, taken_over
+   * customer_hung_up, agent_hung_up, rejected, missed, customer_left, withdrawn, taken, customer_lost, agent_lost, no_media, system_failed, transferred, parked, released, taken_over
    */
   end_reason: string | null;
   /**
@@ -234,6 +244,30 @@ export interface QueueLine {
   waiting: number;
   longest_wait_since: number | null;
   agents_ready: number;
+}
+/**
+ * Passing (seq null): the parked calls that the agent may fetch, those that nobody fetches already.
+ */
+export interface ParkedChanged {
+  type: 'parked.changed';
+  calls: ParkedCall[];
+}
+/**
+ * `until`: goes back to its queue then.
+ */
+export interface ParkedCall {
+  session_id: string;
+  customer_name: string;
+  queue_name: string;
+  parked_by: string;
+  /**
+   * UTC epoch milliseconds, server clock
+   */
+  since: number;
+  /**
+   * UTC epoch milliseconds, server clock
+   */
+  until: number;
 }
 /**
  * Passing: another tab or computer of the same person holds the connection now; do not reconnect by itself.
@@ -393,6 +427,30 @@ export interface Transfer {
   segment_id: string;
   queue_id?: string | null;
   agent_id?: string | null;
+}
+/**
+ * The customer stays on hold, for whoever fetches them; the sender's part is over.
+ */
+export interface ContactParkMessage {
+  v: 1;
+  id: string;
+  type: 'contact.park';
+  body: SegmentRef;
+}
+/**
+ * Take a parked call; the answer has the contact, as one that was accepted.
+ */
+export interface ContactFetchMessage {
+  v: 1;
+  id: string;
+  type: 'contact.fetch';
+  body: Fetch;
+}
+/**
+ * `session_id` as in `parked.changed`.
+ */
+export interface Fetch {
+  session_id: string;
 }
 export interface ConsultBeginMessage {
   v: 1;

@@ -57,6 +57,7 @@ const AGENT_PUSHES: Record<AgentPush['type'], true> = {
   'leg.answer': true,
   'leg.refused': true,
   'queues.changed': true,
+  'parked.changed': true,
   superseded: true,
   moving: true,
 };

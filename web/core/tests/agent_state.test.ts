@@ -83,6 +83,16 @@ it('names what is being mended', () => {
 });
 
 describe('routing', () => {
+  it('shows the parked calls that were told last, and none while the line is down', () => {
+    const call = { session_id: 'ses_1', customer_name: 'Li', queue_name: 'Sales', parked_by: 'Ana', since: 1, until: 121_000 };
+    const online = reduce(initialDesk, { type: 'ConnectionChanged', connection: { name: 'online' } });
+    const shown = reduce(online, { type: 'Pushed', push: { type: 'parked.changed', calls: [call] }, at: 9 });
+    expect(shown.parked).toEqual([call]);
+    expect(reduce(shown, { type: 'Pushed', push: { type: 'parked.changed', calls: [] }, at: 10 }).parked).toEqual([]);
+    expect(reduce(shown, { type: 'ConnectionChanged', connection: { name: 'online' } }).parked).toEqual([call]);
+    expect(reduce(shown, { type: 'ConnectionChanged', connection: { name: 'reconnecting', since: 9 } }).parked).toEqual([]);
+  });
+
   const told = (paused: boolean): DeskEvent => ({ type: 'Pushed', push: { type: 'queues.changed', queues: [], paused }, at: 9 });
 
   it('is paused when the server says so, and until it says otherwise', () => {

@@ -9,7 +9,7 @@ import type { MicrophoneFault, MicrophoneQuiet } from '../devices';
 import type { LegStatus } from '../leg';
 import type { ConnectionState } from '../signalling';
 import type { TabRole } from '../tab_leader';
-import type { AgentPush, AgentSync, AgentView, ContactView, OtherAgent, QueueLine } from '../wire';
+import type { AgentPush, AgentSync, AgentView, ContactView, OtherAgent, ParkedCall, QueueLine } from '../wire';
 
 export type EquipmentFault = NonNullable<AgentView['fault']>;
 
@@ -31,6 +31,8 @@ export interface DeskState {
   /** Not done; offered ones included. The oldest first. */
   contacts: ContactView[];
   queues: QueueLine[];
+  /** Parked calls that may be fetched; none while the line is down. */
+  parked: ParkedCall[];
   /** Nothing is routed now; calls in progress go on. */
   routingPaused: boolean;
   microphone: { state: 'off' | 'asking' | 'on' | 'failed'; fault: MicrophoneFault | null };
@@ -52,6 +54,7 @@ export const initialDesk: DeskState = {
   agent: null,
   contacts: [],
   queues: [],
+  parked: [],
   routingPaused: false,
   microphone: { state: 'off', fault: null },
   mediaWorks: null,
@@ -85,7 +88,7 @@ const ENDED_KEPT = 20;
 export function reduce(state: DeskState, event: DeskEvent): DeskState {
   switch (event.type) {
     case 'ConnectionChanged':
-      return { ...state, connection: event.connection };
+      return { ...state, connection: event.connection, parked: event.connection.name === 'online' ? state.parked : [] };
     case 'TabChanged':
       return { ...state, tab: event.tab };
     case 'Synced':
@@ -142,6 +145,8 @@ function pushed(state: DeskState, push: AgentPush, at: number): DeskState {
       return viewed(state, push.contact, at);
     case 'queues.changed':
       return { ...state, queues: push.queues, routingPaused: push.paused };
+    case 'parked.changed':
+      return { ...state, parked: push.calls };
     case 'leg.answer': // the leg's own business
     case 'leg.refused':
     case 'superseded': // the line's
