@@ -20,6 +20,7 @@ from server.domain import (
     session_end,
     session_guests,
     session_legs,
+    session_park,
     session_place,
     session_step,
 )
@@ -166,6 +167,14 @@ async def _due_without_offers(self: MemorySteps, now: int, limit: int = 200) -> 
     return [due for due in await _due(self, now, limit) if due.deadline.kind != "offer"]
 
 
+async def _due_without_parks(self: MemorySteps, now: int, limit: int = 200) -> Any:
+    return [due for due in await _due(self, now, limit) if due.deadline.kind != "park"]
+
+
+def _fetch_beside(s: Session, e: ev.SessionFetched) -> None:
+    """Nobody looks whether another agent was first."""
+
+
 async def _sweep_nothing(self: DeadlineSweep) -> int:
     return 0
 
@@ -223,6 +232,8 @@ MUTATIONS: dict[str, Plant] = {
     "guests stay when the owner goes": lambda: patch.object(session_end, "dismiss_guests", _keep_guests),
     "who hands over keeps the call, too": lambda: patch.object(session_guests, "hand_over", _share),
     "offers have no end": lambda: patch.object(MemorySteps, "due", _due_without_offers),
+    "who is parked is parked for ever": lambda: patch.object(MemorySteps, "due", _due_without_parks),
+    "two fetch one call": lambda: patch.object(session_park, "_nobodys", _fetch_beside),
     "nobody sweeps": lambda: patch.object(DeadlineSweep, "sweep", _sweep_nothing),
     "tabs that vanish are not missed": lambda: patch.object(Presence, "look", _look_away),
     "the store has no guard": lambda: patch.object(MemorySteps, "guard", _save_blindly),

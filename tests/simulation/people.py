@@ -31,6 +31,7 @@ TENANT = "default"
 TALK_S, PATIENCE_S, WRAP_UP_S, ANSWER_S = 7.0, 45.0, 2.5, 1.5  # on average
 AWAY_S = 6.0
 HAND_AFTER_S = 2.0
+FETCH_AFTER_S = 7.0
 NEVER_S = 10_000.0
 TRY_AGAIN_S = 0.3
 TOLD_S = 3.0  # by then a tab is connected, or its node has said that it is not
@@ -78,6 +79,9 @@ class People(Owner):
             if after.ended and (before is None or not before.ended):
                 self.ended.add(after.id)
             self._see_customer_leg(before, after)
+            if after.state is SessionState.PARKED and before is not None and before.state is not SessionState.PARKED:
+                for _ in range(self._handing.randint(0, 2)):  # 0: nobody cares
+                    self._later(self._handing.expovariate(1 / FETCH_AFTER_S), self._fetch(after.id))
             for segment in after.segments:
                 old = before.segment(segment.id) if before is not None else None
                 if old is None or old.state is not segment.state or old.leg.state is not segment.leg.state:
@@ -307,7 +311,9 @@ class People(Owner):
         mine = _user(segment.agent_id), s.id, segment.id
         other, chance = self._handing.choice(self._agents), self._handing.random()
         queue_id = self._handing.choice(self._queues)
-        if chance < 0.3:
+        if chance < 0.15:
+            await self._insist(lambda node: node.core.calls.park(*mine))
+        elif chance < 0.3:
             await self._insist(lambda node: node.core.calls.transfer_to_queue(*mine, queue_id))
         elif chance < 0.5:
             await self._insist(lambda node: node.core.calls.transfer_to_agent(*mine, other))
@@ -319,6 +325,20 @@ class People(Owner):
         await asyncio.sleep(self._handing.expovariate(1 / TALK_S))
         token = CustomerToken(TENANT, s.id, "", 2**60)
         await self._insist(lambda node: node.core.sessions.customer_hang_up(token))
+
+    async def _fetch(self, session_id: str) -> None:
+        """Two agents at once, free ones first; who has it offers a leg, or never connects."""
+        free = [agent_id for agent_id, agent in self._world.watch.agents.items() if agent.open_channels]
+        self._handing.shuffle(free)
+        for agent_id in [*free, self._handing.choice(self._agents)][:2]:
+            self.act(self._fetch_as(agent_id, session_id))
+        await asyncio.sleep(self._handing.uniform(0.2, 2))
+        owner = self._world.watch.sessions[session_id].owner
+        if owner is not None and owner.state is SegmentState.CONNECTING and self._handing.random() < 0.9:
+            await self._offer_again(session_id, owner.id)
+
+    async def _fetch_as(self, agent_id: str, session_id: str) -> None:
+        await self._insist(lambda node: node.core.calls.fetch(_user(agent_id), session_id))
 
     async def _direct(self, session_id: str, mine: tuple[AuthedUser, str, str]) -> None:
         """What an owner may do with who was called in, whether anybody has come or not."""

@@ -41,6 +41,7 @@ AGENTS = 8, 14
 FAULTS_S = 60.0
 FAREWELL_S = 3.0  # in the end a node dies right after it has freed an agent
 KEEP_PLACE_S = 20  # who is away for longer has lost the place
+PARK_LIMIT_S = 15
 LAST_FATE_S = FAULTS_S - 8  # a line is out of order for 6 s
 HEAL_S = 10.0  # a dead node is noticed after 5 s, its claims last as long
 REBUILD_S = 31.0  # what a store lost without a trace comes back with the next rebuild
@@ -322,7 +323,7 @@ def _directory(random: Random, rings: Random) -> FixedDirectory:
     queues: list[QueueConfig] = [
         queue(f"que_{skill[-1]}", skill, skill, skills=((skill, LEVEL),), ring_timeout_s=6, wrap_up_s=4,
               disposition_required=False, record=False, routing=_routing(random, rings, skill),
-              life=QueueLife(keep_place_s=KEEP_PLACE_S))
+              life=QueueLife(keep_place_s=KEEP_PLACE_S, park_limit_s=PARK_LIMIT_S))
         for skill in skills
     ]  # fmt: skip
     profiles = []

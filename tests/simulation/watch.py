@@ -38,7 +38,8 @@ SESSION_EDGES: frozenset[tuple[SessionState | None, SessionState]] = frozenset(
 )  # fmt: skip
 SEGMENT_EDGES: frozenset[tuple[SegmentState | None, SegmentState]] = frozenset(
     {
-        (None, _G.OFFERED), (_G.OFFERED, _G.CONNECTING), (_G.OFFERED, _G.DONE), (_G.CONNECTING, _G.TALKING),
+        (None, _G.OFFERED), (None, _G.CONNECTING),
+        (_G.OFFERED, _G.CONNECTING), (_G.OFFERED, _G.DONE), (_G.CONNECTING, _G.TALKING),
         (_G.CONNECTING, _G.DONE), (_G.TALKING, _G.HELD), (_G.HELD, _G.TALKING), (_G.TALKING, _G.WRAP_UP),
         (_G.HELD, _G.WRAP_UP), (_G.TALKING, _G.DONE), (_G.HELD, _G.DONE), (_G.WRAP_UP, _G.DONE),
     }
@@ -346,6 +347,8 @@ class Watch:
                     raise Violation(f"session {session_id} waits beside {agent_id}, who is free")
         limit = self.at_ms() - round((DEADLINE_S + SKEW_S) * 1000)
         for s in self.sessions.values():
+            if s.parked is not None and all(x.state not in OWNS for x in s.segments):
+                _hold(s.parked.until > limit, f"session {s.id} is parked beyond its limit")
             for segment in s.segments:
                 if segment.state is _G.OFFERED:
                     _hold(segment.offer_deadline_at > limit, f"offer {segment.id} outlives its deadline")
