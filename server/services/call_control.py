@@ -95,7 +95,7 @@ class CallControl:
             await self._directory.queue(user.tenant, session.queue.queue_id),
             await self._directory.agent(user.tenant, user.user_id),
         ):
-            raise Refused("forbidden")
+            raise Refused("forbidden") if session.parked is not None else Stale("not_parked")
         return await self._stepper.apply(session_id, ev.SessionFetched(user.user_id, user.name))
 
     async def consult(self, user: AuthedUser, session_id: str, segment_id: str, agent_id: str) -> None:

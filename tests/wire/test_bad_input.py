@@ -292,6 +292,7 @@ async def test_what_is_another_agents_answers_like_what_is_not_there(served: Ser
             ("offer.accept", {"sdp": CHROMIUM}),
             ("offer.reject", {}),
             ("contact.hold", {"on": True}),
+            ("contact.park", {}),
             ("contact.hang_up", {}),
             ("contact.notes", {"notes": "mine now"}),
             ("contact.wrap_up", {"notes": "mine now", "disposition_id": None}),
@@ -300,6 +301,8 @@ async def test_what_is_another_agents_answers_like_what_is_not_there(served: Ser
             if kind != "offer.ack":
                 assert (await _outcome(bo, kind, hers | more))["code"] == "not_your_contact"
         mine, nothing = {"session_id": hers["session_id"]}, {"session_id": "ses_nothing"}
+        for fetched in (nothing, {"session_id": None}, {"session_id": "x" * 500}, {}, mine | {"by": "bo"}):
+            assert (await _outcome(bo, "contact.fetch", fetched))["code"] in ("not_parked", "bad_message"), fetched
         assert await _outcome(bo, "leg.offer", mine | leg) == await _outcome(bo, "leg.offer", nothing | leg)
         customers = {**leg, "leg_id": derived_id(hers["session_id"], "leg", 0)}
         assert (await _outcome(bo, "leg.offer", mine | customers))["code"] == "not_your_contact"
