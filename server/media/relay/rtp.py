@@ -17,6 +17,7 @@ from server.media.sdp import Codec
 
 HEADER = struct.Struct("!BBHII")
 _EXTENSION = struct.Struct("!HH")
+_LEVEL_ELEMENT = struct.Struct("!HHBB")
 _LEVEL_HEADER = struct.Struct("!BBHIIHHBBH")  # and the audio level alone in an extension (RFC 8285, RFC 6464)
 ONE_BYTE_PROFILE = 0xBEDE  # RFC 8285 section 4.2
 MAX_JUMP = 3000  # sequence numbers; a greater step is a new stream (RFC 3550 appendix A.1, MAX_DROPOUT)
@@ -49,6 +50,11 @@ def parse(data: bytes, codecs: Mapping[int, Codec], level_id: int | None) -> Pac
     level = None
     if first == 0x80:  # no padding, no extension, no contributing sources: the usual packet of a phone
         return Packet(codec, second & 0x80, sequence, timestamp, ssrc, data[12:], level)
+    if first == 0x90 and level_id is not None and len(data) > 20:  # and that of Chromium: the level comes first
+        profile, words, head, level = _LEVEL_ELEMENT.unpack_from(data, 12)
+        if profile == ONE_BYTE_PROFILE and words and head >> 4 == level_id and len(data) >= 16 + 4 * words:
+            return Packet(codec, second & 0x80, sequence, timestamp, ssrc, data[16 + 4 * words :], level)
+        level = None
     start, end = 12 + 4 * (first & 0x0F), len(data)
     if first & 0x10:
         if end < start + 4:
@@ -56,10 +62,7 @@ def parse(data: bytes, codecs: Mapping[int, Codec], level_id: int | None) -> Pac
         profile, words = _EXTENSION.unpack_from(data, start)
         start += 4
         if level_id is not None and profile == ONE_BYTE_PROFILE:
-            if words and end > start + 1 and data[start] >> 4 == level_id:  # it comes first from Chromium
-                level = data[start + 1]
-            else:
-                level = _find_level(data, start, min(end, start + 4 * words), level_id)
+            level = _find_level(data, start, min(end, start + 4 * words), level_id)
         start += 4 * words
     if first & 0x20:
         end -= data[-1]

@@ -5,7 +5,7 @@ more than what is done with them. Here the loop watches one descriptor, the epol
 
     calm ─ packets come closer than BUSY_S ─► busy: the loop does not watch; a timer looks every ROUND_S, and one
       ▲                                        │     look reads whatever came at every socket since
-      └────────── a look finds nothing ◄───────┘
+      └───── CALM_LOOKS looks find nothing ◄───┘
 
 So a quiet worker answers at once, and a busy one wakes 500 times a second whatever its calls: a packet waits for 1 ms
 in the mean, which no listener's jitter buffer sees. Where there is no epoll the loop watches each socket itself.
@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 ROUND_S = 0.002
 BUSY_S = 0.001
+CALM_LOOKS = 5  # changing over costs as much as some of them
 BATCH = 512  # packets in one turn of the loop: 10 ms, and then its timers' and other descriptors' turn
 
 Reader = Callable[[], None]
@@ -40,6 +41,7 @@ class Sockets:
         self._readers: dict[int, Reader] = {}
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._busy = False
+        self._empty = 0  # looks in a row that found nothing
         self._looked = 0.0
 
     def add(self, sock: socket.socket, reader: Reader) -> None:
@@ -73,12 +75,13 @@ class Sockets:
 
     def _look_busy(self) -> None:
         read = self._look()
+        self._empty = 0 if read else self._empty + 1
         if read >= BATCH:
             self._loop.call_soon(self._look_busy)
-        elif read:
+        elif self._empty < CALM_LOOKS:
             self._loop.call_later(ROUND_S, self._look_busy)
         else:
-            self._busy = False
+            self._busy, self._empty = False, 0
             if self._readers and self._epoll is not None:
                 self._loop.add_reader(self._epoll.fileno(), self._look_calm)
 

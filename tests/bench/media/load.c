@@ -1,5 +1,6 @@
-// The load's data path: each leg sends 50 packets a second on a socket of its own, spread over the 20 ms, and reads what
-// comes back. ICE, DTLS and keys were done in Python (load.py). A payload begins with the time at which it was sent.
+// The load's data path: each leg of the group whose turn it is sends 50 packets a second on a socket of its own, spread
+// over the 20 ms; all legs read what comes. ICE, DTLS and keys were done in Python (load.py), which is handed what STUN
+// comes later. A payload begins with the time at which it was sent.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <stdint.h>
@@ -13,7 +14,7 @@
 enum { FRAME_MS = 20, PAYLOAD = 160, ROOM = 2048, READS = 16, LATENCY_EVERY = 8 };
 
 typedef struct {
-  int fd, secure, level_id;
+  int fd, secure, level_id, group;
   struct sockaddr_in to;
   srtp_t tx, rx;
   uint16_t sequence;
@@ -23,7 +24,8 @@ typedef struct {
 
 static leg_t *legs;
 static int count;
-static volatile int stopping;
+static int stun_fd;
+static volatile int stopping, speaking;
 
 static uint64_t now_ns(void) {
   struct timespec t;
@@ -44,16 +46,20 @@ static int session(srtp_t *made, const uint8_t *key, srtp_ssrc_type_t direction)
 
 int load_init(void) { return srtp_init(); }  // once: a second time is an error
 
-void load_begin(int n) {
+// `stun`: a datagram socket that takes the number of a leg, 4 bytes, and its STUN message.
+void load_begin(int n, int stun) {
   stopping = 0;
+  speaking = -1;
+  stun_fd = stun;
   count = n;
   legs = calloc(n, sizeof *legs);
 }
 
 // Keys are NULL for a phone. 0 when all is well.
-int load_leg(int i, int fd, const char *host, int port, const uint8_t *tx, const uint8_t *rx, int level_id) {
+int load_leg(int i, int group, int fd, const char *host, int port, const uint8_t *tx, const uint8_t *rx, int level_id) {
   leg_t *leg = &legs[i];
   leg->fd = fd;
+  leg->group = group;
   leg->secure = tx != NULL;
   leg->level_id = level_id;
   leg->to.sin_family = AF_INET;
@@ -65,9 +71,12 @@ int load_leg(int i, int fd, const char *host, int port, const uint8_t *tx, const
   return session(&leg->tx, tx, ssrc_any_outbound) || session(&leg->rx, rx, ssrc_any_inbound);
 }
 
-void load_counts(uint64_t *sent, uint64_t *received) {
+void load_speak(int group) { speaking = group; }  // -1: nobody
+
+void load_counts(int group, uint64_t *sent, uint64_t *received) {
   *sent = *received = 0;
-  for (int i = 0; i < count; i++) *sent += legs[i].sent, *received += legs[i].received;
+  for (int i = 0; i < count; i++)
+    if (legs[i].group == group) *sent += legs[i].sent, *received += legs[i].received;
 }
 
 static void say(leg_t *leg) {
@@ -90,11 +99,19 @@ static void say(leg_t *leg) {
   sendto(leg->fd, p, n, MSG_DONTWAIT, (struct sockaddr *)&leg->to, sizeof leg->to);
 }
 
+static void hand_over(leg_t *leg, const uint8_t *p, int n) {
+  uint8_t message[ROOM + 4];
+  uint32_t number = leg - legs;
+  memcpy(message, &number, 4), memcpy(message + 4, p, n);
+  send(stun_fd, message, n + 4, MSG_DONTWAIT);
+}
+
 static void hear(leg_t *leg, uint32_t *latencies, int room, int *found) {
   _Alignas(8) uint8_t p[ROOM];
   for (int i = 0; i < READS; i++) {
     int n = recv(leg->fd, p, sizeof p, MSG_DONTWAIT);
     if (n <= 0) return;
+    if (p[0] < 4) hand_over(leg, p, n);
     if (n < 12 || p[0] < 128 || (p[1] >= 192 && p[1] < 224)) continue;  // STUN, DTLS, RTCP
     leg->received++;
     if (leg->received % LATENCY_EVERY || *found >= room) continue;
@@ -119,7 +136,8 @@ void load_run(uint32_t *latencies, int room, int *found) {
   uint64_t next = now_ns();
   for (int tick = 0; !stopping;) {
     for (; now_ns() >= next; next += 1000000, tick = (tick + 1) % FRAME_MS)
-      for (int i = tick; i < count; i += FRAME_MS) say(&legs[i]);
+      for (int i = tick; i < count; i += FRAME_MS)
+        if (legs[i].group == speaking) say(&legs[i]);
     int ready = epoll_wait(poll, events, 256, 1);
     for (int i = 0; i < ready; i++) hear(&legs[events[i].data.u32], latencies, room, found);
   }

@@ -10,6 +10,7 @@ import re
 import socket
 import struct
 import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import aioice.ice
 import aiortc.rtcdtlstransport as dtls_module
 import aiortc.rtcpeerconnection as connection_module
+from aioice.ice import StunProtocol
 from aiortc import RTCCertificate, RTCPeerConnection, RTCRtpReceiver, RTCRtpSender, RTCSessionDescription
 
 CONNECT_S = 30.0
@@ -68,6 +70,7 @@ class Ready:
     keys: tuple[bytes, bytes] | None
     level_id: int
     owner: Any
+    stun: StunProtocol | None = None  # takes what comes of it from now on
 
 
 class Browser:
@@ -105,7 +108,7 @@ class Browser:
         pair = dtls.transport._connection._nominated[1]
         udp = pair.protocol.transport.get_extra_info("socket")
         host, port = pair.remote_addr
-        return Ready(udp.fileno(), host, port, _keys(dtls), self._level_id, self._connection)
+        return Ready(udp.fileno(), host, port, _keys(dtls), self._level_id, self._connection, pair.protocol)
 
     async def speak(self) -> None:
         """One packet. The relay calls a leg up when it has heard it."""
@@ -150,35 +153,63 @@ class Phone:
 
 
 class Load:
-    """Takes over what is connected and sends until `stop`. One at a time."""
+    """Takes over what is connected, in groups of which one speaks at a time. One at a time."""
 
-    def __init__(self, library: ctypes.CDLL, legs: list[Ready]) -> None:
+    def __init__(self, library: ctypes.CDLL, groups: list[list[Ready]]) -> None:
         self._library = library
         self._latencies = (ctypes.c_uint32 * LATENCIES)()
         self._found = ctypes.c_int(0)
-        library.load_begin(len(legs))
-        loop = asyncio.get_running_loop()
-        for number, leg in enumerate(legs):
+        self._legs = [leg for group in groups for leg in group]
+        self._stun, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._theirs = theirs
+        self._stun.setblocking(False)
+        library.load_begin(len(self._legs), theirs.fileno())
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._stun, self._take_stun)
+        numbered = [(group, leg) for group, legs in enumerate(groups) for leg in legs]
+        for number, (group, leg) in enumerate(numbered):
             if leg.keys is not None:
-                loop._remove_reader(leg.fd)  # type: ignore[attr-defined]  # asyncio refuses it for a transport's socket
-            ours, theirs = leg.keys or (None, None)
-            status = library.load_leg(number, leg.fd, leg.host.encode(), leg.port, ours, theirs, leg.level_id)
+                self._loop._remove_reader(leg.fd)  # type: ignore[attr-defined]  # refused for a transport's socket
+            ours, theirs_ = leg.keys or (None, None)
+            where = leg.host.encode(), leg.port
+            status = library.load_leg(number, group, leg.fd, *where, ours, theirs_, leg.level_id)
             assert status == 0, status
-        self._legs = legs
         self._thread = threading.Thread(
             target=library.load_run, args=(self._latencies, LATENCIES, ctypes.byref(self._found)), daemon=True
         )
         self._thread.start()
 
-    def counts(self) -> tuple[int, int]:
-        """Packets sent and received so far."""
+    def _take_stun(self) -> None:
+        """Consent (RFC 7675) goes on: without it every call would be over after some seconds."""
+        for _ in range(64):
+            try:
+                message = self._stun.recv(4096)
+            except BlockingIOError:
+                return
+            leg = self._legs[int.from_bytes(message[:4], sys.byteorder)]
+            if leg.stun is not None:
+                leg.stun.datagram_received(message[4:], (leg.host, leg.port))
+
+    def speak(self, group: int) -> None:
+        """-1: nobody."""
+        self._library.load_speak(group)
+
+    def counts(self, group: int) -> tuple[int, int]:
+        """Packets sent and received so far by a group."""
         sent, received = ctypes.c_uint64(0), ctypes.c_uint64(0)
-        self._library.load_counts(ctypes.byref(sent), ctypes.byref(received))
+        self._library.load_counts(group, ctypes.byref(sent), ctypes.byref(received))
         return sent.value, received.value
 
-    def latencies_ms(self, since: int = 0) -> list[float]:
+    def heard(self) -> int:
+        """How many latencies there are."""
+        return self._found.value
+
+    def latencies_ms(self, since: int) -> list[float]:
         return [micro / 1000 for micro in self._latencies[since : self._found.value]]
 
     def stop(self) -> None:
         self._library.load_stop()
         self._thread.join()
+        self._loop.remove_reader(self._stun)
+        self._stun.close()
+        self._theirs.close()
