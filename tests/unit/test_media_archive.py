@@ -440,7 +440,7 @@ def test_sealed_files_hold_the_same_sound(tmp_path: Path) -> None:
     for sealed, open_one in ((result.customer, plain.customer), (result.agent, plain.agent)):
         assert len(read_sound(Path(sealed.path))) == sealed.size_bytes
         assert sealed.peaks == open_one.peaks
-        assert b"Ogg" not in Path(sealed.path).read_bytes()
+        assert b"OggS" not in Path(sealed.path).read_bytes()
         assert hashlib.sha256(read_sound(Path(sealed.path))).hexdigest() == sealed.sha256
     with pytest.raises(VaultError, match="unknown_key"):
         render_stereo(*sides, tmp_path / "t" / "s" / "x.opus", JobKeys(seal))
