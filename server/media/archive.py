@@ -42,7 +42,7 @@ from server.media.archive_files import Output, read_keys
 from server.media.archive_recode import as_opus
 from server.media.archive_timeline import Laid, Pair, Span, lay_out, longer, samples, spans_of
 from server.media.capture import CapturedPacket, PartFiles, Segment, map_file, read_capture
-from server.media.ogg import RATE, SILENCE_STEP, OggOpusWriter, packet_samples, silence
+from server.media.ogg import RATE, SILENCE_STEP, OggOpusWriter, packet_samples, silence, well_formed
 from server.media.vault import Seal, VaultError
 
 DRIFT_SAMPLES = RATE // 5  # 200 ms: more than network jitter, less than an ear notices between two speakers
@@ -74,7 +74,7 @@ class ArchivedFile:
 class ArchiveResult:
     """A finished recording. `parts`: how many part files were readable; `complete`: all of them were, each was
     closed in good order, no packet was left out and no more than MISSING_MS are missing; `skipped`: packets left out,
-    for they are of no codec that we know; `missing_ms`: silence that stands for what nobody wrote."""
+    for they are malformed or of no codec that we know; `missing_ms`: silence that stands for what nobody wrote."""
 
     duration_ms: int
     codec: str
@@ -149,10 +149,12 @@ def _fill(writer: OggOpusWriter, until: int) -> None:
 def write_side(writer: OggOpusWriter, spans: Sequence[Span], packets: Iterable[CapturedPacket], tally: Tally) -> None:
     """Lay one side's packets on the timeline, silence in between."""
     for item in place(packets, spans, tally):
-        length = packet_samples(item.payload)
+        if not well_formed(item.payload):
+            tally.skipped += 1
+            continue
         behind = writer.samples - item.at
-        if not length or behind >= length or item.at >= item.end:
-            continue  # malformed, a duplicate, or a whole packet too late
+        if behind >= packet_samples(item.payload) or item.at >= item.end:
+            continue  # a duplicate, or a whole packet too late
         _fill(writer, item.at)
         writer.add(item.payload)
     if spans:
@@ -224,7 +226,8 @@ def archive(
         for writer in writers:
             _fill(writer, end + SILENCE_STEP - 1)  # at least the length; the last page trims to it
             writer.finish(end)
-        files = [_finish(output, path) for output, path in ((left, customer_out), (right, agent_out))]
+        peaks = [_complete(output) for output in (left, right)]
+        files = [_finish(*each) for each in zip((left, right), (customer_out, agent_out), peaks, strict=True)]
     closed = all(found) and all(c.complete and a.complete for c, a in pairs)
     return ArchiveResult(
         duration_ms=round(end * 1000 / RATE),
@@ -253,9 +256,13 @@ def _write(laid: Iterable[Laid], writers: Sequence[OggOpusWriter], tallies: Sequ
     return recorded, end
 
 
-def _finish(output: Output, path: Path) -> ArchivedFile:
+def _complete(output: Output) -> list[int]:
+    """Neither side shows before both are whole."""
     with output.complete() as sound:
-        peaks = peaks_of(sound)
+        return peaks_of(sound)
+
+
+def _finish(output: Output, path: Path, peaks: list[int]) -> ArchivedFile:
     output.finish()
     return ArchivedFile(str(path), output.sha256, output.size_bytes, peaks)
 

@@ -26,11 +26,24 @@ def decode(sound: BinaryIO) -> Iterator[Samples]:
     resampler = av.AudioResampler("s16", "mono", RATE)
     try:
         with av.open(sound, "r") as container:
-            for frame in container.decode(audio=0):
-                for part in resampler.resample(frame):
-                    yield np.asarray(part.to_ndarray()[0], dtype=np.int16)
+            for packet in container.demux(audio=0):
+                for frame in _frames(packet):
+                    for part in resampler.resample(frame):
+                        yield np.asarray(part.to_ndarray()[0], dtype=np.int16)
     except (av.error.FFmpegError, IndexError) as error:
         raise ArchiveError("bad_audio", f"it can't be decoded: {error}") from error
+
+
+def _frames(packet: av.Packet[av.AudioStream]) -> list[av.AudioFrame]:
+    """A packet that the decoder refuses is silence of its length: one that a peer made must not take the rest along."""
+    try:
+        return packet.decode()
+    except av.error.InvalidDataError:
+        frame = av.AudioFrame("s16", "mono", int(packet.duration or 0))
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        frame.sample_rate = RATE
+        return [frame] if frame.samples else []
 
 
 def peaks(sound: BinaryIO, count: int) -> list[int]:

@@ -11,6 +11,7 @@ PAGE_PACKETS = 50  # one second of 20 ms packets a page: a cut-off file loses no
 
 # encoded digital silence: configuration "CELT, full band" of each length, mono, one frame (RFC 6716, 3.1)
 _SILENCE = {120: b"\xe0\xff\xfe", 240: b"\xe8\xff\xfe", 480: b"\xf0\xff\xfe", 960: b"\xf8\xff\xfe"}
+MAX_FRAME_BYTES = 1275
 SILENCE_STEP = 120  # samples: 2.5 ms is the shortest Opus frame
 
 _FRAME_SAMPLES = (
@@ -36,6 +37,42 @@ def packet_samples(packet: bytes) -> int:
             count = 2
     samples = frame * count
     return samples if samples <= 5760 else 0  # 120 ms at most
+
+
+def well_formed(packet: bytes) -> bool:
+    """Whether its frames have lengths that a decoder accepts (RFC 6716 section 3.2 and 3.4)."""
+    if not packet_samples(packet):
+        return False
+    at, count, lengths = 1, 1, 0
+    match packet[0] & 3:
+        case 1:
+            count = 2
+        case 2:
+            count, lengths = 2, 1
+        case 3:
+            at, count = 2, packet[1] & 0x3F
+            lengths = count - 1 if packet[1] & 0x80 else 0
+    end = len(packet)
+    if packet[0] & 3 == 3 and packet[1] & 0x40:  # padding
+        more = 255
+        while more == 255:
+            if at >= end:
+                return False
+            more, at = packet[at], at + 1
+            end -= min(more, 254)
+    known = 0
+    for _ in range(lengths):
+        if at >= end:
+            return False
+        length, at = packet[at], at + 1
+        if length >= 252:
+            if at >= end:
+                return False
+            length, at = length + 4 * packet[at], at + 1
+        known += length
+    rest = end - at - known
+    others = count - lengths  # all as long as each other
+    return rest >= 0 and rest % others == 0 and rest // others <= MAX_FRAME_BYTES
 
 
 def silence(samples: int) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ from server.media.archive_files import JobKeys, open_sound
 from server.media.archive_jobs import ArchiveJobs
 from server.media.archive_timeline import lay_out
 from server.media.capture import CaptureWriter, PartFiles
+from server.media.mixer import opus
 from server.media.peer import level_dbfs, sine, spectrum_peak
 from server.media.vault import VaultError
 from tests.helpers.fuzz import examples
@@ -475,3 +476,30 @@ async def test_the_job_process(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError) as caught:
         await ArchiveJobs(timeout_s=0.01).archive([part], tmp_path / "x.opus", tmp_path / "y.opus")
     assert caught.value.code == "timeout"
+
+
+@pytest.mark.parametrize("payload", ["f9010203", "faff", "fb030102030405", "f8", "fb815001", "fbc1ff", "00", "ff"])
+def test_one_packet_that_a_peer_made_up_takes_nothing_else_along(tmp_path: Path, payload: str) -> None:
+    part = files(tmp_path)
+    customer, agent = Side(part.customer), Side(part.agent)
+    customer.tone(440, 0, 50)
+    customer.writer.packet(customer.origin + 1000 * MS, (7, RATE, "opus"), 50, 960 * 50, bytes.fromhex(payload))
+    customer.tone(440, 1020, 49, stamp=960 * 51)
+    agent.tone(880, 0, 100)
+    for side in (customer, agent):
+        side.end(2000)
+    result, left, right = run(tmp_path, part)
+    assert result.duration_ms == 2000
+    assert abs(spectrum_peak(span(left, 1100, 1900)) - 440) < 5
+    assert abs(spectrum_peak(span(right, 100, 1900)) - 880) < 5
+
+
+@given(st.binary(min_size=1, max_size=40))
+def test_what_counts_as_well_formed_is_what_libopus_takes(packet: bytes) -> None:
+    decoder = opus.Decoder(RATE)
+    try:
+        decoder.decode(packet)
+        taken = True
+    except opus.OpusError:
+        taken = False
+    assert ogg.well_formed(packet) == taken

@@ -57,6 +57,20 @@ def test_a_spray_locks_nothing_and_is_not_remembered() -> None:
     assert stream(found, HERE, 5.0, 2) is not None
 
 
+def test_of_two_strangers_who_speak_at_once_neither_is_taken() -> None:
+    """A phone whose SDP names a private address, and somebody who guessed its port and sends faster."""
+    phone, thief = ("198.51.100.4", 4000), STRANGER
+    found = Latch(HERE, {0}, 0.0)
+    for tick in range(400):  # of 5 ms
+        assert not found.learn(packet(tick, ssrc=2), thief, tick * 0.005)
+        if tick % 4 == 0:
+            assert not found.learn(packet(tick // 4), phone, tick * 0.005)
+    since = 400 * 0.005
+    alone = stream(found, phone, since, 100, first=100)
+    assert alone is not None, "who is left alone is the peer"
+    assert latch.RIVAL_S - 0.01 <= alone - since <= latch.RIVAL_S + 0.04
+
+
 def test_who_is_on_hold_or_unknown_locks_nobody() -> None:
     assert stream(Latch(None, {0}, 0.0), STRANGER, 5.0, 100) is None
     for data in (b"", b"\x80" * 11, b"\x40" + packet(1)[1:]):

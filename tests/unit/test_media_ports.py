@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import pytest
 
+from server.media.relay import udp_ports
 from server.media.relay.udp_ports import PortRange
 
 HOST = "127.0.0.1"
@@ -60,3 +62,16 @@ def test_a_range_gives_what_it_has_and_takes_it_back(odd: int) -> None:
 
 def test_an_address_that_is_not_ours() -> None:
     assert PortRange().bind_pair("192.0.2.1") is None
+
+
+def test_a_range_that_is_nearly_full_is_walked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop walks it, with all calls of the worker waiting."""
+    low, asked = free_range(8), list[int]()
+
+    def taken(host: str, port: int) -> tuple[socket.socket | None, int | None]:
+        asked.append(port)
+        return None, errno.EADDRINUSE
+
+    monkeypatch.setattr(udp_ports, "_bound", taken)
+    assert PortRange(low, low + 4999).bind_pair(HOST) is None
+    assert asked == list(range(low, low + 4999, 2))

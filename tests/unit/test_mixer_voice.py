@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.media.mixer import codecs, g711, opus
-from server.media.mixer.formats import COMFORT_NOISE, OPUS, PCMU, Format
+from server.media.mixer.formats import COMFORT_NOISE, G722, OPUS, PCMA, PCMU, Format
 from server.media.mixer.jitter import Arrived
 from server.media.mixer.voice import Voice
 
@@ -289,6 +289,15 @@ def test_garbage_is_counted_and_speech_goes_on() -> None:
         loud += sound is not None and float(np.abs(sound).max()) > 0.1
     assert loud > 240
     assert voice.buffer.counts.malformed > 0
+
+
+@pytest.mark.parametrize("form", [OPUS, PCMU, PCMA, G722, COMFORT_NOISE])
+def test_a_packet_without_a_payload_is_no_sound(form: Format) -> None:
+    voice = Voice(8_000)
+    for n in range(100):
+        voice.put(Arrived(form, n, n * form.clock_rate // 50, 1, b"", 20.0 * n))
+        voice.pull(20.0 * n + 5)
+    assert voice.buffer.counts.malformed == 100
 
 
 @given(st.data())

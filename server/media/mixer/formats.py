@@ -23,7 +23,7 @@ class Format:
         if self.name == "opus":
             return packet_samples(payload)
         if self.name == "cn":
-            return self.clock_rate * FRAME_MS // 1000
+            return self.clock_rate * FRAME_MS // 1000 if payload else 0  # RFC 3389 section 3: at least the level
         return len(payload) if len(payload) <= self.clock_rate * MAX_PACKET_MS // 1000 else 0
 
 

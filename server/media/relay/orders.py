@@ -87,7 +87,7 @@ class Ledger:
             entry.results.pop(place, None)
 
     def forget(self, session_id: str) -> None:
-        """The session was never taken in."""
+        """The session was never taken in, or is no longer anybody's."""
         self._live.pop(session_id, None)
 
     def release(self, session_id: str) -> None:

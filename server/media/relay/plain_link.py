@@ -149,7 +149,7 @@ class PlainLink:
     # --- in ---
 
     def _take_rtp(self, size: int, source: Address) -> None:
-        if size < 12:
+        if size < 12 or size == len(ARRIVED):  # as long as the buffer: the rest of it was cut off
             return
         if 191 < ARRIVED[1] < 224:  # RFC 5761 section 4: RTCP packet types
             if self._mux:

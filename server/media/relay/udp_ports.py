@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import socket
+from collections.abc import Iterable
 
 TRIES = 32  # for a pair without a range: each has one chance in two
 
@@ -40,19 +42,28 @@ class PortRange:
 
     def bind_pair(self, host: str) -> tuple[socket.socket, socket.socket] | None:
         """An even port for RTP and the next one for RTCP (RFC 3550 section 11), or None as above."""
-        for _ in range(max(self._size, TRIES)):
-            first = self.bind(host)
+        for port in self._even_ports():
+            first, error = _bound(host, port)
             if first is None:
-                return None
+                if error != errno.EADDRINUSE:
+                    return None
+                continue
             port = first.getsockname()[1]
-            if port % 2 == 0 and (not self._low or port + 1 - self._low < self._size):
-                second, _ = _bound(host, port + 1)
-                if second is not None:
-                    if self._low:
-                        self._next = (port + 2 - self._low) % self._size
-                    return first, second
+            second = _bound(host, port + 1)[0] if port % 2 == 0 else None
+            if second is not None:
+                if self._low:
+                    self._next = (port + 2 - self._low) % self._size
+                return first, second
             first.close()
         return None
+
+    def _even_ports(self) -> Iterable[int]:
+        """Each that has a neighbour in the range, once, from the next one on; 0, any, without a range."""
+        if not self._low:
+            return itertools.repeat(0, TRIES)
+        even = range(self._low + self._low % 2, self._low + self._size - 1, 2)
+        begin = next((index for index, port in enumerate(even) if port - self._low >= self._next), 0)
+        return itertools.chain(even[begin:], even[:begin])
 
 
 def _bound(host: str, port: int) -> tuple[socket.socket | None, int | None]:

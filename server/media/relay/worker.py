@@ -152,6 +152,7 @@ class Worker:
         if not session.legs:  # no row places this session here any more: nobody would ever release it
             session.close()
             del self._sessions[session_id]
+            self._ledger.forget(session_id)
 
     # --- facts ---
 
