@@ -100,7 +100,9 @@ def wait_ends_at(s: Session) -> int | None:
 def _customer_grace(s: Session) -> Deadline | None:
     """How long a customer who can't be heard keeps the place or the call; None while nothing runs."""
     leg = s.customer_leg
-    if s.state is SessionState.ARRIVING or leg.is_up or s.unplaced_since is not None:
+    if s.state is SessionState.ARRIVING or leg.is_up:
+        return None
+    if s.unplaced_since is not None and s.callback is None:
         return None  # it can't be up where no worker holds it: the placement's own limit decides
     grace = TALK_GRACE_MS if s.state is SessionState.CONNECTED else QUEUE_GRACE_MS
     return Deadline("customer_grace", leg.id, (leg.down_since if leg.down_since is not None else leg.since) + grace)

@@ -231,7 +231,7 @@ def test_random_histories_reach_every_number() -> None:
     """What the test above compares is not nothing."""
     seen: dict[Counted, int] = dict.fromkeys(Counted, 0)
 
-    @settings(max_examples=200, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=600, deadline=None, derandomize=True, database=None)
     @given(data=st.data())
     def walk(data: st.DataObject) -> None:
         one = history(data.draw, arrived("ses_1", "default", "que_1", 30, "que_2"), T0)
