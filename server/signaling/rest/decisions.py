@@ -15,6 +15,7 @@ from server.domain.directory import Role
 from server.domain.history import EventRow, SegmentRow
 from server.domain.queue_routing import LAST_PRIORITY, PRIORITY, TOP_PRIORITY, Strategy
 from server.domain.requirements import ANYONE, from_json, write
+from server.domain.session import SessionState
 from server.services.refusals import not_found
 from server.services.steering import Steering
 from server.signaling.access import STAFF, SUPERVISORS
@@ -106,7 +107,9 @@ async def read_routing(call: Call[Any, Nothing]) -> RoutingView:
         for number, event in enumerate(began, 1)
         if event.type == "AgentOffered"
     ]
-    why = None if own_only else call.deps.explanations.explain(tenant, session_id)
+    # The index may be a moment behind the row, and says of a call that was just answered that it waits.
+    asked = not own_only and detail.row.state in WAITS
+    why = call.deps.explanations.explain(tenant, session_id) if asked else None
     waiting = None if why is None else _decision(why, names, None, None)
     steering = None if why is None else _steering(await call.deps.steering.current(tenant, session_id), names)
     return RoutingView(session_id=session_id, decisions=decisions, waiting=waiting, steering=steering)
@@ -127,6 +130,7 @@ async def steer_session(call: Call[SteerSession, Nothing]) -> RoutingView:
     return await read_routing(call)
 
 
+WAITS = frozenset({SessionState.QUEUED, SessionState.PLACE_KEPT})
 BEGIN_A_SEGMENT = frozenset({"AgentOffered", "GuestInvited", "SupervisionBegun"})  # and so count its number up
 
 
