@@ -2,7 +2,8 @@
 
 The store is an index that all nodes share; each node follows its log of changes in a snapshot of its own, where it
 chooses. The assignment is the session's step, guarded by the versions of the session and the agent. When the step
-refuses, the claim is released, the rows of both are read anew, and the next round decides again. Every tick looks
+refuses, the claim is released, the rows of both are read anew, and the next round decides again. No round waits for
+assignments: each lands in a later round (flights.py), so one slow commit delays one session. Every tick looks
 too, so a lost wake-up costs a second at most; once in a while the index is made anew from the database, and at once
 when the store says that it is lost. A session that rings for all is offered to one agent after the other, each time
 as what the step before has made of it, until nobody more can be asked.
@@ -15,8 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from enum import Enum, auto
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import chain
 
 import structlog
@@ -31,6 +32,7 @@ from server.domain.router_state import Claim, Entry, Gone, PresentAgent, Routing
 from server.domain.session import Session
 from server.ids import new_id
 from server.probes import Work, note
+from server.routing.flights import Flight, Flights, Landing
 from server.routing.policy import Match
 from server.routing.snapshot import PORTION, Snapshot
 from server.services.admin_ports import Directory
@@ -49,24 +51,17 @@ from server.services.ports import (
 
 log = structlog.get_logger()
 TICK_S = 1.0
+ROUND_S = 0.005  # from one round to the next: each costs some milliseconds, however little there is to do
 REBUILD_S = 30.0
 REBUILD_SHARE = 50  # a rebuild that takes long comes that many times its length apart
 CLAIM_MS = 5_000  # many times the length of a step; a node that died with a claim delays a session this long
 BENCH_MS = 30_000  # a session whose assignment failed for a cause of ours
 PAUSED_S = 3.0  # routing that stands still for longer is told to people
 LOST_S = 0.25  # a session or an agent that another node has claimed is left alone for so long
-MAX_ROUNDS = 50  # of choosing in one look: a bound against two rows that disagree for ever
-BATCH = 32  # matches that are claimed and assigned at once: what comes meanwhile waits for the slowest of them
+MAX_REFUSED = 5  # of a session between two ticks: a bound against two rows that disagree for ever
+BATCH = 32  # assignments of a tenant that are on their way at once: more would only wait for the database
 
 Assign = Callable[[str, AgentOffered], Awaitable[Session]]
-
-
-class _Tried(Enum):
-    """How it went with a match: `LOST` to another node's claim, `REFUSED` by the rows."""
-
-    ASSIGNED = auto()
-    LOST = auto()
-    REFUSED = auto()
 
 
 class Router:
@@ -94,6 +89,8 @@ class Router:
         self._tenants: set[str] = {DEFAULT_TENANT}
         self._snapshots: dict[str, Snapshot] = {}
         self._lost: list[tuple[float, Snapshot, Match]] = []  # loop time until which each stays reserved
+        self._flights = Flights(self._assign_one, self._woken.set)
+        self._refused: Counter[str] = Counter()  # by session id, since the last tick
         self._rebuild_at = 0.0  # loop time; 0: at the next look
         self.on_look: Callable[[RoutingView], None] = lambda view: None
         self.on_pause: Callable[[bool], None] = lambda paused: None
@@ -131,16 +128,23 @@ class Router:
 
     async def run(self) -> None:
         """Route for ever."""
+        try:
+            await self._run()
+        finally:
+            self._flights.cancel()
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         ticked = looked = loop.time()
         paused = False
         while True:
+            began = loop.time()
             self._woken.clear()
-            tick = loop.time() - ticked >= TICK_S
-            ticked = loop.time() if tick else ticked
+            tick = began - ticked >= TICK_S
+            ticked = began if tick else ticked
             try:
                 with Work("route") as work:
-                    work.worth = await self.look(tick=tick)
+                    work.worth = await self._round(tick)
                 looked = loop.time()
             except (StorageUnavailable, RouterStoreUnavailable) as error:
                 log.error("routing_paused", error=str(error))
@@ -156,6 +160,7 @@ class Router:
                     await self._woken.wait()
             except TimeoutError:
                 pass
+            await asyncio.sleep(began + ROUND_S - loop.time())
 
     def _start_over(self) -> None:
         """What was taken in meanwhile may be lost: the next look reads the rows. They say what waits here, too, and an
@@ -168,21 +173,52 @@ class Router:
         self._woken.clear()
 
     async def look(self, *, tick: bool = True) -> bool:
-        """Take in what changed, then match until nothing more can be matched, where this node goes first or at a
-        tick. True when something was matched."""
-        matched = False
-        if asyncio.get_running_loop().time() >= self._rebuild_at:
-            await self.rebuild()
-        await self._write()
-        for tenant in tuple(self._tenants):
-            if tick or self._nodes.mine(tenant):
-                matched = await self._route_safely(tenant) or matched
+        """Rounds until nothing is on its way and nothing more can be matched. True when something was matched."""
+        matched = await self._round(tick)
+        while await self._flights.next():
+            matched = await self._round(tick=False, first=tick) or matched
         return matched
 
-    async def _route_safely(self, tenant: str) -> bool:
+    async def _round(self, tick: bool, *, first: bool = False) -> bool:
+        """Take in what changed and what has landed, then send off what can be matched, where this node goes `first` or
+        at a tick. True when something was matched."""
+        matched = False
+        if tick:
+            self._refused.clear()
+        if asyncio.get_running_loop().time() >= self._rebuild_at:
+            await self.rebuild()
+        landed = await self._take_in_landed()
+        await self._write()
+        for tenant in self._tenants | landed.keys():
+            chooses = tick or first or self._nodes.mine(tenant)
+            if chooses or tenant in landed:
+                matched = await self._route_safely(tenant, landed.get(tenant, ()), chooses) or matched
+        return matched
+
+    async def _take_in_landed(self) -> Mapping[str, Sequence[Flight]]:
+        """By tenant. Raises StorageUnavailable when it is not known what became of one."""
+        by_tenant: dict[str, list[Flight]] = {}
+        landed = self._flights.landed()
+        for flight, _ in landed:
+            by_tenant.setdefault(flight.tenant, []).append(flight)
+        try:
+            for flight, landing in landed:
+                note("claim", landing.name.lower())
+                if landing is Landing.REFUSED:
+                    await self._read_anew(flight)
+            if by_tenant:
+                await self._write()
+        finally:
+            for tenant, flights in by_tenant.items():
+                await self._store.release(tenant, [flight.claim_id for flight in flights])
+        if any(landing is Landing.UNKNOWN for _, landing in landed):
+            raise StorageUnavailable("an assignment got no answer")
+        return by_tenant
+
+    async def _route_safely(self, tenant: str, landed: Sequence[Flight], chooses: bool) -> bool:
         """One tenant's fault is its own."""
         try:
-            return await self._route(tenant)
+            return await self._route(tenant, landed, chooses)
         except (StorageUnavailable, RouterStoreUnavailable):
             raise
         except Exception:
@@ -233,36 +269,38 @@ class Router:
             self._tenants |= by_tenant.keys()
             self._bus.publish(Notice(routing=tuple(by_tenant)))
 
-    async def _route(self, tenant: str) -> bool:
+    async def _route(self, tenant: str, landed: Sequence[Flight], chooses: bool) -> bool:
         snapshot = await self._snapshot(tenant)
-        matched = False
-        for _ in range(MAX_ROUNDS):
-            self._settle_lost()
-            matches = snapshot.choose(self._clock.now_ms(), BATCH)
-            if not matches:
-                break
-            lost: set[Match] = set()
-            try:
-                results = await self._try(tenant, snapshot, matches)
-                lost = {match for match, result in results.items() if result is _Tried.LOST}
-                await self._write()
-                await self._catch_up(snapshot)
-            finally:
-                for match in matches:
-                    if match not in lost:
-                        snapshot.settle(match, self._clock.now_ms())
-            self._leave_alone(snapshot, lost)
-            matched = True
+        for flight in landed:  # the snapshot knows by now what became of it
+            flight.snapshot.settle(flight.match, self._clock.now_ms())
+        matched = chooses and await self._send_off(tenant, snapshot)
         self.on_look(snapshot)
         return matched
 
-    def _leave_alone(self, snapshot: Snapshot, lost: Iterable[Match]) -> None:
+    async def _send_off(self, tenant: str, snapshot: Snapshot) -> bool:
+        """Choose, claim, and send what is granted on its way."""
+        self._settle_lost()
+        room = BATCH - self._flights.in_air(tenant)
+        now = self._clock.now_ms()
+        matches = snapshot.choose(now, room) if room > 0 else []
+        if not matches:
+            return False
+        claims = [Claim(match.session_id, match.agent_id, new_id("clm"), now + CLAIM_MS) for match in matches]
+        granted = await self._store.claim(tenant, claims, now)
+        for match, claim, yes in zip(matches, claims, granted, strict=True):
+            if yes:
+                self._flights.send(Flight(tenant, snapshot, match, claim.request_id))
+            else:
+                note("claim", "lost")
+                self._leave_alone(snapshot, match)
+        return True
+
+    def _leave_alone(self, snapshot: Snapshot, lost: Match) -> None:
         """Another node has claimed the session or the agent, and is about to tell what became of it, or has died: both
         stay reserved for a moment, and others are matched meanwhile."""
         loop = asyncio.get_running_loop()
-        for match in lost:
-            self._lost.append((loop.time() + LOST_S, snapshot, match))
-            loop.call_later(LOST_S, self._woken.set)
+        self._lost.append((loop.time() + LOST_S, snapshot, lost))
+        loop.call_later(LOST_S, self._woken.set)
 
     def _settle_lost(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -298,43 +336,32 @@ class Router:
             await asyncio.sleep(0)  # sockets are served meanwhile
         self.on_renewed(len(entries))
 
-    async def _try(self, tenant: str, snapshot: Snapshot, matches: Sequence[Match]) -> dict[Match, _Tried]:
-        now = self._clock.now_ms()
-        claims = [Claim(match.session_id, match.agent_id, new_id("clm"), now + CLAIM_MS) for match in matches]
-        granted = await self._store.claim(tenant, claims, now)
-        won = [match for match, yes in zip(matches, granted, strict=True) if yes]
-        try:
-            tried = await asyncio.gather(*(self._assign_one(snapshot, match) for match in won))
-        finally:
-            await self._store.release(tenant, [c.request_id for c, yes in zip(claims, granted, strict=True) if yes])
-        results = dict.fromkeys(matches, _Tried.LOST) | dict(zip(won, tried, strict=True))
-        await self._read_anew(tenant, [match for match, result in results.items() if result is _Tried.REFUSED])
-        for result in results.values():
-            note("claim", result.name.lower())
-        return results
-
-    async def _assign_one(self, snapshot: Snapshot, match: Match) -> _Tried:
+    async def _assign_one(self, flight: Flight) -> Landing:
+        match = flight.match
         try:
             await self._assign(match.session_id, AgentOffered(match.agent_id, match.agent_name, match.why))
         except (Stale, Refused, Conflict) as reason:
             log.info("assignment_refused", session_id=match.session_id, agent_id=match.agent_id, reason=str(reason))
-            return _Tried.REFUSED
+            return Landing.REFUSED
         except StorageUnavailable:
-            raise
+            return Landing.UNKNOWN
         except Exception:  # one session's failure is its own: the others are routed meanwhile
             log.exception("assignment_failed", session_id=match.session_id, agent_id=match.agent_id)
-            snapshot.bench(match.session_id, self._clock.now_ms() + BENCH_MS)
-            return _Tried.REFUSED
-        return _Tried.ASSIGNED
+            flight.snapshot.bench(match.session_id, self._clock.now_ms() + BENCH_MS)
+            return Landing.REFUSED
+        return Landing.ASSIGNED
 
-    async def _read_anew(self, tenant: str, refused: Iterable[Match]) -> None:
+    async def _read_anew(self, flight: Flight) -> None:
         """Rows and index disagree: the database is right."""
-        for match in refused:
-            session, agent = await self._steps.session(match.session_id), await self._steps.agent(match.agent_id)
-            if session is not None:
-                self._hear(tenant, waiting_word(session))
-            if agent is not None:
-                self._hear(tenant, agent_word(agent))
+        match = flight.match
+        session, agent = await self._steps.session(match.session_id), await self._steps.agent(match.agent_id)
+        if session is not None:
+            self._hear(flight.tenant, waiting_word(session))
+        if agent is not None:
+            self._hear(flight.tenant, agent_word(agent))
+        self._refused[match.session_id] += 1
+        if self._refused[match.session_id] >= MAX_REFUSED:
+            flight.snapshot.bench(match.session_id, self._clock.now_ms() + round(TICK_S * 1000))
 
 
 def waiting_word(s: Session) -> WaitingSession | Gone:
