@@ -57,7 +57,7 @@ class Lane:
     step: int
     pool: Pool
     waiting: SortedList[Place] = field(default_factory=SortedList)
-    first: tuple[Place, Urgency] | None = None  # the urgency of the first one, while it stays the first
+    first: Urgency | None = None  # of the first one that waits; None: not known, or it grows
 
 
 def new_pool(key: PoolKey, now: int) -> Pool:

@@ -29,13 +29,11 @@ from server.routing.scoring import Rank
 
 MAX_CANDIDATES = 20
 
-Seen = tuple[Rank, int]  # where an agent stands in the lane's pool, and the version of the agent's row
-
 
 def reasons(
     session: WaitingSession,
     lane: Lane,
-    seen: Iterable[Seen],
+    seen: Iterable[Rank],
     chosen: str | None,
     others: Mapping[str, int],
     position: int,
@@ -65,7 +63,7 @@ def reasons(
                 "idle_ms": max(0, now - idle_since),
                 "version": version,
             }
-            for (score, idle_since, agent_id), version in seen
+            for score, idle_since, agent_id, version in seen
         ],
         "others": dict(others),
     }

@@ -16,7 +16,7 @@ from server.domain.queue_routing import Strategy
 from server.domain.requirements import Requirement, skills_of
 from server.domain.router_state import PresentAgent
 
-Rank = tuple[float, int, str]
+Rank = tuple[float, int, str, int]  # score, idle since, agent id, version of the agent's row
 Ranking = Callable[[PresentAgent, AgentProfile], Rank]
 
 
@@ -25,7 +25,7 @@ def ranking(strategy: Strategy, asked: Requirement, midnight: int) -> Ranking:
     skills = tuple(skills_of(asked))
 
     def rank(agent: PresentAgent, profile: AgentProfile) -> Rank:
-        return (score(strategy, skills, midnight, agent, profile), agent.idle_since, agent.agent_id)
+        return (score(strategy, skills, midnight, agent, profile), agent.idle_since, agent.agent_id, agent.version)
 
     return rank
 

@@ -157,7 +157,7 @@ class Snapshot:
         already, and would ring for one more, after all others."""
         self._advance(now)
         matches: list[Match] = []
-        ripe = [(self._first_urgency(lane, now), lane) for lane in self._ripe.values()]
+        ripe = [(lane.first or self._first_urgency(lane, now), lane) for lane in self._ripe.values()]
         heapq.heapify(ripe)
         while ripe and len(matches) < limit:
             urgent, lane = heapq.heappop(ripe)
@@ -171,7 +171,7 @@ class Snapshot:
                 matches.append(self._match(wait, lane, agent_id, now))
                 self._reserve(wait, agent_id)
                 if lane.waiting:
-                    heapq.heappush(ripe, (self._first_urgency(lane, now), lane))
+                    heapq.heappush(ripe, (lane.first or self._first_urgency(lane, now), lane))
             else:  # nobody can take those before it in the lane
                 heapq.heappush(ripe, (own, lane))
         return matches
@@ -382,6 +382,7 @@ class Snapshot:
         lane = self._lane(session, queue, step, sticky, now)
         wait.lane = lane
         lane.waiting.add(wait.place)
+        lane.first = None
         if lane.pool.agents:
             self._ripe[lane.key] = lane
 
@@ -421,6 +422,7 @@ class Snapshot:
         lane, wait.lane = wait.lane, None
         if lane is not None:
             lane.waiting.remove(wait.place)
+            lane.first = None
             self._forget_unused(lane)
 
     def _forget_unused(self, lane: Lane) -> None:
@@ -469,12 +471,9 @@ class Snapshot:
     # --- one match ---
 
     def _first_urgency(self, lane: Lane, now: int) -> Urgency:
-        place = lane.waiting[0]
-        if lane.first is not None and lane.first[0] is place:
-            return lane.first[1]
-        urgent = urgency(self._waits[place[2]].entry, lane.queue, now)
-        # A priority that grows is another one at each look; places are made anew when the queue's rules change.
-        lane.first = (place, urgent) if not lane.queue.routing.grow_s else None
+        urgent = urgency(self._waits[lane.waiting[0][2]].entry, lane.queue, now)
+        # A priority that grows is another one at each look; lanes are made anew when the queue's rules change.
+        lane.first = urgent if not lane.queue.routing.grow_s else None
         return urgent
 
     def _pick(self, lane: Lane, now: int) -> tuple[_Wait, str] | None:
@@ -518,10 +517,9 @@ class Snapshot:
         shown = [*first, *ranked][:MAX_CANDIDATES]
         if chosen is not None and all(rank[2] != chosen for rank in shown):
             shown[-1:] = [self._ranks(chosen)[pool.key]]
-        seen = ((rank, self._desks[rank[2]].entry.version) for rank in shown)
         being_offered = len(self._reserved_agents & self._desks.keys())
         rest = others(pool, self._states, being_offered, len(shown))
-        return reasons(session, lane, seen, chosen, rest, self.position, now)
+        return reasons(session, lane, shown, chosen, rest, self.position, now)
 
     def _ranks(self, agent_id: str) -> Mapping[PoolKey, Rank]:
         desk = self._desks.get(agent_id)
