@@ -13,13 +13,17 @@ from server.media.mixer.formats import G722, OPUS, PCMA, PCMU, Format
 from server.media.mixer.graph import Limiter, Mix
 from server.media.mixer.jitter import Arrived
 from server.media.mixer.protocol import (
+    MAX_BYTES,
     End,
+    beat_from_bytes,
+    beat_to_bytes,
     end_to_bytes,
     frame_from_bytes,
     frame_to_bytes,
     order_from_bytes,
     packet_from_bytes,
     packet_to_bytes,
+    pieces,
     setup_to_bytes,
 )
 from server.media.mixer.setup import Listener, Setup, rate_of
@@ -178,9 +182,36 @@ def test_messages_come_back_as_they_went() -> None:
     message = packet_to_bytes(5, "opus", (65535, 2**32 - 1, 9), 1_500_000, b"sound")
     assert packet_from_bytes(message) == (5, Arrived(OPUS, 65535, 2**32 - 1, 9, b"sound", 1.5))
     assert frame_from_bytes(frame_to_bytes(3, "pcma", 2**32 + 1, b"x")) == (3, "pcma", 1, b"x")
+    assert beat_from_bytes(beat_to_bytes(2**63)) == 2**63
 
 
-@pytest.mark.parametrize("message", [b"", b"?", b"J", b"J{}", b"J[]", b'J{"kind":"mix"}', b"P", b"P" + bytes(10)])
+@pytest.mark.parametrize(("people", "messages"), [(8, 1), (150, 16)])
+def test_an_order_of_any_length_arrives_whole(people: int, messages: int) -> None:
+    """The largest conference that is allowed, with ids as long as they get, fits one message; larger ones would not."""
+    ids = [2**32 - 1 - n for n in range(people)]
+    listeners = tuple(Listener(one, PCMU, frozenset(ids) - {one}) for one in ids)
+    setup = Setup(2**32 - 1, tuple((one, PCMU) for one in ids), listeners)
+    sent = list(pieces(setup_to_bytes(setup)))
+    assert (len(sent), max(map(len, sent)) <= MAX_BYTES) == (messages, True)
+    desk = Desk()
+    for n, message in enumerate(sent):
+        assert not desk.mixes
+        desk.take(message, 0)
+        if n < len(sent) - 1:
+            desk.take(packet_to_bytes(ids[0], "pcmu", (n, n, 1), 0, b"sound"), 0)
+    assert desk.mixes[setup.mix_id].setup == setup
+    desk.take(end_to_bytes(setup.mix_id), 0)
+    assert not desk.mixes, "nothing of the long order is left before the next one"
+
+
+def test_a_beat_is_to_be_said_back() -> None:
+    desk = Desk()
+    desk.take(beat_to_bytes(41), 0)
+    desk.take(beat_to_bytes(42), 0)
+    assert desk.beat == 42
+
+
+@pytest.mark.parametrize("message", [b"", b"?", b"J", b"J{}", b"J[]", b'J{"kind":"mix"}', b"P", b"P" + bytes(10), b"B"])
 def test_a_message_that_is_none_is_refused(message: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         Desk().take(message, 0)

@@ -197,6 +197,47 @@ async def test_the_mixer_is_killed(tmp_path: Path, capsys: pytest.CaptureFixture
         assert relayed.tones(PITCHES) == {880.0}
 
 
+async def test_a_mixer_that_hangs_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with party(tmp_path, "customer", "agent", "boss") as p:
+        hears = {"customer": "agent boss", "agent": "customer boss", "boss": "customer agent"}
+        await p.plan(**hears)
+        await p.hear(**hears)
+        first = mixer_pid(p.rig)
+        assert first is not None
+        began = asyncio.get_running_loop().time()
+        os.kill(first, signal.SIGSTOP)
+        await eventually(lambda: mixer_pid(p.rig) not in (None, first))
+        for ears in p.ears.values():
+            ears.heard.clear()
+        await p.hear(**hears)
+        with capsys.disabled():
+            spent = asyncio.get_running_loop().time() - began
+            print(f"the mixer was stopped; {spent - JUDGED_S:.2f} s later all heard each other again")
+        assert not Path(f"/proc/{first}").exists()
+
+
+async def test_a_plan_is_answered_when_the_mixer_obeys_it(tmp_path: Path) -> None:
+    async with party(tmp_path, "customer", "agent", "boss") as p:
+        hears = {"customer": "agent boss", "agent": "customer boss", "boss": "customer agent"}
+        await p.plan(**hears)
+        await p.hear(**hears)
+        pid = mixer_pid(p.rig)
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        hears = {
+            "customer": "agent",
+            "agent": "customer boss",
+            "boss": "customer agent",
+        }  # no longer barged
+        order = asyncio.create_task(p.plan(**hears))
+        await p.rig.caller("s2").plan(("customer", "agent"))
+        assert len(await p.rig.engine.list_legs("media-1")) == 3
+        assert not order.done(), "of what was asked later, and needs no mixer, the answer came before"
+        os.kill(pid, signal.SIGCONT)
+        await order
+        await p.hear(**hears)
+
+
 async def test_the_mixer_dies_with_its_worker(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         await eventually(lambda: mixer_pid(rig) is not None)

@@ -23,7 +23,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy comes: filter
 from server import log as logs
 from server.media.mixer.desk import Desk
 from server.media.mixer.formats import FRAME_MS
-from server.media.mixer.protocol import MAX_BYTES, READY
+from server.media.mixer.protocol import MAX_BYTES, READY, beat_to_bytes
 from server.process import die_with_parent
 
 log = structlog.get_logger(__name__)
@@ -46,6 +46,10 @@ def serve(sock: socket.socket) -> None:
         wait_ms = due_ms - _now_ms() if desk.mixes else 1000.0
         if poll.poll(max(0.0, wait_ms)) and not _read(desk, sock):
             return
+        if desk.beat is not None:
+            with contextlib.suppress(BlockingIOError):  # the worker is busy: it is tried again 20 ms later
+                sock.send(beat_to_bytes(desk.beat))
+                desk.beat = None
         now_ms = _now_ms()
         if not desk.mixes:
             due_ms = now_ms + FRAME_MS

@@ -8,17 +8,26 @@ from dataclasses import asdict
 import structlog
 
 from server.media.mixer.graph import Mix
-from server.media.mixer.protocol import End, frame_to_bytes, order_from_bytes, packet_from_bytes
+from server.media.mixer.protocol import (
+    BEAT,
+    End,
+    beat_from_bytes,
+    frame_to_bytes,
+    order_from_bytes,
+    packet_from_bytes,
+)
 from server.media.mixer.setup import Setup
 
 log = structlog.get_logger(__name__)
 
 
 class Desk:
-    """Times in ms of the machine's monotonic clock."""
+    """Times in ms of the machine's monotonic clock. `beat`: what the worker is to be answered, None: nothing."""
 
     def __init__(self) -> None:
         self.mixes: dict[int, Mix] = {}
+        self.beat: int | None = None
+        self._begun = bytearray()  # an order whose end has not come
         self._mix_of: dict[int, Mix] = {}  # by input
 
     def take(self, message: bytes, now_ms: float) -> None:
@@ -28,8 +37,14 @@ class Desk:
             mix = self._mix_of.get(input_id)
             if mix is not None:
                 mix.put(input_id, packet)
+        elif message[:1] == b"j":
+            self._begun += message[1:]
         elif message[:1] == b"J":
-            self._order(order_from_bytes(message), now_ms)
+            whole = b"J" + self._begun + message[1:]
+            self._begun.clear()
+            self._order(order_from_bytes(whole), now_ms)
+        elif message[:1] == BEAT:
+            self.beat = beat_from_bytes(message)
         else:
             raise ValueError(f"message of kind {message[:1]!r}")
 

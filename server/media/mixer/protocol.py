@@ -4,16 +4,20 @@ The first byte tells what a message is:
 
     J  worker → mixer   JSON: {"kind": "mix", "mix", "inputs": [[id, format]], "listeners": [[id, format, [inputs]]]},
                         always the whole of a mix; {"kind": "end", "mix"}
+    j  worker → mixer   the beginning of an order that is longer than a message; more j may follow, a J ends it
+    B  both ways        a number: the mixer says back what the worker said, once it obeys all orders before that
     P  worker → mixer   a received packet: input, format, sequence, timestamp, SSRC, arrival (ns, monotonic), payload
     F  mixer → worker   20 ms of a mix: listener, format, number, payload
     R  mixer → worker   the mixer is ready
 
-Either side drops what does not fit into the socket's buffer, setups excepted: the worker says them again."""
+Either side drops what does not fit into the socket's buffer, orders and beats excepted: they are said when it takes
+them. Of beats only the newest counts, since it stands for all before it."""
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +25,13 @@ from server.media.mixer.formats import BY_NAME, FORMATS
 from server.media.mixer.jitter import Arrived
 from server.media.mixer.setup import Listener, Setup
 
-MAX_BYTES = 16 * 1024  # a mix of a hundred people; packets are far smaller
+MAX_BYTES = 16 * 1024  # of a message; packets are far smaller, and a long order goes in pieces
 READY = b"R"
+BEAT = b"B"
 
 _PACKET = struct.Struct("!cIBHIIQ")
 _FRAME = struct.Struct("!cIBI")
+_BEAT = struct.Struct("!cQ")
 _NUMBERS = {form.name: number for number, form in enumerate(FORMATS)}
 
 
@@ -48,6 +54,15 @@ def end_to_bytes(mix_id: int) -> bytes:
     return b"J" + json.dumps({"kind": "end", "mix": mix_id}).encode()
 
 
+def pieces(order: bytes) -> Iterator[bytes]:
+    """The messages that an order is sent as. No other order may come between them; packets may."""
+    body, most = order[1:], MAX_BYTES - 1
+    last = max(0, len(body) - 1) // most * most
+    for start in range(0, last, most):
+        yield b"j" + body[start : start + most]
+    yield b"J" + body[last:]
+
+
 def order_from_bytes(message: bytes) -> Setup | End:
     """Raises ValueError."""
     try:
@@ -59,6 +74,18 @@ def order_from_bytes(message: bytes) -> Setup | End:
         return Setup(int(body["mix"]), inputs, listeners)
     except (KeyError, TypeError) as error:
         raise ValueError(f"no setup: {error!r}") from error
+
+
+def beat_to_bytes(number: int) -> bytes:
+    return _BEAT.pack(BEAT, number)
+
+
+def beat_from_bytes(message: bytes) -> int:
+    """Raises ValueError."""
+    try:
+        return int(_BEAT.unpack(message)[1])
+    except struct.error as error:
+        raise ValueError(f"no beat: {error}") from error
 
 
 def knows(codec_name: str) -> bool:

@@ -1,9 +1,11 @@
 """The worker's end of its mixer (server/media/mixer): a child process that is started with the worker and again when it
 dies, and the socket to it.
 
-Nothing here waits. Packets that the socket does not take are dropped and counted; setups are kept, as they must arrive,
-and said again when the socket takes them, and to each new process. While no mixer is there, relayed calls go on
-untouched and mixed ones are silent: that is over when the next one is ready, half a second later."""
+Nothing here waits, `obeyed` excepted. Packets that the socket does not take are dropped and counted; setups are kept,
+as they must arrive, and said again when the socket takes them, and to each new process. Behind them goes a beat that
+the mixer says back when it obeys them; the same beat, asked twice a second, tells that it lives (pulse.py): one that
+hangs is killed. While no mixer is there, relayed calls go on untouched and mixed ones are silent: that is over when the
+next one is ready, half a second later."""
 
 from __future__ import annotations
 
@@ -11,12 +13,14 @@ import asyncio
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 
 import structlog
 
 from server.media.mixer import protocol
 from server.media.mixer.setup import Setup
+from server.media.relay.pulse import LOOK_S, Pulse, vital_signs
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +42,12 @@ class Mixer:
         self._next_id = 0
         self._setups: dict[int, Setup] = {}  # by mix
         self._unsaid: dict[int, bytes] = {}  # by mix: what is to be said when the socket takes it
+        self._pieces: deque[bytes] = deque()  # of what is being said
+        self._orders = 0  # that were given; a beat says how many came before it
+        self._asked = 0  # the last beat that was sent
+        self._obeyed = 0  # the last one that came back
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._pulse = Pulse()
         self._listeners: dict[int, OnFrame] = {}
         self._sock: socket.socket | None = None
         self._writing = False
@@ -49,6 +59,11 @@ class Mixer:
         return self._next_id
 
     # --- mixes ---
+
+    @property
+    def said(self) -> int:
+        """How many orders were given: for `obeyed`."""
+        return self._orders
 
     def set_up(self, setup: Setup, listeners: dict[int, OnFrame]) -> None:
         """Make a mix equal to this one. `listeners`: where the frames go."""
@@ -77,7 +92,18 @@ class Mixer:
         except OSError:  # full, or the process is just dying
             self.dropped += 1
 
+    async def obeyed(self, orders: int) -> None:
+        """Wait until the mixer has done so many orders (`said`). What it sent before has been read by then, so nobody
+        is sent anything by the old setup any more. A mixer that dies speaks no more either, and the next one is told
+        the newest setups before it says its first word: that ends the wait as well. One that hangs is killed."""
+        if self._sock is None or self._obeyed >= orders:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((orders, waiter))
+        await waiter
+
     def _say(self, mix_id: int, message: bytes) -> None:
+        self._orders += 1
         self._unsaid.pop(mix_id, None)
         self._unsaid[mix_id] = message
         self._say_what_is_left()
@@ -87,20 +113,30 @@ class Mixer:
         sock = self._sock
         if sock is None:
             return  # what is set up is said when the next mixer is ready
-        loop = asyncio.get_running_loop()
-        while self._unsaid:
-            mix_id = next(iter(self._unsaid))
+        while self._pieces or self._gather():
             try:
-                sock.send(self._unsaid[mix_id])
+                sock.send(self._pieces[0])
             except BlockingIOError:
                 if not self._writing:
                     self._writing = True
-                    loop.add_writer(sock, self._say_what_is_left)
+                    asyncio.get_running_loop().add_writer(sock, self._say_what_is_left)
                 return
             except OSError:
                 return
-            del self._unsaid[mix_id]
+            self._pieces.popleft()
         self._stop_writing()
+
+    def _gather(self) -> bool:
+        """What is to be said next: a mix, and a beat behind the last of them. False: nothing is."""
+        if self._unsaid:
+            self._pieces.extend(protocol.pieces(self._unsaid.pop(next(iter(self._unsaid)))))
+        elif self._asked < self._orders:
+            self._ask()
+        return bool(self._pieces)
+
+    def _ask(self) -> None:
+        self._asked = self._orders
+        self._pieces.append(protocol.beat_to_bytes(self._asked))
 
     def _stop_writing(self) -> None:
         if self._writing and self._sock is not None:
@@ -137,11 +173,26 @@ class Mixer:
                 )  # fmt: skip
             child = process
             asyncio.get_running_loop().add_reader(ours, lambda: self._read(ours, child.pid))
-            return await process.wait()
+            self._pulse = Pulse()
+            while True:
+                try:
+                    async with asyncio.timeout(LOOK_S):
+                        return await process.wait()
+                except TimeoutError:
+                    self._look(child)
         finally:
             self._lose(ours)
             if process is not None and process.returncode is None:
                 process.kill()
+
+    def _look(self, process: asyncio.subprocess.Process) -> None:
+        """Ask again for a sign of life; a process that gives none is killed, by its own id."""
+        if self._pulse.look(vital_signs(process.pid)):
+            log.error("mixer_hangs", pid=process.pid, silent_s=self._pulse.silent_s)
+            process.kill()
+        elif self._sock is not None and not self._pieces:
+            self._ask()
+            self._say_what_is_left()
 
     def _lose(self, sock: socket.socket) -> None:
         self._stop_writing()
@@ -150,6 +201,8 @@ class Mixer:
         self._sock = self.pid = None
         self._ready.clear()
         self._unsaid.clear()
+        self._pieces.clear()
+        self._settle(self._orders)
 
     def _read(self, sock: socket.socket, pid: int) -> None:
         now_ns = time.monotonic_ns()
@@ -163,8 +216,13 @@ class Mixer:
             if not message:  # it is dead: `_live` hears it as well
                 asyncio.get_running_loop().remove_reader(sock)
                 return
+            self._pulse.heard()
             if message == protocol.READY:
                 self._begin(sock, pid)
+                continue
+            if message[:1] == protocol.BEAT:
+                self._obeyed = protocol.beat_from_bytes(message)
+                self._settle(self._obeyed)
                 continue
             listener_id, name, number, payload = protocol.frame_from_bytes(message)
             on_frame = self._listeners.get(listener_id)
@@ -174,8 +232,17 @@ class Mixer:
                 except Exception:  # a boundary: the other mixes go on
                     log.exception("mixed_frame_failed")
 
+    def _settle(self, number: int) -> None:
+        """What was ordered up to this is obeyed."""
+        due = [waiter for wanted, waiter in self._waiters if wanted <= number]
+        self._waiters = [one for one in self._waiters if one[0] > number]
+        for waiter in due:
+            if not waiter.done():
+                waiter.set_result(None)
+
     def _begin(self, sock: socket.socket, pid: int) -> None:
         self._sock, self.pid = sock, pid
+        self._asked = 0
         self._unsaid = {mix_id: protocol.setup_to_bytes(setup) for mix_id, setup in self._setups.items()}
         self._say_what_is_left()
         self._ready.set()

@@ -109,6 +109,10 @@ class RelaySession:
         self._record(plan.recording)
         self.rewire()
 
+    async def obeyed(self) -> None:
+        """Wait until what `apply` took away from a leg reaches it no more: the mixer is another process."""
+        await self._mix.obeyed()
+
     def close_leg(self, leg_id: str) -> None:
         leg = self.legs.pop(leg_id, None)
         if leg is not None:

@@ -94,6 +94,7 @@ class SessionMix:
         self._taps: dict[str, Tap] = {}  # by leg, or by prompt
         self._feeds: dict[str, Feed] = {}  # by the leg that hears
         self._players: dict[str, Player] = {}
+        self._ordered = 0  # the mixer's count of orders at our last one
         self.missing: list[str] = []  # turns that can't be played
 
     def apply(self, hearings: Mapping[str, Hearing], says: Mapping[str, Codec]) -> None:
@@ -118,6 +119,11 @@ class SessionMix:
         inputs = tuple((tap.input_id, _form(name, says)) for name, tap in self._taps.items())
         setup = Setup(self._mix_id, inputs, tuple(listeners))
         self._mixer.set_up(setup, {feed.listener_id: feed.take for feed in self._feeds.values()})
+        self._ordered = self._mixer.said
+
+    async def obeyed(self) -> None:
+        """Wait until the mixer does as it was told last for this session."""
+        await self._mixer.obeyed(self._ordered)
 
     def _player(self, name: str) -> Player | None:
         if not is_prompt(name):
@@ -156,6 +162,7 @@ class SessionMix:
     def close(self) -> None:
         if self._mix_id is not None:
             self._mixer.end(self._mix_id)
+            self._ordered = self._mixer.said
             self._mix_id = None
             self._taps, self._feeds, self._players, self.missing = {}, {}, {}, []
 

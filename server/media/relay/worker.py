@@ -94,6 +94,9 @@ class Worker:
         try:
             async with entry.lock:
                 answer = await self._carry_out(stamp, order)
+            session = self._sessions.get(stamp.session_id)
+            if isinstance(order, ApplyPlan) and session is not None:  # beyond the lock: a release need not wait
+                await session.obeyed()
         except MediaError as error:
             result.set_exception(error)
         except Exception as error:  # a boundary: one session's failure is its own
