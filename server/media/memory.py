@@ -216,7 +216,10 @@ class MemoryEngine:
             if order.generation <= session.legs.get(order.leg_id, 0):
                 raise MediaError("stale_generation", f"leg {order.leg_id} is at {session.legs[order.leg_id]}")
             if self._check_sdp and isinstance(order, OpenLeg):
-                (parse_plain if order.plain and is_plain(order.sdp) else parse_offer)(order.sdp)
+                if order.plain and is_plain(order.sdp):
+                    parse_plain(order.sdp, loopback=True)
+                else:
+                    parse_offer(order.sdp)
             worker.sessions[stamp.session_id] = session
             session.legs[order.leg_id] = order.generation
             if isinstance(order, OpenLeg):
@@ -243,7 +246,7 @@ class MemoryEngine:
         elif generation != order.generation or (order.leg_id, generation) not in session.offered:
             raise MediaError("stale_generation", f"leg {order.leg_id} is at {generation}")
         elif self._check_sdp:
-            parse_plain(order.sdp)
+            parse_plain(order.sdp, loopback=True)
 
     @staticmethod
     def _apply(session: TwinSession, order: ApplyPlan) -> None:

@@ -4,6 +4,9 @@
   needs
   no transcoding (docs/media.md). An offer of ours names what the order says, in its order.
 - The address must be numeric: looking up a name would stall a call's set-up, and no phone sends one.
+- It names a host that a phone may be at: not of one link, not of this machine itself (what listens there trusts who
+  is here) unless the worker is there as well, as in tests. RTCP on a third host is not sent: nothing says that it
+  wants any.
 - `0.0.0.0` is how RFC 2543 put a call on hold; it is read as "send nothing".
 - RTCP is on the next port (RFC 3550 section 11), where a=rtcp says (RFC 3605), or on the same one (RFC 5761).
 """
@@ -37,6 +40,7 @@ _EVENTS = {8000: Codec("telephone-event", 101, 8000), 48000: Codec("telephone-ev
 _COMFORT_NOISE = Codec("cn", 13, 8000)
 _G711 = ("pcmu", "pcma")
 _OTHERS = ("g722", "opus")
+_THIS_NETWORK = ipaddress.IPv4Network("0.0.0.0/8")  # RFC 1122 section 3.2.1.3: never a destination
 _MILLISECONDS = re.compile(r"(\d{1,4})(?:\.\d{1,3})?\Z", re.ASCII)
 _RTCP = re.compile(r"(\d{1,5})(?: (IN IP[46] \S{1,64}))?\Z", re.ASCII)
 
@@ -105,8 +109,9 @@ def is_plain(text: str) -> bool:
     return False
 
 
-def parse_plain(text: str) -> PlainMedia:
-    """Read and check an offer or an answer. Raises MediaError: bad_sdp, sdp_too_large, no_audio."""
+def parse_plain(text: str, *, loopback: bool = False) -> PlainMedia:
+    """Read and check an offer or an answer. `loopback`: the peer may be on this machine. Raises MediaError: bad_sdp,
+    sdp_too_large, no_audio."""
     session, sections = split(text)
     headers = [media_header(section) for section in sections]
     audio = next((i for i, header in enumerate(headers) if header.kind == "audio" and header.port), None)
@@ -120,6 +125,8 @@ def parse_plain(text: str) -> PlainMedia:
     if header.profile in SECURED and not cryptos:
         raise bad("RTP/SAVP without a crypto that we can use (RFC 4568 section 5.1.2)")
     host = _host(section.connection or session.connection)
+    if host is not None and not loopback and ipaddress.IPv4Address(host).is_loopback:
+        raise bad("c= names this machine itself")
     address = None if host is None else (host, _port(header.port))
     return PlainMedia(
         sections=tuple(headers),
@@ -220,7 +227,7 @@ def _host(connection: str | None) -> str | None:
         raise bad("c= must name a numeric address of one host (RFC 8866 section 5.7)") from None
     if address.is_unspecified:
         return None
-    if address.is_multicast or address.is_reserved:
+    if address.is_multicast or address.is_reserved or address.is_link_local or address in _THIS_NETWORK:
         raise bad("c= names no host that could be sent to")
     return str(address)
 
@@ -237,7 +244,8 @@ def _rtcp(value: str | None, address: tuple[str, int] | None, mux: bool) -> tupl
         if match is None:
             raise bad("a malformed rtcp (RFC 3605 section 2.1)")
         host = _host(match[2]) if match[2] else (address[0] if address is not None else None)
-        named = None if host is None or match[1] == "0" else (host, _port(int(match[1])))
+        there = address is not None and host == address[0]
+        named = (address[0], _port(int(match[1]))) if address is not None and there and match[1] != "0" else None
     else:
         named = None if address is None or address[1] == 65535 else (address[0], address[1] + 1)
     return address if mux else named

@@ -229,6 +229,14 @@ class PlainPeer:
             await asyncio.sleep(PACKET_S)
         self.speaking = True
 
+    def flood(self, digit: str, count: int) -> None:
+        """So many presses at once, each of one packet."""
+        payload = struct.pack("!BBH", KEYS.index(digit), 0x80 | 10, 5 * FRAME)
+        for _ in range(count):
+            self._timestamp += 8 * FRAME
+            self.send(EVENT, payload, marker=True)
+        self._timestamp += 8 * FRAME
+
     def keys_heard(self) -> str:
         """The keys that were pressed towards this peer, by their events' timestamps."""
         found = {stamp: payload[0] for stamp, payload in self.events}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.media.relay import dtmf
-from server.media.relay.dtmf import KeyPresses, KeyReader, event_codec
+from server.media.relay.dtmf import KeyPresses, KeyReader, PressLimit, event_codec
 from server.media.relay.rtp import OutStream, Packet, parse
 from server.media.sdp import Codec
 
@@ -59,6 +59,17 @@ def test_a_key_that_is_held_for_long_is_one_press() -> None:
     assert read(held + on) == "7"
     again = [event(1000 + 0xFFFF, 7, ms, marker=0x80) for ms in range(20, 100, 20)]
     assert read(held + again) == "77", "the marker begins a press"
+
+
+def test_nobody_presses_more_keys_than_a_keypad_can_make() -> None:
+    """Timestamps cost nothing: 1000 presses a second for 10 s are read as 20 a second, and a keypad's as they are."""
+    flood, quick = PressLimit(), PressLimit()
+    start_ns = 10**15
+    told = sum(flood.admits(start_ns + n * 1_000_000) for n in range(10_000))
+    assert 200 <= told <= 220
+    assert told + flood.dropped == 10_000
+    assert all(quick.admits(start_ns + n * 80_000_000) for n in range(1000))
+    assert all(quick.admits(start_ns + 100 * 10**9) for _ in range(20)), "of a second and a half, after a loss"
 
 
 def test_another_stream_begins_anew() -> None:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from server.domain.media import LegUp
+from server.domain.media import DigitPressed, LegDown, LegUp
 from server.media.relay import reports
 from server.media.relay.reports import STALL_S, Report, ReportDesk
 
@@ -164,6 +164,23 @@ def test_without_connections_the_oldest_are_dropped_when_there_are_too_many(monk
     d.connect("a")
     assert d.seqs("a", "s") == [4, 5, 6, 7, 8]
     assert d.desk.dropped == 3
+
+
+def test_a_flood_of_one_session_costs_itself_alone_and_its_own_kind_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "REPORTS_KEPT", 20)
+    desk, got = ReportDesk(), list[Report]()
+    for number in range(5):
+        desk.post(f"s{number}", 1, LegUp("leg", 1), 0.0)
+    desk.post("flood", 1, LegUp("leg", 1), 0.0)
+    for count in range(1, 101):
+        desk.post("flood", 1, DigitPressed("leg", 1, "7", count), 0.0)
+    desk.post("flood", 1, LegDown("leg", 1, "lost"), 0.0)
+    desk.post("s5", 1, LegUp("leg", 1), 0.0)
+    desk.connect("a", got.append, 0.0)
+    assert sorted(one.session_id for one in got if one.session_id != "flood") == [f"s{n}" for n in range(6)]
+    kept = [one.report for one in got if one.session_id == "flood"]
+    assert (kept[0], kept[-1]) == (LegUp("leg", 1), LegDown("leg", 1, "lost"))
+    assert [one.number for one in kept if isinstance(one, DigitPressed)] == list(range(89, 101)), "the newest ones"
 
 
 @pytest.mark.parametrize("seed", range(40))

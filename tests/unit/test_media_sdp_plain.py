@@ -79,7 +79,9 @@ def test_a_hold(lines: tuple[str, str], sends: bool, receives: bool, ours: str) 
 
 def test_where_rtcp_goes() -> None:
     assert parse_plain(PHONE + "a=rtcp:53020\r\n").rtcp == ("192.0.2.7", 53020)
-    assert parse_plain(PHONE + "a=rtcp:53020 IN IP4 192.0.2.9\r\n").rtcp == ("192.0.2.9", 53020)
+    assert parse_plain(PHONE + "a=rtcp:53020 IN IP4 192.0.2.7\r\n").rtcp == ("192.0.2.7", 53020)
+    for third in ("192.0.2.9", "127.0.0.1"):
+        assert parse_plain(PHONE + f"a=rtcp:53020 IN IP4 {third}\r\n", loopback=True).rtcp is None, "a third host's"
     assert parse_plain(PHONE + "a=rtcp-mux\r\n").rtcp == ("192.0.2.7", 49170)
     assert parse_plain(PHONE.replace("49170", "65535")).rtcp is None
     assert parse_plain(PHONE + "c=IN IP4 192.0.2.8\r\n").address == ("192.0.2.8", 49170)
@@ -122,6 +124,11 @@ def test_our_offer() -> None:
         assert caught.value.code == "internal"
 
 
+def test_a_phone_on_the_same_machine_where_the_worker_is_there_as_well() -> None:
+    here = PHONE.replace("c=IN IP4 192.0.2.7", "c=IN IP4 127.0.0.1")
+    assert parse_plain(here, loopback=True).address == ("127.0.0.1", 49170)
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -131,6 +138,10 @@ def test_our_offer() -> None:
         (PHONE.replace("c=IN IP4 192.0.2.7", "c=IN IP4 224.2.1.1/127"), "bad_sdp"),
         (PHONE.replace("c=IN IP4 192.0.2.7", "c=IN IP4 224.2.1.1"), "bad_sdp"),
         (PHONE.replace("c=IN IP4 192.0.2.7", "c=IN IP4 255.255.255.255"), "bad_sdp"),
+        (PHONE.replace("c=IN IP4 192.0.2.7", "c=IN IP4 169.254.169.254"), "bad_sdp"),
+        (PHONE.replace("c=IN IP4 192.0.2.7", "c=IN IP4 127.0.0.1"), "bad_sdp"),
+        (PHONE.replace("c=IN IP4 192.0.2.7", "c=IN IP4 127.8.8.8"), "bad_sdp"),
+        (PHONE.replace("c=IN IP4 192.0.2.7", "c=IN IP4 0.0.0.1"), "bad_sdp"),
         (PHONE.replace("49170", "70000"), "bad_sdp"),
         (PHONE.replace("49170", "0"), "no_audio"),
         (PHONE.replace("9 18 8 0 101 13", "18 101"), "no_audio"),

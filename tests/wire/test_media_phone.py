@@ -121,6 +121,22 @@ async def test_keys_of_the_phone_are_told_once_each(tmp_path: Path) -> None:
         assert [report for report in rig.listener.all() if isinstance(report, DigitPressed)] == told
 
 
+async def test_a_flood_of_keys_is_cut_to_what_a_keypad_could_make(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, plain_peer(440) as phone:
+        caller = rig.caller()
+        await caller.plan(("customer", Source.SILENCE))
+        await ring_in(caller, phone)
+        await rig.listener.until_report(LegUp("customer", 1))
+        phone.flood("1", 500)
+        await phone.press("555")
+
+        def keys() -> str:
+            return "".join(report.digit for report in rig.listener.all() if isinstance(report, DigitPressed))
+
+        await rig.listener.until(lambda: "5" in keys())
+        assert 10 <= keys().count("1") <= 60, "20, and 20 a second that the machine was slow"
+
+
 async def test_keys_are_pressed_towards_a_phone(tmp_path: Path) -> None:
     async with running(tmp_path) as rig, plain_peer(440) as phone:
         caller = rig.caller()
@@ -225,6 +241,15 @@ async def test_plain_sdp_is_for_phones_alone(tmp_path: Path) -> None:
     async with running(tmp_path) as rig, plain_peer(440) as phone:
         with pytest.raises(MediaError) as caught:
             await rig.caller().order(OpenLeg("customer", 1, phone.offer()))
+        assert caught.value.code == "bad_sdp"
+
+
+@pytest.mark.parametrize("way", ["in", "out"])
+async def test_a_phone_sends_us_to_no_service_of_the_workers_own_machine(tmp_path: Path, way: str) -> None:
+    """It does where worker and phone are on loopback both, as in the other tests."""
+    async with running(tmp_path, "--bind", "0.0.0.0") as rig, plain_peer(440) as phone:
+        with pytest.raises(MediaError) as caught:
+            await (ring_in if way == "in" else ring_out)(rig.caller(), phone)
         assert caught.value.code == "bad_sdp"
 
 

@@ -21,6 +21,9 @@ END_PACKETS = 3  # RFC 4733 section 2.5.1.4
 SHORTEST_MS = 40  # ITU-T Q.24: a shorter tone is no press
 GAP_MS = 40  # as well: between two presses of a key
 LATE_S = 5.0  # a timestamp that is further back is no late packet, but a sender that begins anew
+# A press and its pause take 80 ms by Q.24, so a keypad makes 12.5 presses a second at most, and a network that stalls
+# delivers those of its stall at once. Whoever "presses" more invents timestamps.
+PRESSES_A_SECOND = 20
 LONG_UNITS = 0x8000  # of duration: an event that long may go on under a new timestamp (RFC 4733 section 2.5.1.3)
 
 _EVENT = struct.Struct("!BBH")
@@ -70,6 +73,25 @@ class KeyReader:
         self._told = goes_on and self._told
         self._ssrc, self._timestamp, self._event = packet.ssrc, packet.timestamp, event
         self._duration, self._ended = 0, False
+        return True
+
+
+class PressLimit:
+    """Lets PRESSES_A_SECOND through, as a token bucket of that size. `dropped`: presses that it did not."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self._left = float(PRESSES_A_SECOND)
+        self._at_ns = 0
+
+    def admits(self, now_ns: int) -> bool:
+        """One more press, at this monotonic time."""
+        self._left = min(float(PRESSES_A_SECOND), self._left + (now_ns - self._at_ns) * PRESSES_A_SECOND / 1e9)
+        self._at_ns = now_ns
+        if self._left < 1:
+            self.dropped += 1
+            return False
+        self._left -= 1
         return True
 
 

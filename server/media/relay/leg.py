@@ -16,6 +16,7 @@ that is spoken to are closed and their ports free again: a leg never holds more 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import time
 import zlib
 from dataclasses import dataclass
@@ -56,6 +57,11 @@ class Network:
     ports: PortRange
     identity: Identity
     tasks: asyncio.TaskGroup
+
+    @property
+    def loopback(self) -> bool:
+        """The worker is on loopback alone: so may its peers be."""
+        return all(ipaddress.ip_address(binding.bind).is_loopback for binding in self.bindings)
 
 
 class LegUser(Protocol):
@@ -117,10 +123,10 @@ class Anchor:
         self.link.start(self._network.tasks)
         return answer
 
-    def take_answer(self, answer: PlainMedia) -> None:
-        """The peer's answer to our offer. Raises MediaError: bad_sdp, no_audio."""
+    def take_answer(self, sdp: str) -> None:
+        """The peer's answer to our offer. Raises MediaError: bad_sdp, sdp_too_large, no_audio."""
         assert isinstance(self.link, PlainLink)
-        answer = answer.within(self.called)
+        answer = parse_plain(sdp, loopback=self._network.loopback).within(self.called)
         self.link.take_answer(answer)
         self.offering = False
         self.offer = answer
@@ -175,7 +181,7 @@ class Anchor:
             for ear in leg.listeners:
                 ear.forward(stream, packet, now_ns)
             if codec.name == "telephone-event":
-                self._note_key(packet)
+                self._note_key(packet, now_ns)
 
     def _note_codec(self, codec: Codec, now_ns: int) -> None:
         self._hushed = codec.name == "cn"
@@ -189,11 +195,13 @@ class Anchor:
         if self._hushed:
             self.rtp_at = now_ns / 1e9  # a peer that is silent on purpose shows in this way that it is there
 
-    def _note_key(self, packet: Packet) -> None:
-        digit = self._keys.take(packet)
-        if digit is not None:
+    def _note_key(self, packet: Packet, now_ns: int) -> None:
+        digit, limit = self._keys.take(packet), self.leg.press_limit
+        if digit is not None and limit.admits(now_ns):
             self._presses += 1
             self.leg.user.report(DigitPressed(self.leg.leg_id, self.generation, digit, self._presses))
+        elif digit is not None and limit.dropped == 1:
+            log.warning("keys_flooded", session_id=self.leg.session_id, leg=self.leg.leg_id)
 
     def check(self, now: float) -> None:
         """Once a second: time limits and RTCP."""
@@ -264,13 +272,15 @@ class Leg:
         self.anchors: list[Anchor] = []  # open ones, newest last
         self.listeners: tuple[Ear, ...] = ()  # set by the session's wiring
         self.recorder: PartRecorder | None = None
+        self.press_limit = dtmf.PressLimit()
         self.opened_at = time.monotonic()
         self.speaking: Anchor | None = None
         self._down = True  # no generation yet, or the newest generation was reported down
 
     async def open(self, generation: int, sdp: str, network: Network, plain: bool = False) -> str:
         """Add an anchor; returns its SDP answer. `plain`: it may be a phone's offer. Raises MediaError."""
-        offer = parse_plain(sdp) if plain and is_plain(sdp) else parse_offer(sdp)
+        is_phone = plain and is_plain(sdp)
+        offer = parse_plain(sdp, loopback=network.loopback) if is_phone else parse_offer(sdp)
         return await self._add(Anchor(self, generation, offer, network))
 
     async def offer(self, order: OfferLeg, network: Network) -> str:
@@ -283,7 +293,7 @@ class Leg:
         anchor = next((a for a in self.anchors if a.generation == generation == self.generation), None)
         if anchor is None or not anchor.called:
             raise MediaError("stale_generation", f"leg {self.leg_id} is at generation {self.generation}")
-        anchor.take_answer(parse_plain(sdp))
+        anchor.take_answer(sdp)
 
     def dial(self, digits: str) -> None:
         """Press keys where sound to this leg goes. Raises MediaError: no_dtmf, bad_digits."""

@@ -5,13 +5,15 @@ else a hash of session and connection spreads them. A connection that acknowledg
 wait for it (a node that hangs, or whose database is away) loses them to another one, each session's as a whole and in
 order; it gets new ones again once it acknowledges something. What a node took twice is stale for the domain.
 
-The buffer is bounded. When nobody acknowledges for so long that it is full, the oldest is dropped and counted: a
-control node that comes back later learns the state from `list_legs` and from the capture files.
+The buffer is bounded. When nobody acknowledges for so long that it is full, one is dropped and counted: the oldest of
+the kind that the session with the most of them has most of, so that one leg's flood (of key presses, say) costs nobody
+else a report. A control node that comes back later learns the state from `list_legs` and from the capture files.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -74,7 +76,7 @@ class ReportDesk:
         self._sessions[numbered.seq] = session_id
         self.settled.clear()
         if len(self._sessions) > REPORTS_KEPT:
-            self._drop_oldest()
+            self._drop_one()
         if waiting.outlet is None:
             self._hand_over(session_id, now)
         else:
@@ -128,11 +130,14 @@ class ReportDesk:
         taking: Collection[str] = [one for one, outlet in self._outlets.items() if not outlet.stalled] or self._outlets
         return owner(session_id, tuple(taking)) if taking else None
 
-    def _drop_oldest(self) -> None:
+    def _drop_one(self) -> None:
         self.dropped += 1
         if self.dropped == 1:
             log.error("reports_dropped", kept=REPORTS_KEPT)
-        self._forget(next(iter(self._sessions)))
+        most = max(self._waiting.values(), key=lambda waiting: len(waiting.reports)).reports
+        kinds = Counter(type(one.report) for one in most.values())
+        kind = max(kinds, key=kinds.__getitem__)
+        self._forget(next(seq for seq, one in most.items() if type(one.report) is kind))
 
     def _forget(self, seq: int) -> None:
         session_id = self._sessions.pop(seq, None)
