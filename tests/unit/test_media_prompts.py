@@ -11,12 +11,12 @@ from server.media.peer import level_dbfs
 from server.media.relay import music
 from server.media.sdp import Codec
 
-RATE = {"opus": 48_000, "pcmu": 8_000, "pcma": 8_000}
-DECODERS = {"opus": "libopus", "pcmu": "pcm_mulaw", "pcma": "pcm_alaw"}
+RATE = {"opus": 48_000, "pcmu": 8_000, "pcma": 8_000, "g722": 16_000}
+DECODERS = {"opus": "libopus", "pcmu": "pcm_mulaw", "pcma": "pcm_alaw", "g722": "g722"}
 
 
 def render(source: Source, name: str) -> np.ndarray:
-    codec = Codec(name, 1, RATE[name])
+    codec = Codec(name, 1, 48_000 if name == "opus" else 8_000)
     player = music.Library().player(source, (codec,))
     assert player is not None
     decoder = av.CodecContext.create(DECODERS[name], "r")
@@ -46,6 +46,18 @@ def test_comfort_is_quiet_and_begins_with_silence() -> None:
     samples = render(Source.COMFORT, "opus")
     assert level_dbfs(samples[: 48_000 * 9 // 10]) < -70
     assert -50 < level_dbfs(samples[: 48_000 * 4]) < -36
+
+
+@pytest.mark.parametrize("name", list(RATE))
+def test_every_source_is_there_in_every_codec_and_as_long_in_each(name: str) -> None:
+    """No leg hears silence for want of a codec, and none is transcoded to."""
+    library = music.Library()
+    opus, codec = Codec("opus", 1, 48_000), Codec(name, 1, 48_000 if name == "opus" else 8_000)
+    for source in (Source.QUEUE_MUSIC, Source.HOLD_MUSIC, Source.COMFORT, Source.RINGBACK):
+        player, model = library.player(source, (codec,)), library.player(source, (opus,))
+        assert player is not None
+        assert model is not None
+        assert len(player._loop) == len(model._loop)
 
 
 def test_silence_has_no_player() -> None:

@@ -35,8 +35,7 @@ _FILES = {
     Source.COMFORT: "comfort",
     Source.RINGBACK: "ringback",
 }
-_CODECS = ("opus", "pcmu", "pcma")
-PROMPT_CODECS = (*_CODECS, "g722")
+PROMPT_CODECS = ("opus", "pcmu", "pcma", "g722")
 PROMPT = "prompt:"
 TURN = "#"
 PROMPTS_KEPT = 64
@@ -93,7 +92,7 @@ class Library:
         ours = resources.files("server.media.prompts")
         self._loops: dict[tuple[str, str], tuple[bytes, ...]] = {}
         for source, stem in _FILES.items():
-            for codec in _CODECS:
+            for codec in PROMPT_CODECS:
                 name, _, packets = unpack(ours.joinpath(f"{stem}.{codec}.pkt").read_bytes())
                 self._loops[source, name] = packets
         self._folder = folder
@@ -146,7 +145,7 @@ class Player:
     @property
     def over(self) -> bool:
         """It was to be played once, and was."""
-        return self._count == self._end
+        return self._end is not None and self._count >= self._end
 
     def next(self) -> Packet:
         packet = self._packet
