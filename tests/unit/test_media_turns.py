@@ -27,8 +27,8 @@ def test_a_turn_has_a_name_of_its_own_until_it_is_over() -> None:
     plan = (GREETING, LOOP, TALK)
     made, told = turns(*plan)
     assert names(made, *plan) == [f"{HASH}#1", HASH, "customer"]
-    made.ended(f"{HASH}#1")
-    made.ended(f"{HASH}#1")
+    made.ended(f"{HASH}#1", "customer")
+    made.ended(f"{HASH}#1", "customer")
     assert told == [PromptEnded("customer", HASH, 1, PromptEnd.PLAYED)]
     assert names(made, *plan) == [HASH, "customer"]
     made.follow(plan)
@@ -38,7 +38,7 @@ def test_a_turn_has_a_name_of_its_own_until_it_is_over() -> None:
 def test_another_turn_plays_it_anew_and_what_is_not_wanted_ends_without_a_word() -> None:
     made, told = turns(GREETING)
     made.follow([NOTICE])
-    made.ended(f"{HASH}#1")
+    made.ended(f"{HASH}#1", "customer")
     assert (told, names(made, NOTICE)) == ([], [f"{HASH}#2"])
 
 
@@ -51,10 +51,19 @@ def test_a_key_ends_what_may_be_interrupted_by_who_hears_it() -> None:
     assert names(made, GREETING, NOTICE) == [f"{HASH}#2"]
 
 
-def test_all_who_hear_a_turn_are_told() -> None:
+def test_each_who_hears_a_turn_is_told_when_it_is_over_for_them() -> None:
+    both = (NOTICE, Route("agent", HASH, turn=2))
+    made, told = turns(*both)
+    made.ended(f"{HASH}#2", "agent")
+    assert names(made, *both) == [f"{HASH}#2"], "the customer hears it still"
+    made.ended(f"{HASH}#2", "customer")
+    assert [(one.leg_id, one.reason) for one in told] == [("agent", "played"), ("customer", "played")]
+
+
+def test_all_who_hear_what_can_not_be_played_are_told() -> None:
     made, told = turns(NOTICE, Route("agent", HASH, turn=2))
-    made.ended(f"{HASH}#2")
-    assert [(one.leg_id, one.reason) for one in told] == [("customer", "played"), ("agent", "played")]
+    made.unplayable(f"{HASH}#2")
+    assert [(one.leg_id, one.reason) for one in told] == [("customer", "unplayable"), ("agent", "unplayable")]
 
 
 def test_when_playing_fails_each_is_told_once() -> None:

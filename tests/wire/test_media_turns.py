@@ -99,6 +99,22 @@ async def test_under_a_voice(tmp_path: Path) -> None:
         await other.wait_tone(440)
 
 
+async def test_a_leg_that_comes_back_hears_it_from_its_start_and_to_its_own_end(tmp_path: Path) -> None:
+    """Two legs hear a turn; one moves to a new anchor with another codec while the other one's ends."""
+    name = await prompt_of_a_second(tmp_path)
+    async with running(tmp_path) as rig, plain_peer(440) as phone, plain_peer(880) as other:
+        caller = rig.caller()
+        silence = (Route("customer", Source.SILENCE), Route("agent", Source.SILENCE))
+        await caller.order(ApplyPlan(MediaPlan(silence)))
+        await join(rig, caller, phone)
+        await play(caller, Route("customer", name, 1), Route("agent", name, 1))
+        await phone.wait_tone(PROMPT_HZ)
+        await join(rig, caller, other, "agent")
+        await rig.listener.until_report(PromptEnded("customer", name, 1, PromptEnd.PLAYED))
+        await rig.listener.until_report(PromptEnded("agent", name, 1, PromptEnd.PLAYED))
+        assert PACKETS - 2 <= len(other.sequences) <= PACKETS, "all of it"
+
+
 async def test_what_can_not_be_played_is_told(tmp_path: Path) -> None:
     async with running(tmp_path) as rig, plain_peer(440) as phone:
         caller = rig.caller()

@@ -194,9 +194,9 @@ class RelaySession:
             if player is not None:
                 players[leg_id] = player
             elif is_turn(source):
-                self._turns.ended(source, PromptEnd.UNPLAYABLE)
+                self._turns.ended(source, leg_id, PromptEnd.UNPLAYABLE)
         for source in self._mix.missing:
-            self._turns.ended(source, PromptEnd.UNPLAYABLE)
+            self._turns.unplayable(source)
         self.players = players
         if self.plays:
             self._studio.music_wanted.set()
@@ -214,9 +214,10 @@ class RelaySession:
             if anchor is not None:
                 anchor.out.forward(player, player.next(), now_ns)
         self._mix.play(now_ns)
-        over = {player.source for player in (*self.players.values(), *self._mix.players) if player.over}
-        for turn in over:
-            self._turns.ended(turn)
+        over = [(player.source, leg_id) for leg_id, player in self.players.items() if player.over]
+        over += self._mix.over
+        for turn, leg_id in over:
+            self._turns.ended(turn, leg_id)
         if over:
             self.rewire()
 

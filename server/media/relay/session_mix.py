@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from server.media.mixer.arrivals import Arrivals
@@ -148,8 +148,10 @@ class SessionMix:
         return bool(self._players)
 
     @property
-    def players(self) -> Iterable[Player]:
-        return self._players.values()
+    def over(self) -> list[tuple[str, str]]:
+        """Turns that were played to their end, each with a leg that heard it."""
+        ended = [name for name, player in self._players.items() if player.over]
+        return [(name, leg_id) for name in ended for leg_id, feed in self._feeds.items() if name in feed.hears]
 
     def play(self, now_ns: int) -> None:
         """Every 20 ms: one packet of each prompt that is mixed in."""

@@ -35,10 +35,16 @@ class Turns:
                 wired.append(replace(route, hears=name))
         return wired
 
-    def ended(self, name: str, reason: PromptEnd = PromptEnd.PLAYED) -> None:
+    def ended(self, name: str, leg_id: str, reason: PromptEnd = PromptEnd.PLAYED) -> None:
+        """For one of those who hear it. Another leg that hears the same turn may have come back to it from an anchor of
+        its own, and is at another place in it."""
+        if (leg_id, name) in self._turns:
+            self._end((leg_id, name), reason)
+
+    def unplayable(self, name: str) -> None:
         """For everybody who hears it."""
         for key in [key for key in self._turns if key[1] == name]:
-            self._end(key, reason)
+            self._end(key, PromptEnd.UNPLAYABLE)
 
     def pressed(self, leg_id: str) -> bool:
         """The leg pressed a key: whether that ended a prompt."""
