@@ -5,7 +5,7 @@
 
 Either prints one JSON object: {"ok": true, …} or {"ok": false, "code", "message"}, exit status 0 or 1.
 Codes: no_capture (nothing readable, or no time), codec_unsupported (packets, but none in a codec that we know),
-bad_audio, unknown_key, damaged (server/media/vault.py), disk_full, io_error, internal.
+bad_audio, not_sealed, unknown_version, unknown_key, damaged (server/media/vault.py), disk_full, io_error, internal.
 Keys come by the standard input (archive_files.py), never by the command line, which others may read.
 Control nodes use `server.media.archive_jobs.ArchiveJobs`.
 

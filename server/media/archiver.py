@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
+import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import structlog
 
 from server.domain.recording import Part
 from server.media.archive import ArchivedFile, ArchiveError
-from server.media.archive_files import JobKeys
+from server.media.archive_files import JobKeys, sweep_halves
 from server.media.archive_jobs import ArchiveJobs
 from server.media.capture import part_files, part_folders
 from server.media.keyring import Keyring
@@ -88,6 +89,7 @@ class LocalArchiver:
                 "size_bytes": done.customer.size_bytes + done.agent.size_bytes,
                 "complete": done.complete,
                 "missing_ms": done.missing_ms,
+                "sealed": True,  # so that nobody puts a plain file in its place
             },
         )
 
@@ -96,23 +98,23 @@ class LocalArchiver:
         if not await asyncio.to_thread(out.exists):
             sides = self._path(recording, "customer"), self._path(recording, "agent")
             try:
-                await self._jobs.stereo(*sides, out, await asyncio.to_thread(self._keys_of, sides))
+                await self._jobs.stereo(*sides, out, await asyncio.to_thread(self._keys_of, sides, recording.sealed))
             except (ArchiveError, VaultError) as error:
                 raise ArchiveFault(error.code, passing=error.code in PASSING) from error
             except OSError as error:
                 raise ArchiveFault("io_error", passing=True) from error
         return out
 
-    def _keys_of(self, sides: Sequence[Path]) -> JobKeys:
+    def _keys_of(self, sides: Sequence[Path], sealed: bool) -> JobKeys:
         """A stereo file is sealed like the sides that it is made of, and in any case. Raises VaultError, OSError."""
-        seals = {path: seal_of(path, self._keyring) for path in sides}
+        seals = {path: seal_of(path, self._keyring, sealed) for path in sides}
         found = {path: seal for path, seal in seals.items() if seal is not None}
         seal = next(iter(found.values()), None) or self._keyring.new_seal()
         return JobKeys(seal, {path: seal.data_key for path, seal in found.items()})
 
     def open(self, recording: RecordingRef, side: str) -> Sound | None:
         try:
-            return open_sound(self._path(recording, side), self._keyring)
+            return open_sound(self._path(recording, side), self._keyring, recording.sealed)
         except FileNotFoundError:
             return None
 
@@ -134,6 +136,9 @@ class LocalArchiver:
                 await self._remote.discard(worker_id, recording)
             except WorkerAway as reason:  # the next sweep finds them
                 log.info("parts_not_discarded", worker_id=worker_id, reason=str(reason))
+
+    async def sweep(self) -> int:
+        return await asyncio.to_thread(sweep_halves, self._archive, time.time())
 
     def _path(self, recording: RecordingRef, side: str) -> Path:
         return self._archive / recording.tenant / recording.session_id / f"{recording.recording_id}.{side}.opus"

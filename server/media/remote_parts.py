@@ -64,7 +64,11 @@ class RemoteParts:
                 if kind != "parts":
                     raise wire.ProtocolError(f"expected parts, got {kind}")
             return [
-                RecordingRef(*(wire.field(row, name, str) for name in ("tenant", "session_id", "recording_id")))
+                RecordingRef(
+                    wire.field(row, "tenant", str),
+                    wire.field(row, "session_id", str),
+                    wire.field(row, "recording_id", str),
+                )
                 for row in wire.objects(message, "parts")
             ]
         except (aiohttp.ClientError, OSError, TimeoutError, wire.ProtocolError) as error:

@@ -48,11 +48,12 @@ class SealedSound:
         self._reader.close()
 
 
-def open_sound(path: Path, keyring: Keyring) -> PlainSound | SealedSound:
-    """Raises SoundDamaged (also where its master key is not here), OSError."""
+def open_sound(path: Path, keyring: Keyring, sealed: bool = False) -> PlainSound | SealedSound:
+    """`sealed`: it was, so a plain file is not what was recorded. Raises SoundDamaged (also where its master key is not
+    here), OSError."""
     file = path.open("rb")
     try:
-        if not is_sealed(file):
+        if not sealed and not is_sealed(file):
             return PlainSound(file)
         seal = keyring.seal_of(read_header(file))
         return SealedSound(SealedReader(file, seal.data_key, sound_name(path)))
@@ -64,7 +65,7 @@ def open_sound(path: Path, keyring: Keyring) -> PlainSound | SealedSound:
         raise
 
 
-def seal_of(path: Path, keyring: Keyring) -> Seal | None:
-    """That of a sealed file; None of a plain one. Raises VaultError, OSError."""
+def seal_of(path: Path, keyring: Keyring, sealed: bool = False) -> Seal | None:
+    """That of a sealed file; None of a plain one, where one may be. Raises VaultError, OSError."""
     with path.open("rb") as file:
-        return keyring.seal_of(read_header(file)) if is_sealed(file) else None
+        return keyring.seal_of(read_header(file)) if sealed or is_sealed(file) else None

@@ -32,6 +32,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MAGIC = b"PBVAULT\x01"
+_NAME = MAGIC[:-1]  # of the format, in whatever version
 CHUNK_BYTES = 64 * 1024  # a jump in the player costs one chunk; the tags add 0.03 %
 TAG_BYTES = 16
 KEY_BYTES = 32
@@ -43,8 +44,9 @@ MAX_CHUNKS = 1 << 32  # what the counter holds: 256 TiB
 
 
 class VaultError(Exception):
-    """A sealed file can't be opened. `code`: not_sealed, unknown_key (no such master key here), damaged (changed, cut
-    off, swapped, or not what its name says)."""
+    """A sealed file can't be opened. `code`: not_sealed (plain where a sealed one belongs: somebody put it there),
+    unknown_version (a newer node's), unknown_key (no such master key here), damaged (changed, cut off, swapped, or not
+    what its name says)."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -76,18 +78,21 @@ class Header:
 
 
 def is_sealed(file: BinaryIO) -> bool:
-    """Whether a file begins like a sealed one; it is at its beginning afterwards."""
+    """Whether a file begins like a sealed one of any version; it is at its beginning afterwards."""
     file.seek(0)
-    found = file.read(len(MAGIC)) == MAGIC
+    found = file.read(len(_NAME)) == _NAME
     file.seek(0)
     return found
 
 
 def read_header(file: BinaryIO) -> Header:
-    """From the file's beginning. Raises VaultError(not_sealed, damaged), OSError."""
+    """From the file's beginning. Raises VaultError(not_sealed, unknown_version, damaged), OSError."""
     file.seek(0)
-    if file.read(len(MAGIC)) != MAGIC:
-        raise VaultError("not_sealed", "the file does not begin like a sealed one of this version")
+    begin = file.read(len(MAGIC))
+    if not begin.startswith(_NAME):
+        raise VaultError("not_sealed", "the file is plain, where a sealed one belongs")
+    if begin != MAGIC:
+        raise VaultError("unknown_version", "the file is sealed in a way that this program is too old to know")
     length = int.from_bytes(file.read(1), "big")
     rest = file.read(length + WRAPPED_BYTES + PREFIX_BYTES)
     if not 1 <= length <= MAX_KEY_ID_CHARS or len(rest) != length + WRAPPED_BYTES + PREFIX_BYTES:

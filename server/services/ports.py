@@ -544,8 +544,8 @@ class ArchiveFault(Exception):
 @dataclass(frozen=True, slots=True)
 class Archived:
     """`archive` is JSON-ready: {customer: {file, sha256, size_bytes}, agent: {…}, peaks: {customer, agent},
-    size_bytes, complete, missing_ms}; missing_ms: silence that stands for what nobody wrote. More than 200 ms of it, or
-    a part whose worker died, and `complete` is false."""
+    size_bytes, complete, missing_ms, sealed}; missing_ms: silence that stands for what nobody wrote. More than 200 ms
+    of it, or a part whose worker died, and `complete` is false."""
 
     duration_ms: int
     archive: Mapping[str, Any]
@@ -553,9 +553,12 @@ class Archived:
 
 @dataclass(frozen=True, slots=True)
 class RecordingRef:
+    """`sealed`: its row says that its files were sealed, so plain ones are not played in their place."""
+
     tenant: str
     session_id: str
     recording_id: str
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -623,4 +626,8 @@ class Archiver(Protocol):
 
     async def discard_parts(self, recording: RecordingRef, worker_ids: Collection[str]) -> None:
         """The archive is safe: forget what it was made of, in this node's spool and with these workers."""
+        ...
+
+    async def sweep(self) -> int:
+        """Remove what jobs that were killed left half-made; returns how many files. Raises OSError."""
         ...

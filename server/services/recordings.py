@@ -50,6 +50,7 @@ MAX_CRASHES = 5
 RECORDING_LOST_MS = 24 * 3_600_000  # a machine that stays away so long is not coming back
 TURN_MS = 60_000  # since the talk's end: by then the node that saw it has made the archive, or is gone
 ANYBODYS_MS = 300_000
+HALVES = "half-made archives"  # one node looks through the folder that all share
 NO_CAPTURE, PARTS_LOST = "no_capture", "parts_lost"
 RENDER_WAIT_S = 0.5  # most renderings of short calls are done by then: no second request is needed
 CONTENT_TYPE = "audio/ogg"
@@ -194,7 +195,8 @@ class RecordingService:
         return self._crashes[recording_id] >= MAX_CRASHES
 
     async def sweep_spool(self) -> int:
-        """Forget captured parts whose archive is safe: a process may die between the two. Returns how many."""
+        """Forget captured parts whose archive is safe, and files that were never finished: a process may die before
+        either is done. Returns how many recordings' parts."""
         swept = 0
         for left in await self._archiver.left_parts():
             ref = left.recording
@@ -204,6 +206,8 @@ class RecordingService:
             if row is not None and row.state == RecordingState.READY:
                 await self._archiver.discard_parts(ref, [left.worker_id] if left.worker_id is not None else [])
                 swept += 1
+        if self._nodes.mine(HALVES) and (halves := await self._archiver.sweep()):
+            log.info("half_archives_swept", files=halves)
         return swept
 
     # --- RecordingFiles ---
@@ -213,7 +217,8 @@ class RecordingService:
         row = await self._history.recording(tenant, recording_id)
         if row is None or row.state != RecordingState.READY:
             raise NotReady
-        ref = RecordingRef(tenant, row.session_id, recording_id)
+        sealed = bool((row.archive or {}).get("sealed"))  # rows of older versions do not say
+        ref = RecordingRef(tenant, row.session_id, recording_id, sealed)
         sound = await self._open(ref, side)
         if sound is None and side == "stereo":
             for one in SIDES:  # what can't be opened can't be rendered either, and it is told why

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from server.media.archive import ArchiveError
+from server.media.archive_files import HALF_KEPT_S, JobKeys, Output
 from server.media.archive_jobs import ArchiveJobs
 from server.media.archiver import LocalArchiver
 from server.media.capture import part_files
@@ -101,6 +106,63 @@ async def test_what_was_changed_is_not_played(tmp_path: Path, change: str) -> No
     with pytest.raises(ArchiveFault):
         await archiver(tmp_path).stereo(REF)
     assert not path_of(tmp_path, "stereo").exists()
+
+
+async def test_a_plain_file_in_the_place_of_a_sealed_one_is_refused(tmp_path: Path) -> None:
+    row = await archived(tmp_path)
+    assert row["sealed"] is True
+    one, sealed = archiver(tmp_path), replace(REF, sealed=True)
+    path = path_of(tmp_path, "agent")
+    path.write_bytes(sound(one, "customer"))
+    with pytest.raises(SoundDamaged, match="not_sealed"):
+        one.open(sealed, "agent")
+    with pytest.raises(ArchiveFault, match="not_sealed"):
+        await one.stereo(sealed)
+    path_of(tmp_path, "stereo").write_bytes(path.read_bytes())
+    with pytest.raises(SoundDamaged, match="not_sealed"):
+        one.open(sealed, "stereo")
+
+
+async def test_the_job_takes_no_plain_file_where_it_was_given_a_key(tmp_path: Path) -> None:
+    """The file may be changed between the look at it and the job."""
+    customer, agent, out = (tmp_path / name for name in ("c.opus", "a.opus", "s.opus"))
+    await archived(tmp_path)
+    customer.write_bytes(sound(archiver(tmp_path), "customer"))
+    agent.write_bytes(sound(archiver(tmp_path), "agent"))
+    with pytest.raises(ArchiveError, match="not_sealed"):
+        await ArchiveJobs().stereo(customer, agent, out, JobKeys(None, {agent: bytes(32)}))
+    assert not out.exists()
+
+
+async def test_a_later_version_of_sealing_is_named(tmp_path: Path) -> None:
+    await archived(tmp_path)
+    path = path_of(tmp_path, "agent")
+    data = path.read_bytes()
+    path.write_bytes(b"PBVAULT\x02" + data[8:])
+    for ref in (REF, replace(REF, sealed=True)):
+        with pytest.raises(SoundDamaged, match="unknown_version"):
+            archiver(tmp_path).open(ref, "agent")
+        with pytest.raises(ArchiveFault, match="unknown_version"):
+            await archiver(tmp_path).stereo(ref)
+
+
+async def test_what_a_killed_job_left_half_made_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    await archived(tmp_path)
+    hour_ago = time.time() - HALF_KEPT_S - 1
+    for path in (path_of(tmp_path, "customer"), path_of(tmp_path, "agent")):
+        os.utime(path, (hour_ago, hour_ago))
+    folder = path_of(tmp_path, "customer").parent
+    finished = set(folder.iterdir())
+    with Output(folder / "rec_2.agent.opus", None):
+        (running,) = set(folder.iterdir()) - finished
+        with Output(folder / "rec_3.agent.opus", None):
+            (left,) = set(folder.iterdir()) - finished - {running}
+            os.utime(left, (hour_ago, hour_ago))
+            mine = folder / ".notes.tmp"
+            mine.touch()
+            os.utime(mine, (hour_ago, hour_ago))
+            assert await archiver(tmp_path).sweep() == 1
+            assert set(folder.iterdir()) == finished | {running, mine}
 
 
 async def test_plain_files_of_before_stay_playable(tmp_path: Path) -> None:

@@ -118,6 +118,8 @@ class TwinArchiver:
         self.discarded: dict[str, tuple[str, ...]] = {}
         self.elsewhere = Collected()
         self.before_collecting: Callable[[], Awaitable[None]] | None = None
+        self.opened: RecordingRef | None = None  # the last one
+        self.swept = 0  # times
         self.fault: str | None = None  # of the next archive; disk_full passes
 
     async def archive(self, recording: RecordingRef, parts: Sequence[int], talk_ms: int | None = None) -> Archived:
@@ -131,6 +133,7 @@ class TwinArchiver:
         return Path(recording.recording_id)
 
     def open(self, recording: RecordingRef, side: str) -> Sound | None:
+        self.opened = recording
         return None
 
     async def collect(self, recording: RecordingRef, parts: Sequence[Part]) -> Collected:
@@ -143,6 +146,10 @@ class TwinArchiver:
 
     async def discard_parts(self, recording: RecordingRef, worker_ids: Collection[str]) -> None:
         self.discarded[recording.recording_id] = tuple(sorted(worker_ids))
+
+    async def sweep(self) -> int:
+        self.swept += 1
+        return 0
 
 
 class World:

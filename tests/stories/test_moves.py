@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 
 from server.domain import events as ev
+from server.domain.history import RecordingRow
 from server.domain.machine import Stale
 from server.domain.media import ApplyPlan, LegDown, LegQuiet, LegUp, MediaPlan, Route, Source
+from server.domain.recording import RecordingState
 from server.domain.session import Session
 from server.services import moves
+from server.services.admin_ports import NotReady
 from server.services.media_link import ABSENT_MS, MediaLink
-from server.services.ports import Collected, Conflict
+from server.services.ports import Collected, Conflict, RecordingRef
 from server.services.recordings import ANYBODYS_MS, RECORDING_LOST_MS, TURN_MS
 from server.services.tokens import CustomerToken
-from tests.helpers.world import World, world
+from tests.helpers.world import TENANT, NoHistory, World, world
 
 
 @pytest.fixture
@@ -437,6 +440,32 @@ async def test_parts_that_another_node_has_just_archived_are_not_lost(w: World) 
     recording = (await w.session(call)).recordings[0]
     assert (recording.state, recording.duration_ms, recording.reason) == ("ready", 7000, None)
     assert w.archiver.joined == {}, "the other node's file is not written over"
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+async def test_a_row_says_that_its_files_were_sealed_and_so_must_they_be_when_they_are_opened(
+    w: World, monkeypatch: pytest.MonkeyPatch, sealed: bool
+) -> None:
+    """Rows of before say nothing."""
+    archive = {"size_bytes": 1} | ({"sealed": True} if sealed else {})
+    row = RecordingRow("rec_1", "ses_1", RecordingState.READY, None, 1000, 0, 1, 1, archive, ())
+
+    class OneRow(NoHistory):
+        async def recording(self, tenant: str, recording_id: str) -> RecordingRow | None:
+            return row
+
+    monkeypatch.setattr(w.core.recordings, "_history", OneRow())
+    with pytest.raises(NotReady):  # the twin keeps no sound
+        await w.core.recordings.file(TENANT, "rec_1", "agent")
+    assert w.archiver.opened == RecordingRef(TENANT, "ses_1", "rec_1", sealed)
+
+
+async def test_half_made_archives_are_swept_by_one_of_the_nodes(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await w.core.recordings.sweep_spool()
+    assert w.archiver.swept == 1
+    monkeypatch.setattr(w.core.nodes, "mine", lambda key: False)
+    await w.core.recordings.sweep_spool()
+    assert w.archiver.swept == 1
 
 
 async def test_other_nodes_archives_are_theirs_for_a_while(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
