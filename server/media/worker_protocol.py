@@ -229,6 +229,11 @@ def telemetry_from_json(message: Json) -> tuple[LegTelemetry, ...]:
             lost=field(leg, "lost", int),
             jitter_ms=number(leg, "jitter_ms"),
             level_dbov=field(leg, "level_dbov", int),
+            codec=field(leg, "codec", str) if "codec" in leg else "",
+            loss_out=_number_or_none(leg, "loss_out"),
+            lost_out=field(leg, "lost_out", int) if leg.get("lost_out") is not None else None,
+            jitter_out_ms=_number_or_none(leg, "jitter_out_ms"),
+            rtt_ms=_number_or_none(leg, "rtt_ms"),
         )
         for leg in objects(message, "legs")
     )

@@ -77,7 +77,8 @@ class MediaError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LegTelemetry:
-    """Once a second per leg; a stream apart from reports, may be lost."""
+    """Once a second per leg; a stream apart from reports, may be lost. What ends in `_out` is what the peer says of
+    the stream that we send it; None: it has said nothing, or the worker is older."""
 
     session_id: str
     leg_id: str
@@ -86,6 +87,11 @@ class LegTelemetry:
     lost: int
     jitter_ms: float
     level_dbov: int  # 0 loudest … -127 silence, RFC 6464; -127 when the peer sends no level
+    codec: str = ""  # that it speaks; "": not known
+    loss_out: float | None = None  # of the peer's last interval, 0 to 1
+    lost_out: int | None = None  # since the beginning
+    jitter_out_ms: float | None = None
+    rtt_ms: float | None = None
 
 
 class MediaListener(Protocol):

@@ -90,7 +90,7 @@ class Rtcp:
     """A decrypted compound packet."""
 
     def __init__(self) -> None:
-        out = OutStream((CODECS[111],), None, lambda packet: None)
+        self._out = out = OutStream((CODECS[111],), None, lambda packet: None)
         first = Packet(CODECS[111], 0, 1, 1, out.ssrc, b"x", None)
         self._stream = InStream(first)
         self._stream.add(first, 0)
@@ -102,9 +102,12 @@ class Rtcp:
         self._seeds = [empty, sent, sent + bye, empty + nack, bye, struct.pack("!BBHI", 0x80, 200, 6, out.ssrc)]
 
     def __call__(self, dice: random.Random) -> bool:
-        before = self._stream.lsr_ns
-        rtcp.note(mutated(dice, self._seeds), self._stream, dice.getrandbits(40) + 1)
-        return self._stream.lsr_ns != before
+        before = self._stream.lsr_ns, self._out.heard
+        rtcp.note(mutated(dice, self._seeds), self._stream, self._out, dice.getrandbits(40) + 1)
+        heard = self._out.heard
+        assert heard.rtt_ms is None or heard.rtt_ms >= 0
+        assert heard.loss is None or 0 <= heard.loss < 1
+        return (self._stream.lsr_ns, heard) != before
 
 
 def sdp(dice: random.Random) -> bool:
@@ -196,7 +199,7 @@ async def targets() -> AsyncIterator[Mapping[str, Target]]:
     phone = PHONE.replace("192.0.2.7", "127.0.0.1").replace("49170", "40000")
     keyed = SECURED.replace("192.0.2.7", "127.0.0.1").replace("49170", "40000")
     texts = (phone, phone + "a=rtcp-mux\r\n", keyed, keyed + "a=rtcp-mux\r\n")
-    plain = [PlainLink(user, parse_plain(text), (1, 1), offering=False) for text in texts]
+    plain = [PlainLink(user, parse_plain(text, loopback=True), (1, 1), offering=False) for text in texts]
     async with asyncio.TaskGroup() as tasks:
         for phone_link in plain:
             await phone_link.open([BINDING], ports, 1)

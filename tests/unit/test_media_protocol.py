@@ -87,8 +87,11 @@ def test_stamps(stamp: OrderStamp) -> None:
 def test_legs_and_telemetry() -> None:
     legs = (WorkerLeg("s", "l", 1, 2, 0.5),)
     assert wire.legs_from_json(through_json({"legs": wire.legs_to_json(legs)})) == legs
-    telemetry = (LegTelemetry("s", "l", 1, 2, 3, 4.5, -30),)
+    known = LegTelemetry("s", "l", 1, 2, 3, 4.5, -30, "opus", 0.25, -1, 2.5, 31.0)
+    telemetry = (LegTelemetry("s", "l", 1, 2, 3, 4.5, -30), known)
     assert wire.telemetry_from_json(through_json({"legs": wire.telemetry_to_json(telemetry)})) == telemetry
+    older = {"session_id": "s", "leg_id": "l", "packets_in": 1, "packets_out": 2, "lost": 3, "jitter_ms": 4.5}
+    assert wire.telemetry_from_json({"legs": [older | {"level_dbov": -30}]}) == telemetry[:1], "from an older worker"
 
 
 infos = st.builds(

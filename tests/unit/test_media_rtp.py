@@ -120,8 +120,9 @@ def test_audio_level_in_and_out() -> None:
 def test_any_bytes_can_be_parsed(data: bytes) -> None:
     rtp.parse(data, CODECS, 1)
     rtp.parse(b"\xb3\x6f" + data, CODECS, 1)
-    rtcp.note(data, None, 0)
-    rtcp.note(data, InStream(packet(1, 1)), 0)
+    out = Receiver().out
+    rtcp.note(data, None, out, 0)
+    rtcp.note(data, InStream(packet(1, 1)), out, 0)
 
 
 def test_reports() -> None:
@@ -137,6 +138,37 @@ def test_reports() -> None:
     second = rtcp.compound(receiver.out, stream, 2 * FRAME_NS)
     assert second[1] == 200
     assert len(second) % 4 == 0
+
+
+def peer_report(kind: int, ssrc: int, losses: int, jitter: int, lsr: int, delay: int) -> bytes:
+    """As a peer says of the stream `ssrc`: with a sender's part (kind 200) or without (201)."""
+    sender = bytes(20) if kind == 200 else b""
+    block = struct.pack("!IIIIII", ssrc, losses, 0, jitter, lsr, delay)
+    return struct.pack("!BBHI", 0x81, kind, (4 + len(sender) + len(block)) // 4, 7) + sender + block
+
+
+@pytest.mark.parametrize("kind", [200, 201])
+def test_what_the_peer_says_of_our_stream(kind: int) -> None:
+    out = Receiver().out
+    out.forward(object(), packet(1, 1), 0)
+    sent = rtcp.compound(out, None, 1_000_000_000)
+    high, low = struct.unpack_from("!II", sent, 8)
+    lsr = (high & 0xFFFF) << 16 | low >> 16
+    about = peer_report(kind, out.ssrc, 64 << 24 | 9, 480, lsr, 65536 // 2)
+    rtcp.note(about, None, out, 1_540_000_000)
+    assert (out.heard.loss, out.heard.lost, out.heard.jitter_ms) == (0.25, 9, 10.0)
+    assert out.heard.rtt_ms == pytest.approx(40, abs=0.1), "540 ms, of which the peer kept it for 500"
+    rtcp.note(peer_report(kind, out.ssrc, 0xFFFFFF, 0, 0, 0), None, out, 2_000_000_000)
+    assert (out.heard.loss, out.heard.lost) == (0.0, -1), "one came twice"
+    assert out.heard.rtt_ms == pytest.approx(40, abs=0.1), "it has not heard a report of ours: the last one counts"
+    heard = out.heard
+    rtcp.note(peer_report(kind, out.ssrc + 1, 9, 9, lsr, 0), None, out, 2_000_000_000)
+    rtcp.note(about[:-1], None, out, 2_000_000_000)
+    assert out.heard == heard, "of another stream; cut off"
+    rtcp.note(peer_report(kind, out.ssrc, 0, 0, lsr ^ 1, 0), None, out, 3_000_000_000)
+    assert out.heard.rtt_ms == heard.rtt_ms, "a time that we never sent"
+    rtcp.note(peer_report(kind, out.ssrc, 0, 0, lsr, 0xFFFFFFFF), None, out, 3_000_000_000)
+    assert out.heard.rtt_ms == 0, "it says that it kept it for longer than it had it"
 
 
 @pytest.mark.parametrize(

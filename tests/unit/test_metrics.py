@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,23 @@ def test_packets_are_counted_once_whoever_hears_of_them() -> None:
     assert seen.value("patchbay_worker_load", worker="media-1") == 7
     assert seen.value("patchbay_worker_draining", worker="media-1") == 1
     assert seen.value("patchbay_worker_legs", worker="media-1") == 2
+
+
+def test_quality_by_direction() -> None:
+    registry = CollectorRegistry()
+    media = MediaMetrics(registry, ("media-1",), list)
+    media.on_telemetry("media-1", [leg(1, 100, 0)])
+    bad = replace(leg(1, 140, 10), loss_out=0.5, lost_out=70, jitter_out_ms=30.0, rtt_ms=200.0)
+    media.on_telemetry("media-1", [bad])
+    seen = read(generate_latest(registry).decode())
+    assert seen.by("patchbay_media_loss_ratio_sum", "direction") == {"in": 10 / 50, "out": 0.5}
+    assert seen.value("patchbay_media_rtt_seconds_sum", worker="media-1") == 0.2
+    assert seen.by("patchbay_media_poor_seconds_total", "direction") == {"in": 1, "out": 1}
+    assert seen.by("patchbay_media_mos_count", "direction") == {"in": 1, "out": 1}
+    media.on_telemetry("media-1", [replace(leg(1, 190, 10), loss_out=0.0, jitter_out_ms=1.0, rtt_ms=20.0)])
+    again = read(generate_latest(registry).decode())
+    assert again.by("patchbay_media_poor_seconds_total", "direction") == {"in": 1, "out": 1}, "good again"
+    assert again.by("patchbay_media_mos_count", "direction") == {"in": 2, "out": 2}
 
 
 @pytest.fixture

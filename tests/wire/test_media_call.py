@@ -28,6 +28,17 @@ async def test_two_peers_hear_each_other(tmp_path: Path) -> None:
         await rig.listener.until(
             lambda: any(t.level_dbov > -30 and t.packets_in and t.packets_out for t in rig.listener.telemetry)
         )
+        await rig.listener.until(  # by the peers' own reports of what they hear
+            lambda: (
+                {t.leg_id for t in rig.listener.telemetry if t.rtt_ms is not None and t.loss_out is not None}
+                == {"customer", "agent"}
+            )
+        )
+        last = {t.leg_id: t for t in rig.listener.telemetry}
+        assert {t.codec for t in last.values()} == {"opus"}
+        assert all(t.rtt_ms is not None and t.rtt_ms < 5_000 for t in last.values()), (
+            "some milliseconds, and a busy machine"
+        )
         assert not any(isinstance(report, (LegDown, LegQuiet)) for report in rig.listener.all())
 
 

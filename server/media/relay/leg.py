@@ -191,7 +191,7 @@ class Anchor:
         self.leg.user.rewire()  # who can't decode it hears it through the mixer
 
     def on_rtcp(self, data: bytes, now_ns: int) -> None:
-        rtcp.note(data, self.stream, now_ns)
+        rtcp.note(data, self.stream, self.out, now_ns)
         if self._hushed:
             self.rtp_at = now_ns / 1e9  # a peer that is silent on purpose shows in this way that it is there
 
@@ -377,6 +377,7 @@ class Leg:
         if anchor is None or anchor.stream is None:
             return None
         level, anchor.level = anchor.level, rtp.NO_LEVEL
+        heard = anchor.out.heard
         return LegTelemetry(
             session_id=self.session_id,
             leg_id=self.leg_id,
@@ -385,6 +386,11 @@ class Leg:
             lost=anchor.lost_before + anchor.stream.lost,
             jitter_ms=round(anchor.stream.jitter_ms, 2),
             level_dbov=-level,
+            codec=anchor.says.name,
+            loss_out=heard.loss,
+            lost_out=heard.lost,
+            jitter_out_ms=heard.jitter_ms,
+            rtt_ms=heard.rtt_ms,
         )
 
     def close(self) -> None:

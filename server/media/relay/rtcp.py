@@ -1,19 +1,20 @@
-"""Sender and receiver reports (RFC 3550 section 6.4) of our own: browsers take round-trip time and loss from
-them. One compound packet a peer connection every few seconds; what comes in is read for the sender report's
-time only."""
+"""Sender and receiver reports (RFC 3550 section 6.4). Of our own: browsers take round-trip time and loss from
+them, one compound packet a peer connection every few seconds. Of the peer's: the time of its sender report, and what
+it says of the stream that we send."""
 
 from __future__ import annotations
 
 import struct
 import time
 
-from server.media.relay.rtp import InStream, OutStream
+from server.media.relay.rtp import InStream, OutStream, PeerReport
 
 REPORT_EVERY_S = 2.5
 _NTP_OFFSET_S = 2208988800  # 1900 to 1970
 _CNAME = b"patchbay"
 
 _SR, _RR, _SDES = 200, 201, 202
+_BLOCK = 24  # bytes
 
 
 def compound(out: OutStream, incoming: InStream | None, now_ns: int) -> bytes:
@@ -23,12 +24,14 @@ def compound(out: OutStream, incoming: InStream | None, now_ns: int) -> bytes:
     if out.packets:
         ntp_s = time.time() + _NTP_OFFSET_S
         seconds = int(ntp_s)
+        fraction = int((ntp_s - seconds) * (1 << 32)) & 0xFFFFFFFF
+        out.told.append(((seconds & 0xFFFF) << 16 | fraction >> 16, now_ns))
         passed = int((now_ns - out.last_ns) * out.last_clock / 1e9)
         body = struct.pack(
             "!IIIIII",
             out.ssrc,
             seconds & 0xFFFFFFFF,
-            int((ntp_s - seconds) * (1 << 32)) & 0xFFFFFFFF,
+            fraction,
             (out.last_timestamp + passed) & 0xFFFFFFFF,
             out.packets & 0xFFFFFFFF,
             out.octets & 0xFFFFFFFF,
@@ -64,14 +67,41 @@ def _block(stream: InStream, now_ns: int) -> bytes:
     )
 
 
-def note(data: bytes, stream: InStream | None, now_ns: int) -> None:
-    """Remember the time of a sender report for the next receiver report. Malformed input is ignored."""
+def note(data: bytes, stream: InStream | None, out: OutStream, now_ns: int) -> None:
+    """Remember the time of a sender report for the next receiver report, and what the peer hears of `out`. Malformed
+    input is ignored."""
     at = 0
     while at + 4 <= len(data):
-        _, kind, words = struct.unpack_from("!BBH", data, at)
-        if kind == _SR and at + 28 <= len(data) and stream is not None:
+        first, kind, words = struct.unpack_from("!BBH", data, at)
+        end = min(len(data), at + 4 * (words + 1))
+        if kind == _SR and at + 28 <= end and stream is not None:
             ssrc, high, low = struct.unpack_from("!III", data, at + 4)
             if ssrc == stream.ssrc:
                 stream.lsr = (high & 0xFFFF) << 16 | low >> 16
                 stream.lsr_ns = now_ns
-        at += 4 * (words + 1)
+        if kind in (_SR, _RR):
+            block = at + (28 if kind == _SR else 8)
+            for _ in range(first & 0x1F):
+                if block + _BLOCK > end:
+                    break
+                _note_block(data, block, out, now_ns)
+                block += _BLOCK
+        at = at + 4 * (words + 1)
+
+
+def _note_block(data: bytes, at: int, out: OutStream, now_ns: int) -> None:
+    ssrc, losses, _, jitter, lsr, delay = struct.unpack_from("!IIIIII", data, at)
+    if ssrc != out.ssrc:
+        return
+    lost = losses & 0xFFFFFF
+    # A round trip is told only of a sender report that we sent: neither a made-up time nor a clock that jumps counts.
+    sent_ns = next((sent_ns for time_sent, sent_ns in out.told if lsr and time_sent == lsr), None)
+    rtt_ms = out.heard.rtt_ms
+    if sent_ns is not None:
+        rtt_ms = max(0.0, (now_ns - sent_ns) / 1e6 - delay * 1000 / 65536)
+    out.heard = PeerReport(
+        loss=(losses >> 24) / 256,
+        lost=lost - (1 << 24) if lost & 0x800000 else lost,
+        jitter_ms=jitter * 1000 / out.last_clock,
+        rtt_ms=rtt_ms,
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ _LEVEL_HEADER = struct.Struct("!BBHIIHHBBH")  # and the audio level alone in an 
 ONE_BYTE_PROFILE = 0xBEDE  # RFC 8285 section 4.2
 MAX_JUMP = 3000  # sequence numbers; a greater step is a new stream (RFC 3550 appendix A.1, MAX_DROPOUT)
 FRAME_S = 0.02
+SENDER_REPORTS = 4  # whose time is kept: a peer answers the newest, or the one before
 NO_LEVEL = 127  # RFC 6464: silence
 _ZERO = {"pcmu": b"\xff\x7f", "pcma": b"\xd5\x55", "cn": bytes(range(256)), "telephone-event": bytes(range(256))}
 
@@ -140,6 +142,20 @@ class InStream:
         return 1000 * self.jitter / self.clock
 
 
+@dataclass(frozen=True, slots=True)
+class PeerReport:
+    """What the peer's newest report block says of our stream (RFC 3550, 6.4.1); None: nothing yet. What was lost on
+    its way to us is missing in our stream, too, and so in what the peer counts.
+
+    loss: of the last interval, 0 to 1; lost: packets since the beginning, below 0 when some came twice;
+    rtt_ms: from us to the peer and back, without the time that the peer kept it."""
+
+    loss: float | None = None
+    lost: int | None = None
+    jitter_ms: float | None = None
+    rtt_ms: float | None = None
+
+
 class OutStream:
     """The one RTP stream that a peer connection sends. `send` takes a finished packet."""
 
@@ -151,6 +167,8 @@ class OutStream:
         self.last_timestamp = random.getrandbits(32)
         self.last_ns = 0
         self.last_clock = 48000
+        self.heard = PeerReport()
+        self.told: deque[tuple[int, int]] = deque(maxlen=SENDER_REPORTS)  # when each was sent: as in the report, and ns
         self._types = {(codec.name, codec.clock_rate): codec.payload_type for codec in codecs}
         self._codec: Codec | None = None  # of the last packet, and its payload type here
         self._type: int | None = None
