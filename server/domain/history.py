@@ -4,11 +4,14 @@ Times are UTC epoch milliseconds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from server.domain.reports import VisitFilter
+
+# The events that begin a segment, and so count its number up: how its agent came into the session.
+CAME_AS = {"AgentOffered": "owner", "GuestInvited": "guest", "SupervisionBegun": "supervisor"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +37,9 @@ class RecordingBrief:
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """`agents` are those who accepted the session, as (user_id, name), in order. `talk_ms` is
-    the sum over finished talks; None when there is none. `matching_visits`: how many of its queue visits the filter
-    wants; None when it asks for none."""
+    """`agents` are those who accepted the session, as (user_id, name), in order. `talk_ms`: how long somebody of us was
+    in the talk, over finished talks; None when there is none. `matching_visits`: how many of its queue visits the
+    filter wants; None when it asks for none."""
 
     session_id: str
     channel: str
@@ -116,3 +119,12 @@ class RecordingRow:
     size_bytes: int | None
     archive: Mapping[str, Any] | None
     agent_ids: tuple[str, ...]
+
+
+def covered_ms(spans: Iterable[tuple[int, int]]) -> int:
+    """How long at least one of these spans (begin, end) was going on: guests and supervisors talk beside the owner."""
+    covered, until = 0, 0
+    for begin, end in sorted(spans):
+        covered += max(0, end - max(begin, until))
+        until = max(until, end)
+    return covered

@@ -93,13 +93,14 @@ class CustomerView(Wire):
 
 class OtherAgent(Wire):
     """Another agent of the same session. `state` as in ContactView, without wrap_up and done; `reconnecting`: their leg
-    is lost, and its grace is running."""
+    is lost, and its grace is running. `monitor`: of a supervisor, who hears them: the reader alone, or all."""
 
     segment_id: str
     agent_name: str
     role: SegmentRole
     state: SegmentState
     reconnecting: bool
+    monitor: MonitorMode | None = None
 
 
 class ContactView(Wire):

@@ -105,10 +105,12 @@ def _unheard(leg: Leg) -> wire.Unheard | None:
 
 
 def _beside(segment: Segment, other: Segment) -> bool:
-    """Another agent who takes part, or is asked to, while this one does. Who only listens is seen by nobody."""
+    """Another agent who takes part, or is asked to, while this one does. Who only listens is seen by nobody, who
+    coaches by the owner alone."""
     here = segment.rings or segment.takes_part
     asked = other.takes_part or (other.rings and other.role is Role.GUEST)
-    return here and other.id != segment.id and asked and other.monitor is not Monitor.LISTEN
+    heard = other.monitor in (None, Monitor.BARGE) or (other.monitor is Monitor.COACH and segment.role is Role.OWNER)
+    return here and other.id != segment.id and asked and heard
 
 
 def _other(segment: Segment) -> wire.OtherAgent:
@@ -118,6 +120,7 @@ def _other(segment: Segment) -> wire.OtherAgent:
         role=segment.role.value,
         state=segment.state.value,
         reconnecting=segment.in_talk and segment.leg.reconnecting,
+        monitor=segment.monitor.value if segment.monitor is not None else None,
     )
 
 

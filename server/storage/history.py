@@ -20,6 +20,7 @@ from server.domain.history import (
     SessionFilter,
     SessionRow,
     VisitRow,
+    covered_ms,
 )
 from server.storage.admin_repository import DISPOSITION, QUEUE, USER
 from server.storage.faults import translated
@@ -186,7 +187,7 @@ def _session_row(row: _Row, parts: _Parts) -> SessionRow:
     session_id = row["id"]
     segments, visits = parts.segments[session_id], parts.visits[session_id]
     talks = [
-        part["talk_ended_at"] - part["talk_started_at"]
+        (part["talk_started_at"], part["talk_ended_at"])
         for part in segments
         if part["talk_started_at"] is not None and part["talk_ended_at"] is not None
     ]
@@ -205,7 +206,7 @@ def _session_row(row: _Row, parts: _Parts) -> SessionRow:
         queued_at=visits[0]["entered_at"] if visits else row["created_at"],
         talk_started_at=row["talk_started_at"],
         ended_at=row["ended_at"],
-        talk_ms=sum(talks) if talks else None,
+        talk_ms=covered_ms(talks) if talks else None,
         end_reason=row["end_reason"],
         disposition_name=picked[-1] if picked else None,
         recordings=tuple(

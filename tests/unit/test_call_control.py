@@ -16,6 +16,7 @@ from server.domain.segment import Monitor, Segment, SegmentState
 from server.domain.session import Session, SessionState
 from server.domain.session_guests import MAX_AGENTS
 from server.domain.session_step import step
+from server.signaling.views import contact_view
 from server.storage import codec
 
 SALES = ev.QueueRules("que_sales", "Sales", 20, 60, True, True, 30, 2)
@@ -307,3 +308,17 @@ def test_eight_take_part_at_most() -> None:
     assert all(len(heard) == 7 for heard in hears(full).values())
     with pytest.raises(Refused, match="too_many_take_part"):
         play(full, ev.GuestInvited(*ANA, "usr_late", "Late"))
+
+
+def test_a_supervisor_is_seen_by_those_who_hear_them() -> None:
+    def seen_by(session: Session, segment_id: str) -> list[tuple[str, str | None]]:
+        return [(o.agent_name, o.monitor) for o in contact_view(session, of(session, segment_id)).others if o.monitor]
+
+    joined = (ev.GuestInvited(*ANA, "usr_dee", "Dee"), *joins(3, "dee"), ev.ConferenceBegun(*ANA))
+    for mode, by_ana, by_dee in (
+        (LISTEN, [], []),
+        (COACH, [("Sam", "coach")], []),
+        (BARGE, [("Sam", "barge")], [("Sam", "barge")]),
+    ):
+        all_of_them = play(mode, *joined)
+        assert (seen_by(all_of_them, ANA[0]), seen_by(all_of_them, DEE)) == (by_ana, by_dee)

@@ -160,6 +160,23 @@ async def test_supervisors_read_events(world: World) -> None:
     assert shown["visits"][0]["outcome"] == "answered"
 
 
+async def test_how_each_came_in_and_how_long_somebody_talked(world: World) -> None:
+    session_id, bo = await _session(world, 1, "ana"), await world.user("bo")
+    at = T0 + 60_000
+    for number, kind in enumerate(("AgentOffered", "GuestInvited"), 2):
+        told = {"session_id": session_id, "version": number, "tenant": DEFAULT_TENANT, "at": at}
+        await world.insert("session_event", **told, type=kind, body={})
+    await world.insert(
+        "segment", id="seg_guest", tenant=DEFAULT_TENANT, session_id=session_id, number=2, agent_id=bo.id,
+        queue_id="que_1", state="done", offered_at=at + 20_000, accepted_at=at + 21_000,
+        talk_started_at=at + 30_000, talk_ended_at=at + 75_000, hold_ms=0, notes="",
+    )  # fmt: skip
+    api = await world.logged_in(Role.SUPERVISOR)
+    shown = await api.get(f"/api/v1/sessions/{session_id}")
+    assert [(part["number"], part["came_as"]) for part in shown["segments"]] == [(1, "owner"), (2, "guest")]
+    assert shown["talk_ms"] == 65_000, "from 10 s to 70 s, beside that from 30 s to 75 s"
+
+
 async def test_another_tenants_sessions_do_not_exist(world: World) -> None:
     session_id = await _session(world, 1, "ana", tenant=OTHER)
     api = await world.logged_in(Role.ADMIN)

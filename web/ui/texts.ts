@@ -114,6 +114,8 @@ export const uiEn = {
   'segment.held': 'On hold',
   'segment.wrap_up': 'Wrap-up',
   'segment.done': 'Done',
+  'segment.as_guest': 'Called in',
+  'segment.as_supervisor': 'As supervisor',
 
   'player.title': 'Recording {n}',
   'player.play': 'Play',
@@ -263,6 +265,8 @@ export const uiZh: Record<UiKey, string> = {
   'segment.held': '保持中',
   'segment.wrap_up': '话后处理',
   'segment.done': '已完成',
+  'segment.as_guest': '受邀加入',
+  'segment.as_supervisor': '以主管身份',
 
   'player.title': '录音 {n}',
   'player.play': '播放',

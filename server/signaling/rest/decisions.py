@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from server.domain.directory import Role
-from server.domain.history import EventRow, SegmentRow
+from server.domain.history import CAME_AS, EventRow, SegmentRow
 from server.domain.queue_routing import LAST_PRIORITY, PRIORITY, TOP_PRIORITY, Strategy
 from server.domain.requirements import ANYONE, from_json, write
 from server.domain.session import SessionState
@@ -101,7 +101,7 @@ async def read_routing(call: Call[Any, Nothing]) -> RoutingView:
         call.user.user_id if own_only else None,
         choose_locale(call.user.locale, call.request),
     )
-    began = [event for event in detail.events if event.type in BEGIN_A_SEGMENT]
+    began = [event for event in detail.events if event.type in CAME_AS]
     decisions = [
         _decision(event.body.get("why") or {}, names, event, _segment(detail.segments, number))
         for number, event in enumerate(began, 1)
@@ -131,7 +131,6 @@ async def steer_session(call: Call[SteerSession, Nothing]) -> RoutingView:
 
 
 WAITS = frozenset({SessionState.QUEUED, SessionState.PLACE_KEPT})
-BEGIN_A_SEGMENT = frozenset({"AgentOffered", "GuestInvited", "SupervisionBegun"})  # and so count its number up
 
 
 class _Names:

@@ -84,6 +84,7 @@ class SegmentView(RestModel):
     disposition_id: str | None
     disposition_name: str | None
     notes: str
+    came_as: str = Field(default="owner", description="owner: it was offered; guest: called in; supervisor: unasked")
 
 
 class VisitView(RestModel):
@@ -133,8 +134,9 @@ def _fields(row: past.SessionRow) -> dict[str, Any]:
     }
 
 
-def _segment(row: past.SegmentRow) -> SegmentView:
-    return SegmentView(**{name: getattr(row, name) for name in SegmentView.model_fields})
+def _segment(row: past.SegmentRow, came_as: str) -> SegmentView:
+    fields = {name: getattr(row, name) for name in SegmentView.model_fields if name != "came_as"}
+    return SegmentView(**fields, came_as=came_as)
 
 
 def _visit(row: past.VisitRow) -> VisitView:
@@ -170,6 +172,8 @@ async def read_session(call: Call[Nothing, Nothing]) -> SessionDetailView:
     own_only = call.user.role is Role.AGENT
     if own_only and call.user.user_id not in dict(detail.row.agents):
         raise not_found("session")
+    began = [past.CAME_AS[event.type] for event in detail.events if event.type in past.CAME_AS]
+    came = dict(enumerate(began, 1))
     events = None
     if not own_only:
         events = [
@@ -178,7 +182,7 @@ async def read_session(call: Call[Nothing, Nothing]) -> SessionDetailView:
         ]
     return SessionDetailView(
         **_fields(detail.row),
-        segments=[_segment(row) for row in detail.segments],
+        segments=[_segment(row, came.get(row.number, "owner")) for row in detail.segments],
         visits=[_visit(row) for row in detail.visits],
         events=events,
     )

@@ -34,7 +34,7 @@ describe('what is allowed', () => {
 
   it('lets the owner call somebody in, and then swap, confer, hand over or end it', () => {
     expect(allowed(talking)).toMatchObject({ transfer: true, invite: true, swap: false, confer: false, complete: false, endConsult: false });
-    const bo = { segment_id: 'seg_2', agent_name: 'Bo', role: 'guest', state: 'offered', reconnecting: false } as const;
+    const bo = { segment_id: 'seg_2', agent_name: 'Bo', role: 'guest', state: 'offered', reconnecting: false, monitor: null } as const;
     const asking = { ...online, contacts: [{ ...talk, state: 'held' as const, others: [bo] }] };
     expect(allowed(asking)).toMatchObject({ transfer: false, invite: false, hold: false, hangUp: false, complete: false, endConsult: true });
     const between = { ...online, contacts: [{ ...talk, state: 'held' as const, others: [{ ...bo, state: 'talking' as const }] }] };
@@ -52,7 +52,7 @@ describe('what is allowed', () => {
   it('lets the owner park a call that nobody else is in, once', () => {
     expect(allowed(talking).park).toBe(true);
     expect(allowed({ ...talking, pending: ['park:seg_1'] }).park).toBe(false);
-    const bo = { segment_id: 'seg_2', agent_name: 'Bo', role: 'guest', state: 'talking', reconnecting: false } as const;
+    const bo = { segment_id: 'seg_2', agent_name: 'Bo', role: 'guest', state: 'talking', reconnecting: false, monitor: null } as const;
     expect(allowed({ ...online, contacts: [{ ...talk, others: [bo] }] }).park).toBe(false);
     expect(allowed({ ...online, contacts: [contact({ state: 'connecting' })] }).park).toBe(false);
   });

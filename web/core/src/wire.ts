@@ -200,7 +200,7 @@ export interface LegView {
 }
 /**
  * Another agent of the same session. `state` as in ContactView, without wrap_up and done; `reconnecting`: their leg
- * is lost, and its grace is running.
+ * is lost, and its grace is running. `monitor`: of a supervisor, who hears them: the reader alone, or all.
  */
 export interface OtherAgent {
   segment_id: string;
@@ -208,6 +208,7 @@ export interface OtherAgent {
   role: 'owner' | 'guest' | 'supervisor';
   state: SegmentState;
   reconnecting: boolean;
+  monitor: ('listen' | 'coach' | 'barge') | null;
 }
 export interface ContactChanged {
   type: 'contact.changed';

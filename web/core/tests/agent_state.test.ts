@@ -112,7 +112,7 @@ describe('routing', () => {
 });
 
 describe('who speaks with whom', () => {
-  const other = (change: Partial<OtherAgent> = {}): OtherAgent => ({ segment_id: 'seg_2', agent_name: 'Bo', role: 'guest', state: 'talking', reconnecting: false, ...change });
+  const other = (change: Partial<OtherAgent> = {}): OtherAgent => ({ segment_id: 'seg_2', agent_name: 'Bo', role: 'guest', state: 'talking', reconnecting: false, monitor: null, ...change });
   const of = (state: ContactView['state'], ...others: OtherAgent[]): ContactView => contactView({ state, others });
 
   it.each([

@@ -4,8 +4,10 @@ import { dayStart, segmentShown } from './detail';
 it('reads what is there and leaves the rest empty', () => {
   const row = { segment_id: 'seg_1', agent_name: 'Ana', notes: 'n', offered_at: 5, talk_ended_at: 9, done_at: null };
   expect(segmentShown(row)).toEqual({
-    id: 'seg_1', agentName: 'Ana', state: 'done', offeredAt: 5, doneAt: 9, endReason: null, notes: 'n', disposition: null,
+    id: 'seg_1', agentName: 'Ana', cameAs: 'owner', state: 'done', offeredAt: 5, doneAt: 9, endReason: null, notes: 'n', disposition: null,
   });
+  expect(segmentShown({ came_as: 'guest' }).cameAs).toBe('guest');
+  expect(segmentShown({ came_as: 'something newer' }).cameAs).toBe('owner');
 });
 
 it('takes a day from its local midnight to the next', () => {

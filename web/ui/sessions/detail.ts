@@ -4,6 +4,7 @@
 export interface SegmentShown {
   id: string;
   agentName: string;
+  cameAs: 'owner' | 'guest' | 'supervisor';
   state: string;
   offeredAt: number | null;
   doneAt: number | null;
@@ -18,6 +19,7 @@ export function segmentShown(row: Row): SegmentShown {
   return {
     id: text(row, 'segment_id') ?? '',
     agentName: text(row, 'agent_name') ?? '',
+    cameAs: cameAs(text(row, 'came_as')),
     state: text(row, 'state') ?? 'done',
     offeredAt: time(row, 'offered_at'),
     doneAt: time(row, 'done_at') ?? time(row, 'talk_ended_at'),
@@ -25,6 +27,10 @@ export function segmentShown(row: Row): SegmentShown {
     notes: text(row, 'notes') ?? '',
     disposition: text(row, 'disposition_name'),
   };
+}
+
+function cameAs(value: string | null): SegmentShown['cameAs'] {
+  return value === 'guest' || value === 'supervisor' ? value : 'owner';
 }
 
 function text(row: Row, key: string): string | null {
