@@ -154,7 +154,7 @@ async def test_a_pause_that_a_dying_worker_never_took_holds_in_the_new_place(w: 
     assert before.worker_id is not None
     await w.engine.kill(before.worker_id, silent=True)
     await pause(w, call)
-    assert (await read(w))[-1] == ("on", "pause")
+    assert ("on", "pause") in await read(w)  # and the move may have begun by itself
     await w.settle()
     assert (await w.session(call)).epoch == 2
     assert order(w, call).paused
