@@ -104,7 +104,7 @@ export const en = {
   'end.withdrawn': 'The offer was withdrawn.',
   'end.taken': 'Another agent took this call.',
   'end.parked': 'The call was parked.',
-  'end.transferred': 'The call was handed over.',
+  'end.transferred': 'The call was transferred.',
   'end.released': 'You are no longer needed in this call.',
   'end.taken_over': 'A supervisor has taken over this call.',
 
