@@ -56,10 +56,14 @@ class Flights:
             await asyncio.wait(self._flying.values(), return_when=asyncio.FIRST_COMPLETED)
         return bool(self._landed)
 
-    def cancel(self) -> None:
-        """The router ends; a save that has begun goes on."""
-        for task in self._flying.values():
+    async def end(self) -> list[Flight]:
+        """The router ends: what is on its way is given up, but a save that has begun goes on. Returns all whose claims
+        are still held."""
+        flying = dict(self._flying)
+        for task in flying.values():
             task.cancel()
+        await asyncio.gather(*flying.values(), return_exceptions=True)
+        return list(dict.fromkeys([*(flight for flight, _ in self.landed()), *flying]))
 
     async def _go(self, flight: Flight) -> None:
         try:

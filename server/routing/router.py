@@ -18,6 +18,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 
 import structlog
@@ -131,7 +132,14 @@ class Router:
         try:
             await self._run()
         finally:
-            self._flights.cancel()
+            await self._give_up()
+
+    async def _give_up(self) -> None:
+        """Claims that nobody releases would keep their sessions waiting for seconds, while other nodes are here."""
+        left = await self._flights.end()
+        with suppress(RouterStoreUnavailable):
+            for tenant in {flight.tenant for flight in left}:
+                await self._store.release(tenant, [flight.claim_id for flight in left if flight.tenant == tenant])
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -205,7 +213,7 @@ class Router:
             for flight, landing in landed:
                 note("claim", landing.name.lower())
                 if landing is Landing.REFUSED:
-                    await self._read_anew(flight)
+                    await self._look_again(flight)
             if by_tenant:
                 await self._write()
         finally:
@@ -351,8 +359,16 @@ class Router:
             return Landing.REFUSED
         return Landing.ASSIGNED
 
+    async def _look_again(self, flight: Flight) -> None:
+        """Rows and index disagree: the database is right. A row that can't be read is its own session's fault."""
+        try:
+            await self._read_anew(flight)
+        except StorageUnavailable:
+            raise
+        except Exception:
+            log.exception("rows_unreadable", session_id=flight.match.session_id, agent_id=flight.match.agent_id)
+
     async def _read_anew(self, flight: Flight) -> None:
-        """Rows and index disagree: the database is right."""
         match = flight.match
         session, agent = await self._steps.session(match.session_id), await self._steps.agent(match.agent_id)
         if session is not None:

@@ -13,7 +13,7 @@ from server.domain.events import AgentOffered
 from server.domain.machine import Refused
 from server.domain.session import Session
 from server.routing.router import MAX_REFUSED
-from server.services.ports import Save, StorageUnavailable, StreamMessage
+from server.services.ports import Save, StorageUnavailable, StreamMessage, Unreadable
 from tests.helpers.deployments import Deployment
 from tests.helpers.system import until
 from tests.helpers.world import World, world
@@ -100,3 +100,46 @@ async def test_an_assignment_without_an_answer_is_looked_up_in_the_rows(
     w.core.router._start_over()
     await w.core.router.look()
     assert await w.rings_for(call) == ["ana"], "once"
+
+
+async def test_a_node_that_ends_leaves_no_claim_behind(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    call, held = await w.call(), asyncio.Event()
+    await w.tab("ana", live=True)
+
+    async def never(what: Save) -> tuple[StreamMessage, ...]:
+        if any(isinstance(event, AgentOffered) for session in what.sessions for _, event in session.events):
+            held.set()
+            await asyncio.Event().wait()
+        return await save(what)
+
+    save = w.store.save
+    with monkeypatch.context() as patched:
+        patched.setattr(w.store, "save", never)
+        routing = asyncio.create_task(w.core.router.run())
+        await w.core.agents.choose(w.user("ana"), "ready", None)
+        await asyncio.wait_for(held.wait(), 5)
+        routing.cancel()
+        with suppress(asyncio.CancelledError):
+            await routing
+    w.core.router._start_over()  # as another node, which knows nothing of this one's reservations
+    await w.core.router.look()
+    assert await w.offered_to(call) == "ana", "at once, not when the claim has run out"
+
+
+async def test_a_row_that_can_t_be_read_holds_up_no_other(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, whole = await w.call(), await w.call()
+    for name in ("ana", "bo"):
+        await w.tab(name, live=True)
+        await w.core.agents.choose(w.user(name), "ready", None)
+    read = w.store.session
+
+    async def unreadable(session_id: str) -> Session | None:
+        if session_id == broken.session_id:
+            raise Unreadable("session", session_id)
+        return await read(session_id)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(w.store, "session", unreadable)
+        await w.core.router.look()
+    assert await w.offered_to(broken) is None
+    assert await w.offered_to(whole) is not None
