@@ -58,6 +58,7 @@ class Patient(Caller):
         self._entrance = entrance
         self._keeping: asyncio.Task[None] | None = None
         self._offered_at = 0.0
+        self._here_at = 0.0  # loop time when the line was last seen open
 
     async def begin(self) -> None:
         """Returns when the server has taken the call."""
@@ -66,12 +67,14 @@ class Patient(Caller):
             self._socket.on(event, handler, namespace="/customer")
         self._line = ComesBack(self._socket, "/customer", self._connect, lambda: not self.ended.is_set())
         await self._connect()
+        self._here_at = asyncio.get_running_loop().time()
         sdp = await self._new_peer()
         while True:
             with suppress(*BROKEN):
                 await self._take((await self._send("call.request", {"name": self._name, "sdp": sdp}))["call"])
                 break
             await asyncio.sleep(AGAIN_S)
+            await self._hold_the_line()
         self._keeping = asyncio.create_task(self._keep(), name=self._name)
 
     async def _connect(self) -> None:
@@ -105,20 +108,24 @@ class Patient(Caller):
     async def _keep(self) -> None:
         """Offer again what got no answer, and open the line again where the library forgot to."""
         loop = asyncio.get_running_loop()
-        here_at = loop.time()
         while not self.ended.is_set():
             await asyncio.sleep(LOOK_S)
-            if self._socket.connected:
-                here_at = loop.time()
-            elif loop.time() - here_at > AWAY_S:
-                here_at = loop.time()
-                with suppress(ValueError, TimeoutError):  # ValueError: the library is at it after all
-                    async with asyncio.timeout(AWAY_S):
-                        await self._connect()
+            await self._hold_the_line()
             lost = self.view["leg"]["state"] == "lost" or self.peer is None or self.peer.state in ("new", "failed")
             if lost and self._socket.connected and loop.time() - self._offered_at > ANSWER_S:
                 with suppress(*BROKEN):
                     await self.reanchor()
+
+    async def _hold_the_line(self) -> None:
+        """To be called again and again: opens the line where nobody has for AWAY_S."""
+        now = asyncio.get_running_loop().time()
+        if self._socket.connected:
+            self._here_at = now
+        elif now - self._here_at > AWAY_S:
+            with suppress(ValueError, TimeoutError):  # ValueError: the library is at it after all
+                async with asyncio.timeout(AWAY_S):
+                    await self._connect()
+            self._here_at = asyncio.get_running_loop().time()
 
     async def _new_peer(self) -> str:
         self._offered_at = asyncio.get_running_loop().time()
@@ -199,8 +206,9 @@ class Desk(ScriptedAgent):
                 here_at = loop.time()
                 with suppress(*BROKEN, OVER):
                     await self._look()
-            elif loop.time() - here_at > AWAY_S and self._line is not None and not self.superseded:
+            elif loop.time() - here_at > AWAY_S and self._line is not None:
                 here_at = loop.time()
+                self.superseded = False  # by another line of this desk's, which broke as well: "use Patchbay here"
                 with suppress(ValueError, *BROKEN):
                     await self._open()
 

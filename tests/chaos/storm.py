@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.chaos.people import Desk
 from tests.chaos.stage import Stage, in_turns, now_ms, seen, stage
+from tests.helpers.whereabouts import whereabouts
 
 KILL_EVERY_S = (5.0, 10.0)
 TALK_S = (12.0, 35.0)  # of the agents who take one call after the other
@@ -40,9 +41,13 @@ async def storm(scene: Stage, size: Size) -> dict[str, float]:
     cpu_s, began = await scene.peers.cpu_s(), asyncio.get_running_loop().time()
     async with asyncio.TaskGroup() as group:
         over = asyncio.Event()
-        for desk in scene.desks[: size.busy]:
-            group.create_task(_change_calls(scene, desk, over))
-        group.create_task(_abandon(scene, over))
+        people = [
+            group.create_task(_abandon(scene, over), name="who loses patience"),
+            *(
+                group.create_task(_change_calls(scene, desk, over), name=desk.login)
+                for desk in scene.desks[: size.busy]
+            ),
+        ]
         faults = [
             group.create_task(_kill(scene, size.seconds)),
             group.create_task(_once("Redis restarted", scene.redis.restart, size.seconds / 3)),
@@ -52,6 +57,8 @@ async def storm(scene: Stage, size: Size) -> dict[str, float]:
         await asyncio.sleep(size.seconds)  # the storm's length is what is asked for
         await asyncio.wait(faults)
         over.set()
+        late = (await asyncio.wait(people, timeout=CALM_S))[1]
+        assert not late, f"{[task.get_name() for task in late]} at it {CALM_S} s after the storm:\n{whereabouts()}"
     lasted_s = asyncio.get_running_loop().time() - began
     cpu = (await scene.peers.cpu_s() - cpu_s) / lasted_s
     await scene.patchbay.ready()

@@ -21,7 +21,17 @@ from server.services.auth import COOKIE
 from tests.helpers.certificates import make_certificate
 from tests.helpers.database import Database
 from tests.helpers.sealing import MASTER_KEY
-from tests.helpers.system import PASSWORD, ROOT, START_S, STOP_S, System, clean_environment, free_port, until
+from tests.helpers.system import (
+    PASSWORD,
+    ROOT,
+    START_S,
+    STOP_S,
+    System,
+    clean_environment,
+    free_port,
+    run_command,
+    until,
+)
 
 RESTART_S = 0.1
 HAPROXY = "haproxy"
@@ -166,12 +176,13 @@ async def cluster(
     balanced: bool = False,
     module: str = "server",
     mute: bool = False,
+    seeded: bool = False,
     control_environment: Mapping[str, str] | None = None,
     settings: Mapping[str, str],
 ) -> AsyncIterator[Cluster]:
     """Started, ready, and stopped afterwards. `settings` must hold database_url and redis_url. `balanced`: everybody
     comes to the node with the fewest connections, as in production. `mute`: media workers without sound
-    (tests/helpers/mute_relay.py)."""
+    (tests/helpers/mute_relay.py). `seeded`: the database has the demo already."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     certificate = make_certificate(folder / "tls", "127.0.0.1")
@@ -215,7 +226,7 @@ async def cluster(
     configuration.write_text(haproxy_configuration(port, list(control_ports.values()), balanced))
     proxy = ["haproxy", "-f", str(configuration), "-db"]
     parts[HAPROXY] = Part(HAPROXY, proxy, clean_environment({}), folder / "haproxy.log")
-    for command in (["migrate"], ["seed", "--demo"]):
+    for command in () if seeded else (["migrate"], ["seed", "--demo"]):
         await run_command(command, environment, folder / "setup.log")
     for part in parts.values():
         await part.start()
@@ -230,16 +241,6 @@ async def cluster(
         yield started
     finally:
         await started.stop()
-
-
-async def run_command(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-    """One `patchbay` command. Raises AssertionError with what it said when it fails."""
-    with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "server", *arguments, cwd=ROOT, env=dict(environment),
-            stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
-        )  # fmt: skip
-    assert await process.wait() == 0, log.read_text()[-3000:]
 
 
 def haproxy_configuration(port: int, control_ports: Sequence[int], balanced: bool) -> str:

@@ -22,12 +22,13 @@ import pytest
 
 from server.process import die_with_parent
 from server.storage.migrate import upgrade
-from tests.helpers.system import free_port
+from tests.helpers.system import PASSWORD as DEMO_PASSWORD
+from tests.helpers.system import clean_environment, free_port, run_command
 
 START_S = 30.0
 PROBE_S = 0.02
 USER, PASSWORD = "patchbay", "only-for-tests"
-TEMPLATE = "patchbay_template"
+TEMPLATE, DEMO_TEMPLATE = "patchbay_template", "patchbay_demo_template"
 SETTINGS = {"max_connections": "200", "shared_buffers": "64MB", "listen_addresses": "127.0.0.1"}
 
 
@@ -41,7 +42,7 @@ class PostgresServer:
         self._user = _user()
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
-        self._migrated = False
+        self._migrated = self._seeded = False
         if self._user is not None:
             os.chown(folder, self._user.pw_uid, self._user.pw_gid)
         self._initialise(folder)
@@ -57,6 +58,21 @@ class PostgresServer:
             await upgrade(self.url(TEMPLATE))
             self._migrated = True
         return await self.empty_database(template=TEMPLATE)
+
+    async def demo_database(self) -> str:
+        """The URL of a new database with what `patchbay seed --demo` makes."""
+        if not self._seeded:
+            await self.database()  # makes TEMPLATE
+            made = f"CREATE DATABASE {DEMO_TEMPLATE} TEMPLATE {TEMPLATE}"
+            await self._sql(f"DROP DATABASE IF EXISTS {DEMO_TEMPLATE}", made)
+            settings = {
+                "database_url": self.url(DEMO_TEMPLATE),
+                "demo_password": DEMO_PASSWORD,
+                "data_dir": str(self.log.parent / "seed"),
+            }
+            await run_command(["seed", "--demo"], clean_environment(settings), self.log)
+            self._seeded = True
+        return await self.empty_database(template=DEMO_TEMPLATE)
 
     async def empty_database(self, template: str = "template0") -> str:
         """The URL of a new database without any table."""

@@ -148,14 +148,15 @@ async def system(
     chosen = CHOICE.now
     database: Database = SqliteFile(folder / "data" / "patchbay.db")
     if chosen.postgres is not None and chosen.redis is not None:
-        url = await chosen.postgres.database()
+        seeded = chosen.name == "cluster"  # else the node does it as it starts
+        url = await (chosen.postgres.demo_database() if seeded else chosen.postgres.database())
         database = PostgresDatabase(url)
         chosen.redis.flush()
         settings |= {"database_url": url, "redis_url": chosen.redis.url}
     if chosen.name == "cluster":
         from tests.helpers.cluster import cluster  # it stands on this file
 
-        async with cluster(folder, database, workers=workers, module=module, settings=settings) as started:
+        async with cluster(folder, database, workers=workers, module=module, seeded=True, settings=settings) as started:
             yield started
         return
     port = free_port()
@@ -184,3 +185,13 @@ def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """This process's environment with these settings and no others."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PATCHBAY_")}
     return environment | {f"PATCHBAY_{name.upper()}": value for name, value in settings.items()}
+
+
+async def run_command(arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    """One `patchbay` command. Raises AssertionError with what it said when it fails."""
+    with log.open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "server", *arguments, cwd=ROOT, env=dict(environment),
+            stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
+    assert await process.wait() == 0, log.read_text()[-3000:]
