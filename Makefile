@@ -28,7 +28,7 @@ test: $(STAMPS)/packages $(STAMPS)/test $(STAMPS)/web ## Every test: Python, web
 	$(WITH_NODE) npm --prefix web run check
 	$(WITH_NODE) npm --prefix web run size
 	$(WITH_NODE) npm --prefix web test
-	$(BIN)/python -m pytest
+	tools/test-lanes
 
 .PHONY: check
 check: $(STAMPS)/test $(STAMPS)/modules ## Lint, types and unit tests, in under a minute

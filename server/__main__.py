@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvloop
 
-from server import __version__, cli, log, simulate
+from server import __version__, cli, log
 from server.config import Config, ConfigError, load, make_data_dir
 from server.process import EXIT_CONFIG, die_with_parent
 
@@ -47,6 +47,12 @@ async def _run(
     except cli.CommandFailed as failure:
         print(f"patchbay: {failure}", file=sys.stderr)
         return failure.status
+
+
+async def _simulate(config: Config, given: argparse.Namespace) -> int:
+    from server import simulate  # NumPy and the policy, which no other command needs
+
+    return await simulate.run(config, given)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "--synthetic", type=Path, metavar="FILE", help="a day that is made up, instead of a recorded one"
     )
     what_if.add_argument("--seed", type=int, default=1, help="of what is drawn (default 1)")
-    what_if.set_defaults(run=simulate.run)
+    what_if.set_defaults(run=_simulate)
 
     doctor = commands.add_parser("doctor", help="say what is missing here and how to get it")
     doctor.set_defaults(run=cli.doctor)

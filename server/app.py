@@ -14,7 +14,6 @@ from typing import Self
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from server import __version__, log, probes
@@ -30,6 +29,7 @@ from server.media.remote_parts import RemoteParts
 from server.metrics import Metrics
 from server.metrics_center import CenterMetrics
 from server.metrics_media import MediaMetrics
+from server.preflight import STATIC_DIR, sqlite_path
 from server.readiness import NodeReadiness
 from server.recording_keys import local_keyring, shared_keyring
 from server.routing.memory_bus import MemoryExchange
@@ -71,7 +71,6 @@ from server.supervisor import spool_dir, worker_addresses
 from server.tracing import Tracing, start_tracing
 from server.whatif.child import ChildPlayer
 
-STATIC_DIR = Path(__file__).parent / "static"
 PASSWORD_THREADS = 2  # argon2id takes a core for 50 ms; more threads would starve the loop
 GOODBYE_S = 0.5  # all sockets together; browsers take some milliseconds
 TOKEN_KEY_BYTES = 32
@@ -123,11 +122,6 @@ async def _stores(config: Config) -> AsyncIterator[_Stores]:
         key = await shared_secret(database, "customer-token", TOKEN_KEY_BYTES)
         keyring = await shared_keyring(config, database)
         yield _Stores(shared, database, RedisRouterStore(index), RedisBus(bus), followed, followed, key, keyring)
-
-
-def sqlite_path(config: Config) -> Path:
-    """The SQLite file; the settings name one."""
-    return Path(make_url(config.database_url).database or "")
 
 
 @asynccontextmanager

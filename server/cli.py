@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from server import app, recording_keys, serving, supervisor
+from server import preflight, recording_keys, supervisor
 from server.clock import MonotonicClock
 from server.config import Config, ConfigError
 from server.domain.administration import EntryPointRecord
@@ -56,19 +56,21 @@ async def serve(config: Config, given: argparse.Namespace) -> int:
     except OSError as error:
         raise CommandFailed(f"PATCHBAY_MEDIA_CA can't be used ({error}); {CA_REMEDY}", EXIT_CONFIG) from None
     if given.role == "control":
+        from server.serving import serve_control  # a second's work, which the supervisor's other children wait for
+
         folder = given.run_dir or supervisor.run_dir(config)[0]
         reasons: list[str] = []
         try:
-            await serving.serve_control(config, folder)
-        except* (serving.CannotStart, migrations.MigrationError) as group:  # some are raised among the node's tasks
+            await serve_control(config, folder)
+        except* (preflight.CannotStart, migrations.MigrationError) as group:  # some are raised among the node's tasks
             reasons = [str(reason) for reason in _leaves(group)]
         if reasons:
             raise CommandFailed("; ".join(reasons), EXIT_CONFIG)
         return 0
     try:
-        with serving.bound(config):
+        with preflight.bound(config):
             pass  # said here, a taken port is one clear line; the control node binds it for good
-    except serving.CannotStart as reason:
+    except preflight.CannotStart as reason:
         raise CommandFailed(str(reason), EXIT_CONFIG) from None
     await migrate(config, given)
     await seed(config, given)
@@ -80,9 +82,9 @@ async def serve(config: Config, given: argparse.Namespace) -> int:
 def _become_worker(config: Config) -> NoReturn:
     """This process goes on as the media worker. Raises CommandFailed."""
     try:
-        serving.tls_context(config)
+        preflight.tls_context(config)
         command, environment = supervisor.lone_worker(config)
-    except (serving.CannotStart, ValueError) as reason:
+    except (preflight.CannotStart, ValueError) as reason:
         raise CommandFailed(str(reason), EXIT_CONFIG) from None
     os.execve(command[0], command, os.environ | environment)
 
@@ -196,7 +198,7 @@ async def _findings(config: Config) -> list[Finding]:
     for module in ("aiortc", "av", "pylibsrtp", "uvloop", "aiosqlite", "argon2"):
         missing = importlib.util.find_spec(module) is None
         found.append((f"package {module}", "not installed" if missing else None, "make run installs it"))
-    built = (app.STATIC_DIR / ".vite" / "manifest.json").is_file()
+    built = (preflight.STATIC_DIR / ".vite" / "manifest.json").is_file()
     found.append(("web apps", None if built else "not built", "make run builds them"))
     found.append(_data_dir(config))
     found.append(await _database(config))
@@ -208,8 +210,8 @@ async def _findings(config: Config) -> list[Finding]:
     found.append(("disk", small, "free some space: recordings stop when the disk is full"))
     local = config.host in ("127.0.0.1", "::1", "localhost")
     try:
-        serving.tls_context(config)
-    except serving.CannotStart as reason:
+        preflight.tls_context(config)
+    except preflight.CannotStart as reason:
         found.append(("TLS", str(reason), "give a certificate chain and the key that belongs to it"))
         return found
     plain = None if local or config.tls or config.trusted_proxies else "browsers on other hosts get no microphone"
@@ -237,8 +239,8 @@ def _recording_keys(config: Config) -> Finding:
 
 async def _database(config: Config) -> Finding:
     try:
-        await serving.check_schema(config)
-    except serving.CannotStart as reason:
+        await preflight.check_schema(config)
+    except preflight.CannotStart as reason:
         return "database", str(reason), "run: patchbay migrate"
     except Exception as error:
         return "database", f"{type(error).__name__}: {error}", "check PATCHBAY_DATABASE_URL and the file's permissions"
@@ -279,8 +281,8 @@ class _SetUp:
 async def _setup(config: Config) -> AsyncIterator[_SetUp]:
     """The set-up services over the database, which must have this version's schema."""
     try:
-        await serving.check_schema(config)
-    except (serving.CannotStart, migrations.MigrationError) as reason:
+        await preflight.check_schema(config)
+    except (preflight.CannotStart, migrations.MigrationError) as reason:
         raise CommandFailed(str(reason), EXIT_CONFIG) from None
     engine = create_engine(config.database_url)
     with ThreadPoolExecutor(1, "argon2") as thread:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import structlog
 from aiohttp import web
 
-from server.app import ControlNode, control_node, sqlite_path
+from server.app import ControlNode, control_node
 from server.config import Config, ConfigError
+from server.preflight import CannotStart, bound, check_schema, only_node, tls_context
 from server.services.ports import StorageUnavailable
-from server.storage import migrate
 
 log = structlog.get_logger()
 BACKLOG = 1024  # an office that reconnects at once
@@ -27,10 +23,6 @@ REQUESTS_S = 0.2  # for requests under way, and as long again once they are canc
 NOTICED_S = 4.0  # by then a load balancer that asks /readyz once a second has turned away (deploy/haproxy)
 SPREAD_S = 0.01  # between two people who are sent to another node: 1,000 take 10 s
 SETTLE_S = 1.0  # for what is under way when the last one has left
-
-
-class CannotStart(Exception):
-    """The node can't serve as things are; the text says what to do."""
 
 
 async def serve_control(config: Config, sockets_dir: Path) -> None:
@@ -117,57 +109,3 @@ async def _lead_away(config: Config, node: ControlNode) -> None:
     await asyncio.sleep(min(NOTICED_S, config.drain_seconds / 4))
     await node.say_goodbye(min(SPREAD_S * node.core.hub.people, config.drain_seconds / 2))
     await asyncio.sleep(SETTLE_S)
-
-
-@contextmanager
-def only_node(config: Config) -> Iterator[None]:
-    """On SQLite there is one control node: a second one refuses to start."""
-    if config.postgres:
-        yield
-        return
-    if str(sqlite_path(config)) in ("", ".", ":memory:"):
-        raise CannotStart("database_url names no file; give sqlite+aiosqlite:///path/to/patchbay.db")
-    descriptor = os.open(config.data_dir / "control.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise CannotStart(f"another Patchbay serves {config.data_dir}; stop it, or give PATCHBAY_DATA_DIR") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-async def check_schema(config: Config) -> None:
-    """Raises CannotStart when the database's schema is not one that this version works with."""
-    try:
-        await migrate.usable(config.database_url)
-    except migrate.MigrationError as reason:
-        raise CannotStart(str(reason)) from None
-
-
-@contextmanager
-def bound(config: Config) -> Iterator[socket.socket]:
-    """A socket that holds the address and does not listen yet. Raises CannotStart."""
-    with socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((config.host, config.port))
-        except OSError as error:
-            taken = f"{config.host}:{config.port} can't be listened on ({error.strerror or error})"
-            raise CannotStart(f"{taken}; free it, or give PATCHBAY_HOST and PATCHBAY_PORT") from None
-        yield listener
-
-
-def tls_context(config: Config) -> ssl.SSLContext | None:
-    """The certificate of the settings, None without one. Raises CannotStart."""
-    if config.tls_cert is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(config.tls_cert, config.tls_key)
-    except (ssl.SSLError, OSError) as error:
-        reason = getattr(error, "reason", None) or "no certificate and its key in them"
-        raise CannotStart(f"PATCHBAY_TLS_CERT and PATCHBAY_TLS_KEY can't be used: {reason}") from None
-    return context

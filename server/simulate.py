@@ -7,7 +7,7 @@ import time
 from datetime import date, datetime
 from pathlib import Path
 
-from server import serving
+from server import preflight
 from server.cli import CommandFailed
 from server.clock import MonotonicClock
 from server.config import Config
@@ -65,8 +65,8 @@ async def _recorded(config: Config, given: argparse.Namespace, clock: Clock) -> 
     now = clock.now_ms()
     since, until = _span(given, now)
     try:
-        await serving.check_schema(config)
-    except (serving.CannotStart, migrations.MigrationError) as reason:
+        await preflight.check_schema(config)
+    except (preflight.CannotStart, migrations.MigrationError) as reason:
         raise CommandFailed(str(reason), EXIT_CONFIG) from None
     engine = create_engine(config.database_url)
     try:

@@ -7,7 +7,8 @@ ask for one skill each at level 3. Redis and PostgreSQL are processes of the ben
 - An assignment is all that the product does for an offer: the router with its reasons, the claim, the session's step
   with the agent's, the event, the messages and the deadlines in PostgreSQL, and the new words in Redis.
 - Enqueue to offer: sessions begin to wait on a node of its own (other_node.py), at half the rate of the assignments,
-  and at half of what is wanted of it; from that step's commit there to the offer's commit here.
+  and at half of what is wanted of it; from that step's commit there to the offer's commit here. That node has just
+  started, and makes its connections within the first second, which is left out.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ WAITING = 2_000  # at once, while claims are counted
 CLAIM_S = 2.0
 ROUNDS = 5  # of each center, in turn: the machine is noisy
 ASSIGNED = 6_000  # or as many as there are agents for
-HALF_RATE_S = 15.0
+HALF_RATE_S = 16.0
+WARM_UP_S = 1.0
 WANTED = 400  # assignments a second: the peak of 50,000 seats is about 280
 HALF_WANTED = WANTED / 2
 REBUILT_WAITING = 5_000
@@ -314,7 +316,8 @@ async def _arrive(router: Router, offers: Offers, other: str, sessions: list[str
     routing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await routing
-    return [(offers.offered[session_id] - at) * 1000 for session_id, at in queued.items()]
+    counts_from = min(queued.values()) + WARM_UP_S
+    return [(offers.offered[session_id] - at) * 1000 for session_id, at in queued.items() if at >= counts_from]
 
 
 async def _rebuild(server: RedisServer, router: Router, stepper: Stepper, sessions: list[Session]) -> float:

@@ -8,8 +8,8 @@ from typing import Literal
 
 from playwright.async_api import Page
 
-from server.app import STATIC_DIR
 from server.domain.directory import DEFAULT_TENANT
+from server.preflight import STATIC_DIR
 from tests.helpers.browser import chromium
 from tests.helpers.rest_world import PASSWORD, World, open_world
 from tests.wire.test_rest_reports import add_visit

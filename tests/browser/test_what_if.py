@@ -9,9 +9,9 @@ from typing import Any
 
 from playwright.async_api import expect
 
-from server.app import STATIC_DIR
 from server.domain import agent as ag
 from server.domain.directory import DEFAULT_TENANT
+from server.preflight import STATIC_DIR
 from server.storage.codec import AGENT_EVENTS
 from tests.browser.test_reports import DAY_S, log_in
 from tests.helpers.browser import chromium

@@ -67,6 +67,7 @@ class PostgresServer:
             await self._sql(f"DROP DATABASE IF EXISTS {DEMO_TEMPLATE}", made)
             settings = {
                 "database_url": self.url(DEMO_TEMPLATE),
+                "redis_url": "redis://127.0.0.1:1",  # asked for, never used
                 "demo_password": DEMO_PASSWORD,
                 "data_dir": str(self.log.parent / "seed"),
             }
