@@ -65,6 +65,7 @@ async def test_listen_coach_barge_and_take_over(tmp_path: Path) -> None:
         await asyncio.gather(keeps_hearing(li, AGENT_HZ, 1.5), keeps_hearing(ana, CUSTOMER_HZ, 1.5))
 
         await sam.get_by_test_id("monitor-take-over").click()
+        await sam.get_by_test_id("take-over-yes").click()
         await asyncio.gather(hears(li, SAM_HZ), hears(sam, CUSTOMER_HZ), agent_state(ana, "wrap_up"))
         await hears_not(li, AGENT_HZ)
         await sam.get_by_test_id("hang-up").click()

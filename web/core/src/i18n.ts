@@ -40,6 +40,8 @@ export interface I18n<K extends string = never> {
   duration(ms: number): string;
   /** The same for a screen reader: `12 minutes 40 seconds`. */
   spokenDuration(ms: number): string;
+  /** `Ana, Bo and Chen`. */
+  list(names: readonly string[]): string;
   number(value: number, options?: Intl.NumberFormatOptions): string;
   percent(share: number): string;
   time(ms: number): string;
@@ -64,6 +66,7 @@ export function createI18n<C extends Catalogue>(
     dateTime: new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'short' }),
     exactTime: new Intl.DateTimeFormat(locale, { dateStyle: 'medium', timeStyle: 'medium' }),
   };
+  const list = new Intl.ListFormat(locale);
   const relative = new Intl.RelativeTimeFormat(locale, { numeric: 'auto' });
   const units = (['hour', 'minute', 'second'] as const).map(
     (unit) => new Intl.NumberFormat(locale, { style: 'unit', unit, unitDisplay: 'long' }),
@@ -89,6 +92,7 @@ export function createI18n<C extends Catalogue>(
       const said = parts.flatMap((value, at) => (value > 0 ? [units[at]?.format(value) ?? ''] : []));
       return said.length > 0 ? said.join(' ') : (units[2]?.format(0) ?? '');
     },
+    list: (names) => list.format(names),
     number: (value, options) => (options ? new Intl.NumberFormat(locale, options) : number).format(value),
     percent: (share) => percent.format(share),
     time: (ms) => formats.time.format(ms),
