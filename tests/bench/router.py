@@ -291,8 +291,9 @@ async def measure_assignments(
                     coming, rest = rest[:arriving], rest[arriving:]
                     found += await _arrive(router, offers, other, [s.id for s in coming], rate)
                 await bus.stop()
+            rebuilt = await _rebuild(server, router, stepper, rest)
             gc.unfreeze()
-            return per_second, latency, await _rebuild(server, router, stepper, rest)
+            return per_second, latency, rebuilt
     finally:
         await store.close()
 
@@ -375,7 +376,7 @@ def main() -> None:
         at_most("enqueue_to_offer_p99_ms_at_200_per_second", percentile(fixed, 0.99), "ms", 50),
         Figure("store_memory_mb_50000_agents", round(memory, 1), "MB", None, None),
         *(Figure(f"rebuild_s_5000_waiting_{n}_agents", round(rebuilt[n], 2), "s", None, None) for n in CENTERS),
-        at_most("rebuild_s_5000_waiting", rebuilt[SMALLEST], "s", 3.0),
+        at_most("rebuild_s_5000_waiting", rebuilt[LARGEST], "s", 3.0),
     ]
     named = {figure.name: figure for figure in figures}  # the largest center's figures have a target
     report("router", list(named.values()), {f"claims {n}": rates[n] for n in CENTERS})
