@@ -72,6 +72,7 @@ from server.tracing import Tracing, start_tracing
 from server.whatif.child import ChildPlayer
 
 PASSWORD_THREADS = 2  # argon2id takes a core for 50 ms; more threads would starve the loop
+ARCHIVE_IDLE_S = 30.0  # its start costs 0.3 s of a core, its memory is 60 MB
 GOODBYE_S = 0.5  # all sockets together; browsers take some milliseconds
 TOKEN_KEY_BYTES = 32
 INSIST_S = 0.7  # most nodes end within this
@@ -127,7 +128,7 @@ async def _stores(config: Config) -> AsyncIterator[_Stores]:
 @asynccontextmanager
 async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[ControlNode]:
     """A control node with everything behind it running."""
-    async with _stores(config) as stores:
+    async with _stores(config) as stores, ArchiveJobs(idle_s=ARCHIVE_IDLE_S) as jobs:
         workers = worker_addresses(config, sockets_dir)
         engine = WorkersClient(workers)
         adapters = Adapters(
@@ -137,9 +138,7 @@ async def control_node(config: Config, sockets_dir: Path) -> AsyncIterator[Contr
             directory=StoredDirectory(stores.database, stores.clock),
             history=StoredHistory(stores.database),
             waits=StoredWaits(stores.database),
-            archiver=LocalArchiver(
-                spool_dir(config), config.archive_dir, ArchiveJobs(), stores.keyring, RemoteParts(workers)
-            ),
+            archiver=LocalArchiver(spool_dir(config), config.archive_dir, jobs, stores.keyring, RemoteParts(workers)),
             clock=stores.clock,
             bus=stores.bus,
             follow=stores.follow,

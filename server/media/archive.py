@@ -1,13 +1,16 @@
-"""From a worker's capture files to an archived recording; runs as a job of its own, never in an event loop.
+"""From a worker's capture files to an archived recording; runs in a process of its own, never in an event loop.
 
-    python -m server.media.archive archive --customer-out C --agent-out A --part CUSTOMER AGENT [--part …] [--talk-ms N]
-    python -m server.media.archive stereo  --customer C --agent A --out FILE
+    python -m server.media.archive
 
-Either prints one JSON object: {"ok": true, …} or {"ok": false, "code", "message"}, exit status 0 or 1.
+takes a job a line on its standard input, {"arguments": […], "keys": {…}} (archive_files.py), until that ends:
+
+    archive --customer-out C --agent-out A --part CUSTOMER AGENT [--part …] [--talk-ms N]
+    stereo  --customer C --agent A --out FILE
+
+Each is answered with one line: {"ok": true, …} or {"ok": false, "code", "message"}.
 Codes: no_capture (nothing readable, or no time), codec_unsupported (packets, but none in a codec that we know),
 bad_audio, not_sealed, unknown_version, unknown_key, damaged (server/media/vault.py), disk_full, io_error, internal.
-Keys come by the standard input (archive_files.py), never by the command line, which others may read.
-Control nodes use `server.media.archive_jobs.ArchiveJobs`.
+Keys never come by the command line, which others may read. Control nodes use `server.media.archive_jobs.ArchiveJobs`.
 
 Theory of operation. A part's length is the time from its header to its END record (for a killed worker: to
 the last record of either side); paused spans are cut out. Within a stream, packets are spaced by their RTP
@@ -32,13 +35,14 @@ import errno
 import heapq
 import json
 import sys
+import traceback
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from server.media.archive_files import Output, read_keys
+from server.media.archive_files import JobKeys, Output, keys_from_json
 from server.media.archive_recode import as_opus
 from server.media.archive_timeline import Laid, Pair, Span, lay_out, longer, samples, spans_of
 from server.media.capture import CapturedPacket, PartFiles, Segment, map_file, read_capture
@@ -273,20 +277,10 @@ def peaks_of(sound: BinaryIO) -> list[int]:
     return peaks(sound, PEAKS)
 
 
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m server.media.archive")
-    jobs = parser.add_subparsers(dest="job", required=True)
-    joining = jobs.add_parser("archive")
-    joining.add_argument("--customer-out", type=Path, required=True)
-    joining.add_argument("--agent-out", type=Path, required=True)
-    joining.add_argument("--part", type=Path, nargs=2, action="append", required=True)
-    joining.add_argument("--talk-ms", type=int)
-    rendering = jobs.add_parser("stereo")
-    for name in ("--customer", "--agent", "--out"):
-        rendering.add_argument(name, type=Path, required=True)
-    given = parser.parse_args(arguments)
+def run(arguments: Sequence[str], keys: JobKeys) -> dict[str, object]:
+    """The answer to one job; never raises."""
     try:
-        keys = read_keys(b"" if sys.stdin.isatty() else sys.stdin.buffer.read())
+        given = _parser().parse_args(arguments)
         if given.job == "archive":
             parts = [PartFiles(customer, agent) for customer, agent in given.part]
             result = asdict(archive(parts, given.customer_out, given.agent_out, given.talk_ms, keys.seal))
@@ -295,25 +289,40 @@ def main(arguments: Sequence[str]) -> int:
 
             result = render_stereo(given.customer, given.agent, given.out, keys)
     except ArchiveError as error:
-        answer, status = {"ok": False, "code": error.code, "message": error.message}, 1
+        return {"ok": False, "code": error.code, "message": error.message}
     except VaultError as error:
-        answer, status = {"ok": False, "code": error.code, "message": str(error)}, 1
+        return {"ok": False, "code": error.code, "message": str(error)}
     except OSError as error:
         code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else "io_error"
-        answer, status = {"ok": False, "code": code, "message": str(error)}, 1
+        return {"ok": False, "code": code, "message": str(error)}
     except Exception as error:  # the job's boundary: the caller gets a code, the log the trace
-        import traceback
-
         traceback.print_exc()
-        answer, status = {"ok": False, "code": "internal", "message": f"{type(error).__name__}: {error}"}, 1
-    else:
-        answer, status = {"ok": True, **result}, 0
-    print(json.dumps(answer))
-    return status
+        return {"ok": False, "code": "internal", "message": f"{type(error).__name__}: {error}"}
+    return {"ok": True, **result}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m server.media.archive", exit_on_error=False)
+    jobs = parser.add_subparsers(dest="job", required=True)
+    joining = jobs.add_parser("archive", exit_on_error=False)
+    joining.add_argument("--customer-out", type=Path, required=True)
+    joining.add_argument("--agent-out", type=Path, required=True)
+    joining.add_argument("--part", type=Path, nargs=2, action="append", required=True)
+    joining.add_argument("--talk-ms", type=int)
+    rendering = jobs.add_parser("stereo", exit_on_error=False)
+    for name in ("--customer", "--agent", "--out"):
+        rendering.add_argument(name, type=Path, required=True)
+    return parser
+
+
+def main() -> None:
+    for line in sys.stdin.buffer:
+        job = json.loads(line)
+        print(json.dumps(run(job["arguments"], keys_from_json(job["keys"]))), flush=True)
 
 
 if __name__ == "__main__":
     # by its own name: archive_audio raises that module's ArchiveError, not __main__'s
     from server.media import archive as module
 
-    sys.exit(module.main(sys.argv[1:]))
+    module.main()

@@ -1,7 +1,7 @@
 """The files of the archive job: each is written beside its place, sealed where a seal is given, and shows up whole.
 
-The job knows no master key. It gets the data key of what it writes, and the data keys of what it reads, as one JSON
-object on its standard input: {"seal": {key_id, wrapped, data_key} or null, "data_keys": {path: hex}}.
+The job knows no master key. It gets the data key of what it writes, and the data keys of what it reads, with its line
+on the standard input: {"seal": {key_id, wrapped, data_key} or null, "data_keys": {path: hex}}.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import os
 import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from server.media.vault import Seal, SealedReader, SealedWriter, VaultError, is_sealed
 
@@ -29,24 +28,16 @@ class JobKeys:
     data_keys: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
 
 
-def write_keys(keys: JobKeys) -> bytes:
-    """For the job's standard input."""
+def keys_to_json(keys: JobKeys) -> dict[str, object]:
+    """For a job's line on the standard input."""
     seal = keys.seal
-    return json.dumps(
-        {
-            "seal": None
-            if seal is None
-            else {"key_id": seal.key_id, "wrapped": seal.wrapped.hex(), "data_key": seal.data_key.hex()},
-            "data_keys": {str(path): key.hex() for path, key in keys.data_keys.items()},
-        }
-    ).encode()
+    return {
+        "seal": seal and {"key_id": seal.key_id, "wrapped": seal.wrapped.hex(), "data_key": seal.data_key.hex()},
+        "data_keys": {str(path): key.hex() for path, key in keys.data_keys.items()},
+    }
 
 
-def read_keys(data: bytes) -> JobKeys:
-    """From the job's standard input; an empty one means that nothing is sealed."""
-    if not data.strip():
-        return JobKeys()
-    given = json.loads(data)
+def keys_from_json(given: Mapping[str, Any]) -> JobKeys:
     seal = given["seal"] and Seal(
         given["seal"]["key_id"], bytes.fromhex(given["seal"]["wrapped"]), bytes.fromhex(given["seal"]["data_key"])
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
+import signal
 import tracemalloc
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from server.media.vault import VaultError
 from tests.helpers.fuzz import examples
 from tests.helpers.recordings import decode as decode_stereo
 from tests.helpers.sealing import RING, read_sound
+from tests.helpers.system import until
 
 MS = 1_000_000
 RATE = 48_000
@@ -476,6 +479,64 @@ async def test_the_job_process(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError) as caught:
         await ArchiveJobs(timeout_s=0.01).archive([part], tmp_path / "x.opus", tmp_path / "y.opus")
     assert caught.value.code == "timeout"
+
+
+async def test_the_process_is_kept_for_the_next_job_and_goes_when_it_is_idle(tmp_path: Path) -> None:
+    part = files(tmp_path)
+    for path in (part.customer, part.agent):
+        side = Side(path, at_ms=300)
+        side.tone(440, 0, 50)
+        side.end(1000)
+    out = tmp_path / "c.opus", tmp_path / "a.opus"
+    async with ArchiveJobs(idle_s=60) as jobs:
+        await jobs.archive([part], *out)
+        first = job_process()
+        await jobs.archive([part], *out)
+        assert job_process() == first is not None
+        os.kill(first, signal.SIGKILL)  # as the kernel does when memory is short
+        await until(no_job_process, 5, "its end")
+        await jobs.archive([part], *out)
+        assert job_process() not in (first, None)
+    assert job_process() is None
+    async with ArchiveJobs(idle_s=0.05) as jobs:
+        await jobs.archive([part], *out)
+        await until(no_job_process, 10, "its end")
+
+
+async def test_a_process_that_hangs_is_killed_and_the_next_job_gets_another(tmp_path: Path) -> None:
+    part = files(tmp_path)
+    for path in (part.customer, part.agent):
+        side = Side(path, at_ms=300)
+        side.tone(440, 0, 50)
+        side.end(1000)
+    out = tmp_path / "c.opus", tmp_path / "a.opus"
+    async with ArchiveJobs(timeout_s=5, idle_s=60) as jobs:
+        await jobs.archive([part], *out)
+        first = job_process()
+        assert first is not None
+        os.kill(first, signal.SIGSTOP)
+        with pytest.raises(ArchiveError) as caught:
+            await jobs.archive([part], *out)
+        assert caught.value.code == "timeout"
+        await jobs.archive([part], *out)
+        assert job_process() not in (first, None)
+
+
+def job_process() -> int | None:
+    """The id of this process's only child that makes archives."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            state, parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:2]
+            ours = int(parent) == os.getpid() and state != "Z"
+            if ours and b"server.media.archive" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+async def no_job_process() -> bool:
+    return job_process() is None
 
 
 @pytest.mark.parametrize("payload", ["f9010203", "faff", "fb030102030405", "f8", "fb815001", "fbc1ff", "00", "ff"])
