@@ -16,7 +16,8 @@ Theory of operation. A part's length is the time from its header to its END reco
 the last record of either side); paused spans are cut out. Within a stream, packets are spaced by their RTP
 timestamps, which are exact; the stream as a whole is placed by arrival. It is placed anew when the SSRC
 changes and when timestamps and arrival drift apart by more than 200 ms. Gaps are filled with packets of
-silence, Opus is not transcoded, and both sides come out equally long. G.711 and G.722 become Opus
+silence, and both sides come out equally long. A side that is G.711 of one kind all through is a WAV file of those
+bytes (archive_wave.py); all others are Opus in Ogg, where Opus is not transcoded, and G.711 and G.722 are
 (archive_recode.py).
 
 The recording is as long as the talk. While a worker was dead, or an order to record was late, nobody wrote: that time
@@ -38,15 +39,17 @@ import sys
 import traceback
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, Protocol
 
-from server.media.archive_files import JobKeys, Output, keys_from_json
+from server.media.archive_files import WAVE_SUFFIX, JobKeys, Output, keys_from_json
 from server.media.archive_recode import as_opus
-from server.media.archive_timeline import Laid, Pair, Span, lay_out, longer, samples, spans_of
+from server.media.archive_timeline import Pair, Span, Timeline, lay_out, longer, samples, spans_of
+from server.media.archive_wave import STREAMS, WaveWriter
 from server.media.capture import CapturedPacket, PartFiles, Segment, map_file, read_capture
-from server.media.ogg import RATE, SILENCE_STEP, OggOpusWriter, packet_samples, silence, well_formed
+from server.media.ogg import RATE, SILENCE_STEP, OggOpusWriter
 from server.media.vault import Seal, VaultError
 
 DRIFT_SAMPLES = RATE // 5  # 200 ms: more than network jitter, less than an ear notices between two speakers
@@ -65,10 +68,11 @@ class ArchiveError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ArchivedFile:
-    """One side. Sum and size are those of its sound, sealed or not. `peaks`: the loudest sample of each of 800 equal
-    spans, 0..255."""
+    """One side. `codec`: opus (in Ogg), or pcmu or pcma (in WAV). Sum and size are those of its sound, sealed or not.
+    `peaks`: the loudest sample of each of 800 equal spans, 0..255."""
 
     path: str
+    codec: str
     sha256: str
     size_bytes: int
     peaks: list[int]
@@ -81,7 +85,6 @@ class ArchiveResult:
     for they are malformed or of no codec that we know; `missing_ms`: silence that stands for what nobody wrote."""
 
     duration_ms: int
-    codec: str
     parts: int
     complete: bool
     skipped: int
@@ -102,67 +105,96 @@ class Tally:
     skipped: int = 0  # of another codec
 
 
-@dataclass(order=True, slots=True)
-class _Placed:
+class _Placed(NamedTuple):
     at: int
-    order: int  # of arrival
-    end: int = field(compare=False)  # of its span
-    payload: bytes = field(compare=False)
+    order: int  # of arrival: no two are alike, so nothing behind it is compared
+    end: int  # of its span
+    payload: bytes
 
 
-def place(packets: Iterable[CapturedPacket], spans: Iterable[Span], tally: Tally) -> Iterator[_Placed]:
-    """Where each packet sounds, in samples from the start of the recording, and in this order within a span."""
+class SideWriter(Protocol):
+    """Takes one side's packets in their order. All lengths are samples at 48 kHz from the start of the recording."""
+
+    @property
+    def codec(self) -> str: ...
+
+    @property
+    def clock_rate(self) -> int:
+        """Of the RTP timestamps."""
+        ...
+
+    @property
+    def samples(self) -> int:
+        """How much is written so far."""
+        ...
+
+    def measure(self, payload: bytes) -> int:
+        """How long it sounds; 0 for one that can't be taken."""
+        ...
+
+    def add(self, payload: bytes) -> None: ...
+
+    def fill(self, until: int) -> None:
+        """Silence up to there."""
+        ...
+
+
+def place(
+    packets: Iterable[CapturedPacket], spans: Iterable[Span], tally: Tally, codec: str = "opus", clock_rate: int = RATE
+) -> Iterator[_Placed]:
+    """Where each packet sounds, in samples from the start of the recording, and in this order within a span. Packets of
+    another codec are counted as skipped."""
+    scale, push, pop = RATE // clock_rate, heapq.heappush, heapq.heappop
     ahead = iter(spans)
     span = next(ahead, None)
     waiting: list[_Placed] = []  # a heap; a packet sounds at most DRIFT_SAMPLES before the newest arrival
     ssrc: int | None = None
     newest = anchor = 0
+    end = span.end if span is not None else 0
     for packet in packets:
         while span is not None and packet.at_ns >= span.to_ns:
             while waiting:
-                yield heapq.heappop(waiting)
+                yield pop(waiting)
             span, ssrc, newest = next(ahead, None), None, 0
+            end = span.end if span is not None else 0
         if span is None:
             return
         if packet.at_ns < span.from_ns:
             continue
-        if packet.codec != "opus" or packet.clock_rate != RATE:
+        if packet.codec != codec or packet.clock_rate != clock_rate:
             tally.skipped += 1
             continue
         arrival = span.at + samples(packet.at_ns - span.from_ns)
         step = (packet.timestamp - newest + (1 << 31)) % (1 << 32) - (1 << 31)  # unwrap
         stamp = newest + step
-        if packet.ssrc != ssrc or abs(anchor + stamp - arrival) > DRIFT_SAMPLES:
+        if packet.ssrc != ssrc or abs(anchor + stamp * scale - arrival) > DRIFT_SAMPLES:
             ssrc, stamp = packet.ssrc, packet.timestamp
-            anchor = arrival - stamp
+            anchor = arrival - stamp * scale
             newest = stamp
         newest = max(newest, stamp)
         tally.placed += 1
-        heapq.heappush(waiting, _Placed(anchor + stamp, tally.placed, span.end, packet.payload))
+        push(waiting, _Placed(anchor + stamp * scale, tally.placed, end, packet.payload))
         while waiting[0].at < arrival - DRIFT_SAMPLES:
-            yield heapq.heappop(waiting)
+            yield pop(waiting)
     while waiting:
-        yield heapq.heappop(waiting)
+        yield pop(waiting)
 
 
-def _fill(writer: OggOpusWriter, until: int) -> None:
-    for packet in silence(until - writer.samples):
-        writer.add(packet)
-
-
-def write_side(writer: OggOpusWriter, spans: Sequence[Span], packets: Iterable[CapturedPacket], tally: Tally) -> None:
+def write_side(writer: SideWriter, spans: Sequence[Span], packets: Iterable[CapturedPacket], tally: Tally) -> None:
     """Lay one side's packets on the timeline, silence in between."""
-    for item in place(packets, spans, tally):
-        if not well_formed(item.payload):
+    for item in place(packets, spans, tally, writer.codec, writer.clock_rate):
+        length = writer.measure(item.payload)
+        if not length:
             tally.skipped += 1
             continue
         behind = writer.samples - item.at
-        if behind >= packet_samples(item.payload) or item.at >= item.end:
+        if behind >= length or item.at >= item.end:
             continue  # a duplicate, or a whole packet too late
-        _fill(writer, item.at)
+        if behind < 0:
+            writer.fill(item.at)
         writer.add(item.payload)
     if spans:
-        _fill(writer, spans[-1].end)
+        writer.fill(spans[-1].end)
 
 
 # --- the job -----------------------------------------------------------------------------------------
@@ -198,6 +230,49 @@ def _empty(partner: Segment) -> Segment:
     return Segment(partner.header, list(partner.pauses), partner.end_ns)
 
 
+class _Side:
+    """One side while it is written: WAV where all that was said is G.711 of one kind, else Ogg Opus. A context that
+    leaves nothing behind unless it was finished."""
+
+    def __init__(self, path: Path, serial: int, streams: set[tuple[int, str]], samples: int, seal: Seal | None) -> None:
+        wave = next(iter(streams))[1] if len(streams) == 1 and streams <= STREAMS else None
+        self._path = path if wave is None else path.with_suffix(WAVE_SUFFIX)
+        self._output = Output(self._path, seal)
+        self._samples = samples
+        self._writer: OggOpusWriter | WaveWriter = (
+            OggOpusWriter(serial, self._output.write) if wave is None else WaveWriter(wave, samples, self._output.write)
+        )
+        self._peaks: list[int] = []
+        self.tally = Tally()
+
+    def __enter__(self) -> _Side:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._output.__exit__(*error)
+
+    def write(self, segment: Segment, spans: Sequence[Span]) -> None:
+        packets = segment.stream()
+        write_side(self._writer, spans, packets if self._writer.codec != "opus" else as_opus(packets), self.tally)
+
+    def complete(self) -> None:
+        """Nothing more is written, and nothing shows yet."""
+        if isinstance(self._writer, WaveWriter):
+            self._writer.finish()
+            self._output.complete().close()
+            self._peaks = self._writer.peaks(PEAKS)
+            return
+        self._writer.fill(self._samples + SILENCE_STEP - 1)  # at least the length; the last page trims to it
+        self._writer.finish(self._samples)
+        with self._output.complete() as sound:
+            self._peaks = peaks_of(sound)
+
+    def finish(self) -> ArchivedFile:
+        self._output.finish()
+        output, codec = self._output, self._writer.codec
+        return ArchivedFile(str(self._path), codec, output.sha256, output.size_bytes, self._peaks)
+
+
 def archive(
     parts: Sequence[PartFiles],
     customer_out: Path,
@@ -205,37 +280,37 @@ def archive(
     talk_ms: int | None = None,
     seal: Seal | None = None,
 ) -> ArchiveResult:
-    """Join the parts of a recording into one Ogg Opus file a side. `talk_ms`: how long the talk was; None for a
-    recording that ended before it, or of which nobody knows. `seal`: what the files are sealed with. Raises
-    ArchiveError and OSError."""
+    """Join the parts of a recording into one file a side; one in WAV is called .wav, whatever the path given ends in.
+    `talk_ms`: how long the talk was; None for a recording that ended before it, or of which nobody knows. `seal`: what
+    the files are sealed with. Raises ArchiveError and OSError."""
     found = [_pairs(_read_part(files)) for files in parts]
     pairs = [pair for part in found for pair in part]
     if not pairs:
         raise ArchiveError("no_capture", "none of the capture files holds anything readable")
-    serial = zlib.crc32(str(customer_out.name).encode())
     timeline = lay_out(pairs, None if talk_ms is None else talk_ms * 1_000_000)
     missing_ms = timeline.unwritten_ns // 1_000_000
-    tallies = Tally(), Tally()
-    with Output(customer_out, seal) as left, Output(agent_out, seal) as right:
-        writers = OggOpusWriter(serial, left.write), OggOpusWriter(serial ^ 1, right.write)
-        recorded, end = _write(timeline.laid, writers, tallies)
-        end += samples(timeline.tail_ns)
-        skipped = sum(tally.skipped for tally in tallies)
-        if skipped and not any(tally.placed for tally in tallies):
+    laid, recorded, end = _laid(timeline)
+    moment = timeline.bounded and talk_ms is not None and talk_ms <= MISSING_MS
+    if recorded < SILENCE_STEP and not moment:
+        raise ArchiveError("no_capture", "the capture files hold no recorded time")
+    end = max(end, SILENCE_STEP)  # a file of no length is none
+    with ExitStack() as stack:
+        sides = [
+            stack.enter_context(_Side(path, zlib.crc32(path.name.encode()), _streams(segments), end, seal))
+            for path, segments in zip((customer_out, agent_out), zip(*pairs, strict=True), strict=True)
+        ]
+        for pair, spans in laid:
+            for side, segment in zip(sides, pair, strict=True):
+                side.write(segment, spans)
+        skipped = sum(side.tally.skipped for side in sides)
+        if skipped and not any(side.tally.placed for side in sides):
             raise ArchiveError("codec_unsupported", f"none of {skipped} packets can be decoded")
-        moment = timeline.bounded and talk_ms is not None and talk_ms <= MISSING_MS
-        if recorded < SILENCE_STEP and not moment:
-            raise ArchiveError("no_capture", "the capture files hold no recorded time")
-        end = max(end, SILENCE_STEP)  # a file of no length is none
-        for writer in writers:
-            _fill(writer, end + SILENCE_STEP - 1)  # at least the length; the last page trims to it
-            writer.finish(end)
-        peaks = [_complete(output) for output in (left, right)]
-        files = [_finish(*each) for each in zip((left, right), (customer_out, agent_out), peaks, strict=True)]
+        for side in sides:  # neither shows before both are whole
+            side.complete()
+        files = [side.finish() for side in sides]
     closed = all(found) and all(c.complete and a.complete for c, a in pairs)
     return ArchiveResult(
         duration_ms=round(end * 1000 / RATE),
-        codec="opus",
         parts=sum(1 for part in found if part),
         complete=closed and not skipped and missing_ms <= MISSING_MS,
         skipped=skipped,
@@ -246,29 +321,22 @@ def archive(
     )
 
 
-def _write(laid: Iterable[Laid], writers: Sequence[OggOpusWriter], tallies: Sequence[Tally]) -> tuple[int, int]:
-    """Lay all segments on the timeline; returns how much of it was recorded, and where it ends, in samples."""
+def _streams(segments: Iterable[Segment]) -> set[tuple[int, str]]:
+    return {stream for segment in segments for stream in segment.streams}
+
+
+def _laid(timeline: Timeline) -> tuple[list[tuple[Pair, list[Span]]], int, int]:
+    """The recorded spans of each segment; how much that is in all, and where the recording ends, in samples."""
+    laid: list[tuple[Pair, list[Span]]] = []
     recorded = end = 0
-    for one in laid:
+    for one in timeline.laid:
         end += samples(one.silence_ns)
         spans = spans_of(longer(one.pair), one.until_ns, end)
-        for writer, segment, tally in zip(writers, one.pair, tallies, strict=True):
-            write_side(writer, spans, as_opus(segment.stream()), tally)
+        laid.append((one.pair, spans))
         if spans:
             recorded += spans[-1].end - end
             end = spans[-1].end
-    return recorded, end
-
-
-def _complete(output: Output) -> list[int]:
-    """Neither side shows before both are whole."""
-    with output.complete() as sound:
-        return peaks_of(sound)
-
-
-def _finish(output: Output, path: Path, peaks: list[int]) -> ArchivedFile:
-    output.finish()
-    return ArchivedFile(str(path), output.sha256, output.size_bytes, peaks)
+    return laid, recorded, end + samples(timeline.tail_ns)
 
 
 def peaks_of(sound: BinaryIO) -> list[int]:

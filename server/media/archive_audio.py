@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from server.media.archive import ArchiveError
 from server.media.archive_files import JobKeys, Output, open_sound
+from server.media.archive_peaks import spread
 from server.media.ogg import RATE
 
 Samples = NDArray[np.int16]
@@ -28,10 +29,15 @@ def decode(sound: BinaryIO) -> Iterator[Samples]:
         with av.open(sound, "r") as container:
             for packet in container.demux(audio=0):
                 for frame in _frames(packet):
-                    for part in resampler.resample(frame):
-                        yield np.asarray(part.to_ndarray()[0], dtype=np.int16)
+                    yield from _arrays(resampler.resample(frame))
+            yield from _arrays(resampler.resample(None))
     except (av.error.FFmpegError, IndexError) as error:
         raise ArchiveError("bad_audio", f"it can't be decoded: {error}") from error
+
+
+def _arrays(parts: Iterable[av.AudioFrame]) -> Iterator[Samples]:
+    for part in parts:
+        yield np.asarray(part.to_ndarray()[0], dtype=np.int16)
 
 
 def _frames(packet: av.Packet[av.AudioStream]) -> list[av.AudioFrame]:
@@ -54,18 +60,11 @@ def peaks(sound: BinaryIO, count: int) -> list[int]:
     for samples in decode(sound):
         joined = np.concatenate([rest, samples])
         whole = len(joined) // step * step
-        loudest = np.abs(joined[:whole].astype(np.int32)).reshape(-1, step).max(axis=1)
-        blocks.frombytes(loudest.astype(np.intc).tobytes())
+        steps = np.abs(joined[:whole].astype(np.int32)).reshape(-1, step).max(axis=1)
+        blocks.frombytes(steps.astype(np.intc).tobytes())
         rest = joined[whole:]
-    if not blocks:
-        return [0] * count
-    edges = np.linspace(0, len(blocks), count + 1)
-    values = np.frombuffer(blocks, np.intc)
-    found = []
-    for index in range(count):
-        begin = min(int(edges[index]), len(blocks) - 1)
-        found.append(int(values[begin : max(begin + 1, int(edges[index + 1]))].max()))
-    return [min(255, value * 255 // 32767) for value in found]
+    loudest = spread(np.frombuffer(blocks, np.intc), count)
+    return [min(255, value * 255 // 32767) for value in loudest]
 
 
 def render_stereo(customer: Path, agent: Path, out: Path, keys: JobKeys) -> dict[str, Any]:

@@ -28,6 +28,10 @@ class JobKeys:
     data_keys: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
 
 
+OPUS_SUFFIX, WAVE_SUFFIX = ".opus", ".wav"
+MEDIA_TYPES = {OPUS_SUFFIX: "audio/ogg", WAVE_SUFFIX: "audio/wav"}
+
+
 def keys_to_json(keys: JobKeys) -> dict[str, object]:
     """For a job's line on the standard input."""
     seal = keys.seal
@@ -64,7 +68,7 @@ def open_sound(path: Path, data_key: bytes | None) -> BinaryIO:
 
 
 HALF_KEPT_S = 3600.0  # since its last byte; a job is killed after ten minutes (archive_jobs.py), wherever it runs
-_HALF = re.compile(r"\..+\.opus\.[0-9a-f]{16}\.tmp\Z")
+_HALF = re.compile(r"\..+\.(opus|wav)\.[0-9a-f]{16}\.tmp\Z")
 
 
 def sweep_halves(archive: Path, now_s: float) -> int:

@@ -2,6 +2,7 @@
 
 <spool>/<tenant>/<session>/<recording>/<part>.<side>.cap     while the call lasts
 <archive>/<tenant>/<session>/<recording>.<side>.opus         afterwards, sealed; `stereo` when somebody asked for it
+                                        <side>.wav          in its place, where the side spoke nothing but G.711
 
 Siblings write their parts into this spool. What workers of other machines wrote is fetched into it for the archive.
 """
@@ -19,7 +20,7 @@ import structlog
 
 from server.domain.recording import Part
 from server.media.archive import ArchivedFile, ArchiveError
-from server.media.archive_files import JobKeys, sweep_halves
+from server.media.archive_files import MEDIA_TYPES, JobKeys, sweep_halves
 from server.media.archive_jobs import ArchiveJobs
 from server.media.capture import part_files, part_folders
 from server.media.keyring import Keyring
@@ -96,8 +97,8 @@ class LocalArchiver:
     async def stereo(self, recording: RecordingRef) -> Path:
         out = self._path(recording, "stereo")
         if not await asyncio.to_thread(out.exists):
-            sides = self._path(recording, "customer"), self._path(recording, "agent")
             try:
+                sides = await asyncio.to_thread(self._sides, recording)
                 await self._jobs.stereo(*sides, out, await asyncio.to_thread(self._keys_of, sides, recording.sealed))
             except (ArchiveError, VaultError) as error:
                 raise ArchiveFault(error.code, passing=error.code in PASSING) from error
@@ -113,8 +114,9 @@ class LocalArchiver:
         return JobKeys(seal, {path: seal.data_key for path, seal in found.items()})
 
     def open(self, recording: RecordingRef, side: str) -> Sound | None:
+        path = self._made(recording, side)
         try:
-            return open_sound(self._path(recording, side), self._keyring, recording.sealed)
+            return None if path is None else open_sound(path, self._keyring, recording.sealed)
         except FileNotFoundError:
             return None
 
@@ -140,9 +142,21 @@ class LocalArchiver:
     async def sweep(self) -> int:
         return await asyncio.to_thread(sweep_halves, self._archive, time.time())
 
+    def _sides(self, recording: RecordingRef) -> tuple[Path, Path]:
+        """Raises FileNotFoundError."""
+        customer, agent = self._made(recording, "customer"), self._made(recording, "agent")
+        if customer is None or agent is None:
+            raise FileNotFoundError(errno.ENOENT, "a side is gone", str(self._path(recording, "customer").parent))
+        return customer, agent
+
+    def _made(self, recording: RecordingRef, side: str) -> Path | None:
+        """The file of a side, in whichever of the formats it is."""
+        path = self._path(recording, side)
+        return next((found for suffix in MEDIA_TYPES if (found := path.with_suffix(suffix)).is_file()), None)
+
     def _path(self, recording: RecordingRef, side: str) -> Path:
         return self._archive / recording.tenant / recording.session_id / f"{recording.recording_id}.{side}.opus"
 
 
 def _side(file: ArchivedFile) -> dict[str, object]:
-    return {"file": Path(file.path).name, "sha256": file.sha256, "size_bytes": file.size_bytes}
+    return {"file": Path(file.path).name, "codec": file.codec, "sha256": file.sha256, "size_bytes": file.size_bytes}

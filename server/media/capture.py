@@ -30,7 +30,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 MAGIC = b"PBCAP\0\1\n"
 _RECORD = struct.Struct("<BQH")
@@ -158,8 +158,7 @@ class CaptureWriter:
 # --- reading -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class CapturedPacket:
+class CapturedPacket(NamedTuple):
     """`at_ns` since the segment's start; `ssrc` and `codec` of the stream it belongs to."""
 
     at_ns: int
@@ -176,12 +175,14 @@ Source = bytes | mmap.mmap
 
 @dataclass(slots=True)
 class Segment:
-    """One run of a part. `end_ns` since its start: of the END record, or of the last readable one."""
+    """One run of a part. `end_ns` since its start: of the END record, or of the last readable one. `streams`: clock
+    rate and codec of all that it holds packets of."""
 
     header: dict[str, Any]
     pauses: list[tuple[int, int | None]] = field(default_factory=list)  # (from, to) in ns; None: to the end
     end_ns: int = 0
     complete: bool = False
+    streams: set[tuple[int, str]] = field(default_factory=set)
     _data: Source = b""
     _records_at: int = 0
 
@@ -203,8 +204,7 @@ class Segment:
                 sequence, stamp = _PACKET.unpack_from(data, at)
                 yield CapturedPacket(at_ns, *stream, sequence, stamp, data[at + _PACKET.size : end])
             elif kind == STREAM and end - at >= _STREAM.size:
-                ssrc, clock = _STREAM.unpack_from(data, at)
-                stream = (ssrc, clock, data[at + _STREAM.size : end].decode(errors="replace"))
+                stream = _stream_of(data, at, end)
 
     @property
     def packets(self) -> list[CapturedPacket]:
@@ -244,16 +244,23 @@ def _read_segment(data: Source, at: int) -> tuple[Segment | None, int]:
         return None, at
     at += size
     segment = Segment(header, _data=data, _records_at=at)
-    for kind, at_ns, _, end in _records(data, at):
+    for kind, at_ns, body_at, end in _records(data, at):
         at = end + _CRC.size
         segment.end_ns = max(segment.end_ns, at_ns)
         if kind == PAUSE:
             segment.pauses.append((at_ns, None))
         elif kind == RESUME and segment.pauses and segment.pauses[-1][1] is None:
             segment.pauses[-1] = (segment.pauses[-1][0], at_ns)
+        elif kind == STREAM and end - body_at >= _STREAM.size:
+            segment.streams.add(_stream_of(data, body_at, end)[1:])
         elif kind == END:
             segment.complete = True
     return segment, at
+
+
+def _stream_of(data: Source, at: int, end: int) -> tuple[int, int, str]:
+    ssrc, clock = _STREAM.unpack_from(data, at)
+    return ssrc, clock, data[at + _STREAM.size : end].decode(errors="replace")
 
 
 def _records(data: Source, at: int) -> Iterator[tuple[int, int, int, int]]:

@@ -89,6 +89,8 @@ class OggOpusWriter:
     `pre_skip` is 0: the packets are cut out of a running stream, and both sides of a call must stay aligned
     to the sample (RFC 7845 section 4.2 speaks of encoders, whose first samples are padding)."""
 
+    codec, clock_rate = "opus", RATE
+
     def __init__(self, serial: int, sink: Callable[[bytes], object]) -> None:
         self._serial = serial
         self._sink = sink
@@ -107,6 +109,15 @@ class OggOpusWriter:
         self.samples += packet_samples(packet)
         if len(self._packets) == PAGE_PACKETS or sum(len(p) // 255 + 1 for p in self._packets) > 200:
             self._hold()
+
+    def measure(self, payload: bytes) -> int:
+        """How long it sounds, in samples; 0 for one that a decoder would refuse."""
+        return packet_samples(payload) if well_formed(payload) else 0
+
+    def fill(self, until: int) -> None:
+        """Silence up to there, to the 2.5 ms below."""
+        for packet in silence(until - self.samples):
+            self.add(packet)
 
     def finish(self, samples: int) -> None:
         """End the file, cut to this length (RFC 7845 section 4.1: the last granule position trims)."""

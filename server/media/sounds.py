@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from server.media.archive_files import sound_name
+from server.media.archive_files import MEDIA_TYPES, sound_name
 from server.media.keyring import Keyring
 from server.media.vault import Seal, SealedReader, VaultError, is_sealed, read_header
 from server.services.ports import SoundDamaged
@@ -16,8 +16,9 @@ from server.services.ports import SoundDamaged
 class PlainSound:
     """`Sound` over a plain file, which is closed with it."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, media_type: str) -> None:
         self._file = file
+        self.media_type = media_type
         facts = os.fstat(file.fileno())
         self.size_bytes = facts.st_size
         self.tag = f"{facts.st_mtime_ns:x}-{facts.st_size:x}"
@@ -33,8 +34,9 @@ class PlainSound:
 class SealedSound:
     """`Sound` over a sealed file."""
 
-    def __init__(self, reader: SealedReader) -> None:
+    def __init__(self, reader: SealedReader, media_type: str) -> None:
         self._reader = reader
+        self.media_type = media_type
         self.size_bytes = reader.size_bytes
         self.tag = reader.header.tag
 
@@ -52,11 +54,12 @@ def open_sound(path: Path, keyring: Keyring, sealed: bool = False) -> PlainSound
     """`sealed`: it was, so a plain file is not what was recorded. Raises SoundDamaged (also where its master key is not
     here), OSError."""
     file = path.open("rb")
+    media_type = MEDIA_TYPES[path.suffix]
     try:
         if not sealed and not is_sealed(file):
-            return PlainSound(file)
+            return PlainSound(file, media_type)
         seal = keyring.seal_of(read_header(file))
-        return SealedSound(SealedReader(file, seal.data_key, sound_name(path)))
+        return SealedSound(SealedReader(file, seal.data_key, sound_name(path)), media_type)
     except VaultError as error:
         file.close()
         raise SoundDamaged(f"{path.name}: {error}") from error

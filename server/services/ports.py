@@ -549,7 +549,7 @@ class ArchiveFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """`archive` is JSON-ready: {customer: {file, sha256, size_bytes}, agent: {…}, peaks: {customer, agent},
+    """`archive` is JSON-ready: {customer: {file, codec, sha256, size_bytes}, agent: {…}, peaks: {customer, agent},
     size_bytes, complete, missing_ms, sealed}; missing_ms: silence that stands for what nobody wrote. More than 200 ms
     of it, or a part whose worker died, and `complete` is false."""
 
@@ -588,11 +588,19 @@ class SoundDamaged(Exception):
     """A recording's file was changed, or can't be opened with the keys that are here; the text says which."""
 
 
+FILE_ENDINGS = {"audio/ogg": "ogg", "audio/wav": "wav"}  # of a download, by media type
+
+
 class Sound(Protocol):
     """A finished recording, open for reading. What it does blocks for a moment: call it in a thread."""
 
     @property
     def size_bytes(self) -> int: ...
+
+    @property
+    def media_type(self) -> str:
+        """A key of FILE_ENDINGS."""
+        ...
 
     @property
     def tag(self) -> str:

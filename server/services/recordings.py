@@ -29,6 +29,7 @@ from server.probes import Work
 from server.services.admin_ports import FileReady, History, NotReady, Rendering, Side, Unreadable
 from server.services.nodes import Nodes
 from server.services.ports import (
+    FILE_ENDINGS,
     ArchiveFault,
     Archiver,
     Clock,
@@ -53,7 +54,6 @@ ANYBODYS_MS = 300_000
 HALVES = "half-made archives"  # one node looks through the folder that all share
 NO_CAPTURE, PARTS_LOST = "no_capture", "parts_lost"
 RENDER_WAIT_S = 0.5  # most renderings of short calls are done by then: no second request is needed
-CONTENT_TYPE = "audio/ogg"
 SIDES: tuple[Side, ...] = ("customer", "agent")
 
 
@@ -232,7 +232,8 @@ class RecordingService:
         if sound is None:
             raise NotReady
         etag = dict(row.archive or {}).get(side, {}).get("sha256") or sound.tag
-        return FileReady(sound, etag, CONTENT_TYPE, f"{recording_id}-{side}.ogg")
+        ending = FILE_ENDINGS[sound.media_type]
+        return FileReady(sound, etag, sound.media_type, f"{recording_id}-{side}.{ending}")
 
     async def _open(self, ref: RecordingRef, side: Side) -> Sound | None:
         """Raises Unreadable."""

@@ -24,6 +24,7 @@ from server.services.ports import ArchiveFault, RecordingRef, SoundDamaged
 from tests.helpers.recordings import decode
 from tests.helpers.sealing import MASTER_KEY
 from tests.unit.test_media_archive import Side
+from tests.unit.test_media_archive_recode import say
 
 REF = RecordingRef("default", "ses_1", "rec_1")
 PITCHES_HZ = {"customer": 440, "agent": 880}
@@ -144,6 +145,33 @@ async def test_a_later_version_of_sealing_is_named(tmp_path: Path) -> None:
             archiver(tmp_path).open(ref, "agent")
         with pytest.raises(ArchiveFault, match="unknown_version"):
             await archiver(tmp_path).stereo(ref)
+
+
+async def test_a_call_of_phones_is_sealed_and_played_as_it_came(tmp_path: Path) -> None:
+    files = part_files(tmp_path / "spool", *REF_IDS, 1)
+    customer, agent = Side(files.customer), Side(files.agent)
+    say(customer, "pcmu", 440, 0, 100)
+    agent.tone(880, 0, 100)
+    for side in (customer, agent):
+        side.end(2000)
+    one = archiver(tmp_path)
+    row = (await one.archive(REF, [1])).archive
+    assert (row["customer"]["file"], row["customer"]["codec"]) == ("rec_1.customer.wav", "pcmu")
+    assert (row["agent"]["file"], row["agent"]["codec"]) == ("rec_1.agent.opus", "opus")
+    assert hashlib.sha256(sound(one, "customer")).hexdigest() == row["customer"]["sha256"]
+    lying = path_of(tmp_path, "customer").with_suffix(".wav").read_bytes()
+    assert b"RIFF" not in lying
+    media_types = []
+    await one.stereo(REF)
+    for name in ("customer", "agent", "stereo"):
+        opened = one.open(REF, name)
+        assert opened is not None
+        with contextlib.closing(opened):
+            media_types.append(opened.media_type)
+    assert media_types == ["audio/wav", "audio/ogg", "audio/ogg"]
+    left, right = decode(sound(one, "stereo"))
+    assert abs(spectrum_peak(left[9600:67200]) - 440) < 5
+    assert abs(spectrum_peak(right[9600:67200]) - 880) < 5
 
 
 async def test_what_a_killed_job_left_half_made_is_swept_and_nothing_else(tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def run(folder: Path, *parts: PartFiles, talk_ms: int | None = None) -> tuple[Ar
         if error.code == "no_capture":
             raise NothingThere(error.code, error.message) from error
         raise
-    sound = [np.concatenate(list(decode(open_sound(folder / name, None)))) for name in ("c.opus", "a.opus")]
+    paths = [Path(one.path) for one in (result.customer, result.agent)]
+    sound = [np.concatenate(list(decode(open_sound(path, None)))) for path in paths]
     return result, sound[0], sound[1]
 
 
@@ -467,7 +468,7 @@ async def test_the_job_process(tmp_path: Path) -> None:
         side.end(1000)
     jobs = ArchiveJobs()
     result = await jobs.archive([part], tmp_path / "c.opus", tmp_path / "a.opus", talk_ms=1300)
-    assert (result.duration_ms, result.codec) == (1300, "opus")
+    assert (result.duration_ms, result.customer.codec) == (1300, "opus")
     assert result.customer.size_bytes == (tmp_path / "c.opus").stat().st_size
     stereo = await jobs.stereo(tmp_path / "c.opus", tmp_path / "a.opus", tmp_path / "s.opus")
     assert stereo.duration_ms == 1300

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from server.domain.media import LegUp, OpenLeg, PartClosed, RecordingFailed, RecordingOrder, ReleaseSession
-from server.media.archive import ArchiveResult
+from server.media.archive import ArchivedFile, ArchiveResult
 from server.media.archive_audio import decode
 from server.media.archive_jobs import ArchiveJobs
 from server.media.capture import PartFiles, part_files, read_capture
@@ -26,12 +26,16 @@ def files(rig: Rig, part: int = 1) -> PartFiles:
     return part_files(rig.worker.spool, "default", "s1", "rec", part)
 
 
+def heard_in(side: ArchivedFile) -> np.ndarray:
+    with open(side.path, "rb") as file:
+        return np.concatenate(list(decode(file)))
+
+
 async def archived(
     folder: Path, *parts: PartFiles, talk_ms: int | None = None
 ) -> tuple[ArchiveResult, np.ndarray, np.ndarray]:
-    out = folder / "c.opus", folder / "a.opus"
-    result = await ArchiveJobs().archive(parts, *out, talk_ms)
-    left, right = (np.concatenate(list(decode(path.open("rb")))) for path in out)
+    result = await ArchiveJobs().archive(parts, folder / "c.opus", folder / "a.opus", talk_ms)
+    left, right = (heard_in(one) for one in (result.customer, result.agent))
     assert len(left) == len(right)
     return result, left, right
 

@@ -31,9 +31,9 @@ def _inverse(levels: NDArray[np.int16]) -> NDArray[np.uint8]:
     return order[np.searchsorted(borders, np.arange(-32768, 32768), side="right")].astype(np.uint8)
 
 
-_LEVELS = {"pcmu": _mu_law(), "pcma": _a_law()}
-_DECODE = {name: (levels / 32768).astype(np.float32) for name, levels in _LEVELS.items()}
-_ENCODE = {name: _inverse(levels) for name, levels in _LEVELS.items()}
+LEVELS = {"pcmu": _mu_law(), "pcma": _a_law()}
+_DECODE = {name: (levels / 32768).astype(np.float32) for name, levels in LEVELS.items()}
+_ENCODE = {name: _inverse(levels) for name, levels in LEVELS.items()}
 
 
 def decode(name: str, payload: bytes) -> Sound:

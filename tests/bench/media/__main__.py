@@ -28,7 +28,7 @@ from tests.bench.report import Figure, at_least, at_most, percentile, report
 
 RIVALS = 100  # calls, browser to phone, on each of the two servers
 FEW, MANY = 50, 300
-FINALISED = 20  # recordings: a busy node's process makes 200 of them
+FINALISED = 40  # recordings; a busy node makes 200 of them in one process
 WARM_S, WINDOW_S = 1.0, 3.0
 WINDOWS = 5
 AT_ONCE = 4  # set-ups in flight
