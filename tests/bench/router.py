@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvloop
@@ -253,49 +253,67 @@ def enqueue(customer_leg_id: str) -> ev.LegOffered:
     return ev.LegOffered(customer_leg_id, 1, SDP)
 
 
-async def measure_assignments(
-    server: RedisServer, url: str, agents: int
-) -> tuple[float, tuple[list[float], list[float]], float]:
-    """Assignments a second; ms from waiting to offered at half that rate, and at HALF_WANTED; and how long a rebuild
-    takes, s."""
-    center = Center(agents)
+@asynccontextmanager
+async def node(server: RedisServer, url: str, center: Center, nodes: Alone) -> AsyncIterator[Node]:
+    """What routes on a node, over a new index and what is in the database."""
     store = await PostgresSteps.open(url)
     try:
-        assigned = min(ASSIGNED, agents // 2)
-        arriving = round(HALF_RATE_S * 700) if agents == LARGEST else 0  # at a rate; more than there will be
-        sessions = await fill(store, center, assigned + 2 * arriving + REBUILT_WAITING)
         async with connected(server) as redis:
             clock, bus = MonotonicClock(), RedisBus(redis)
             stepper = Stepper(store, WirePresenter(), clock)
-            offers = Offers()
-            stepper.listen(offers)
-            router = Router(RedisRouterStore(redis), store, center, clock, Alone(), bus, stepper.apply)  # type: ignore[arg-type]  # as far as it reads
+            router = Router(RedisRouterStore(redis), store, center, clock, nodes, bus, stepper.apply)  # type: ignore[arg-type]  # as far as it reads
             stepper.listen(router)
-            await router.look()
-            first, rest = sessions[:assigned], sessions[assigned:]
-            for at in range(0, assigned, 32):
-                await asyncio.gather(*(stepper.apply(s.id, enqueue(s.customer_leg.id)) for s in first[at : at + 32]))
-            gc.collect()
-            gc.freeze()
-            began = time.perf_counter()
-            while len(offers.offered) < assigned:
-                before = len(offers.offered)
-                await router.look()
-                assert len(offers.offered) > before, "somebody waits and somebody is free"
-            per_second = assigned / (time.perf_counter() - began)
-            latency: tuple[list[float], list[float]] = ([], [])
-            if arriving:
-                await bus.start(router.on_notice)
-                other = f"{url}\n{server.url}\n{agents}"
-                for rate, found in zip((per_second / 2, HALF_WANTED), latency, strict=True):
-                    coming, rest = rest[:arriving], rest[arriving:]
-                    found += await _arrive(router, offers, other, [s.id for s in coming], rate)
-                await bus.stop()
-            rebuilt = await _rebuild(server, router, stepper, rest)
+            yield Node(store, stepper, router, bus)
             gc.unfreeze()
-            return per_second, latency, rebuilt
     finally:
         await store.close()
+
+
+@dataclass
+class Node:
+    store: PostgresSteps
+    stepper: Stepper
+    router: Router
+    bus: RedisBus
+
+    async def enqueue(self, sessions: Sequence[Session]) -> None:
+        """They begin to wait."""
+        for at in range(0, len(sessions), 32):
+            some = sessions[at : at + 32]
+            await asyncio.gather(*(self.stepper.apply(s.id, enqueue(s.customer_leg.id)) for s in some))
+
+
+async def measure_assignments(
+    server: RedisServer, url: str, agents: int
+) -> tuple[float, tuple[list[float], list[float]]]:
+    """Assignments a second; ms from waiting to offered at half that rate, and at HALF_WANTED."""
+    center = Center(agents)
+    async with node(server, url, center, Alone()) as here:
+        assigned = min(ASSIGNED, agents // 2)
+        arriving = round(HALF_RATE_S * 700) if agents == LARGEST else 0  # at a rate; more than there will be
+        sessions = await fill(here.store, center, assigned + 2 * arriving)
+        offers, router = Offers(), here.router
+        here.stepper.listen(offers)
+        await router.look()
+        first, rest = sessions[:assigned], sessions[assigned:]
+        await here.enqueue(first)
+        gc.collect()
+        gc.freeze()
+        began = time.perf_counter()
+        while len(offers.offered) < assigned:
+            before = len(offers.offered)
+            await router.look()
+            assert len(offers.offered) > before, "somebody waits and somebody is free"
+        per_second = assigned / (time.perf_counter() - began)
+        latency: tuple[list[float], list[float]] = ([], [])
+        if arriving:
+            await here.bus.start(router.on_notice)
+            other = f"{url}\n{server.url}\n{agents}"
+            for rate, found in zip((per_second / 2, HALF_WANTED), latency, strict=True):
+                coming, rest = rest[:arriving], rest[arriving:]
+                found += await _arrive(router, offers, other, [s.id for s in coming], rate)
+            await here.bus.stop()
+        return per_second, latency
 
 
 async def _arrive(router: Router, offers: Offers, other: str, sessions: list[str], rate: float) -> list[float]:
@@ -321,23 +339,25 @@ async def _arrive(router: Router, offers: Offers, other: str, sessions: list[str
     return [(offers.offered[session_id] - at) * 1000 for session_id, at in queued.items() if at >= counts_from]
 
 
-async def _rebuild(server: RedisServer, router: Router, stepper: Stepper, sessions: list[Session]) -> float:
-    """Seconds from a flush of Redis until the index is whole again, with everybody waiting in the old order."""
-    router._nodes = Nobody()  # waits, and routes nothing
-    waiting = sessions[:REBUILT_WAITING]
-    for at in range(0, len(waiting), 32):
-        await asyncio.gather(*(stepper.apply(s.id, enqueue(s.customer_leg.id)) for s in waiting[at : at + 32]))
-    await router._write()
-    before = (await router._store.state(TENANT, 0)).waiting
-    assert len(before) >= REBUILT_WAITING
-    server.flush()
-    began = time.perf_counter()
-    snapshot = await router._snapshot(TENANT)
-    took = time.perf_counter() - began
-    after = (await router._store.state(TENANT, 0)).waiting
-    assert after == before, "the same sessions in the same order"
-    assert sum(len(look.waiting) for look in snapshot.queues().values()) == len(before)
-    return took
+async def measure_rebuild(server: RedisServer, url: str, agents: int) -> float:
+    """Seconds from a flush of Redis until the index is whole again, with REBUILT_WAITING in the old order."""
+    center = Center(agents)
+    async with node(server, url, center, Nobody()) as here:  # it routes nothing
+        await here.enqueue(await fill(here.store, center, REBUILT_WAITING))
+        await here.router._write()
+        await here.router._snapshot(TENANT)
+        before = (await here.router._store.state(TENANT, 0)).waiting
+        assert len(before) == REBUILT_WAITING
+        gc.collect()
+        gc.freeze()
+        server.flush()
+        began = time.perf_counter()
+        snapshot = await here.router._snapshot(TENANT)
+        took = time.perf_counter() - began
+        after = (await here.router._store.state(TENANT, 0)).waiting
+        assert after == before, "the same sessions in the same order"
+        assert sum(len(look.waiting) for look in snapshot.queues().values()) == len(before)
+        return took
 
 
 class Nobody(Alone):
@@ -358,7 +378,8 @@ def main() -> None:
         rebuilt: dict[int, float] = {}
         for agents in CENTERS:
             url = runner.run(postgres.database())
-            assigned[agents], latency[agents], rebuilt[agents] = runner.run(measure_assignments(redis, url, agents))
+            assigned[agents], latency[agents] = runner.run(measure_assignments(redis, url, agents))
+            rebuilt[agents] = runner.run(measure_rebuild(redis, runner.run(postgres.database()), agents))
             print(f"{agents:6} agents: {assigned[agents]:5.0f} assignments/s, rebuilt in {rebuilt[agents]:.2f} s")
     ratio = statistics.median(small / large for small, large in zip(rates[SMALLEST], rates[LARGEST], strict=True))
     half, fixed = latency[LARGEST]
