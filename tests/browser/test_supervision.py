@@ -70,6 +70,8 @@ async def test_listen_coach_barge_and_take_over(tmp_path: Path) -> None:
         await hears_not(li, AGENT_HZ)
         await sam.get_by_test_id("hang-up").click()
         await agent_state(sam, "wrap_up")
+        await sam.get_by_test_id("wrap-up-waits").get_by_role("link").click()  # the list of live calls is still shown
+        await sam.get_by_test_id("wrap-up").wait_for()
         actions = [action for (action,) in patchbay.rows("SELECT action FROM audit_log ORDER BY at, id")]
         told = [action for action in actions if action.startswith("supervision")]
         assert told == [
