@@ -6,6 +6,7 @@ ask for one skill each at level 3. Redis and PostgreSQL are processes of the ben
 - A claim is: choose in the snapshot, reserve in Redis, release, and take in that both changed.
 - An assignment is all that the product does for an offer: the router with its reasons, the claim, the session's step
   with the agent's, the event, the messages and the deadlines in PostgreSQL, and the new words in Redis.
+- PostgreSQL has vacuumed and checkpointed what it was filled with, as of a database that grew over months.
 - Enqueue to offer: sessions begin to wait on a node of its own (other_node.py), at half the rate of the assignments,
   and at half of what is wanted of it; from that step's commit there to the offer's commit here. That node has just
   started, and makes its connections within the first second, which is left out.
@@ -221,6 +222,8 @@ async def fill(store: PostgresSteps, center: Center, sessions: int) -> list[Sess
     for at in range(0, len(made), SAVED_AT_ONCE):
         rows = tuple(SessionSave(None, session, told, ()) for session, told in made[at : at + SAVED_AT_ONCE])
         await store.save(Save(TENANT, now, sessions=rows))
+    for settle in ("VACUUM (ANALYZE)", "CHECKPOINT"):  # what a database that grew over months has behind it
+        await store._connections.fetch(settle)
     return [session for session, _ in made]
 
 
