@@ -89,6 +89,17 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+class Aside(Protocol):
+    """Who makes records of the packets in the writer's place (relay/ways.py)."""
+
+    def records(self) -> bytes:
+        """Those since the last time."""
+        ...
+
+    def end(self) -> None:
+        """Make no more, and give what is left by `take_in`."""
+
+
 class CaptureWriter:
     """Appends one segment. Packets collect in memory until `flush` or 16 KiB of them, and become records then, all in
     one go: a second of packets costs half of what they cost one by one. Raises OSError from any method that writes;
@@ -98,7 +109,8 @@ class CaptureWriter:
         self._sink = sink
         text = json.dumps(header, separators=(",", ":")).encode()
         self._buffer = bytearray(MAGIC + _LENGTH.pack(len(text)) + text)
-        self._origin_ns = int(header["mono_ns"])
+        self.origin_ns = int(header["mono_ns"])
+        self._aside: Aside | None = None
         self._stream: tuple[int, int, str] | None = None
         self._packets: list[tuple[int, int, int, bytes]] = []  # not records yet: time, sequence, stamp, payload
         self._size = 0  # of their payloads
@@ -114,6 +126,24 @@ class CaptureWriter:
         if self._size >= FLUSH_BYTES:
             self.flush()
 
+    def lend(self, stream: tuple[int, int, str], aside: Aside) -> bool:
+        """Let somebody else make the records of this stream from now on; False: it is not the one that is written."""
+        if stream != self._stream:
+            return False
+        self.let_go()
+        self._aside = aside
+        return True
+
+    def let_go(self) -> None:
+        """Nobody else makes records from here on."""
+        if self._aside is not None:
+            self._aside.end()
+
+    def take_in(self) -> None:
+        """The last records that were made elsewhere."""
+        self._pack()
+        self._aside = None
+
     def mark(self, kind: int, at_ns: int) -> None:
         """Append a bare record: PAUSE, RESUME or TICK."""
         self._put(kind, at_ns, b"")
@@ -125,12 +155,14 @@ class CaptureWriter:
             del self._buffer[:written]
 
     def close(self, at_ns: int) -> None:
+        self.let_go()
         self._put(END, at_ns, b"")
         self.flush()
         self._sink.close()
 
     def abandon(self) -> None:
         """Close the file as it is, after a failed write."""
+        self.let_go()
         self._buffer.clear()
         self._packets = []
         try:
@@ -139,8 +171,8 @@ class CaptureWriter:
             return
 
     def _pack(self) -> None:
-        """Make records of the packets."""
-        origin_ns, head_size = self._origin_ns, _PACKET.size
+        """Make records of the packets, and take in what was made elsewhere since."""
+        origin_ns, head_size = self.origin_ns, _PACKET.size
         pack, pack_crc, crc32 = _PACKET_RECORD.pack, _CRC.pack, zlib.crc32
         records: list[bytes] = []
         for at_ns, sequence, stamp, data in self._packets:
@@ -148,10 +180,12 @@ class CaptureWriter:
             records += (head, data, pack_crc(crc32(data, crc32(head))))
         self._buffer += b"".join(records)
         self._packets, self._size = [], 0
+        if self._aside is not None:
+            self._buffer += self._aside.records()
 
     def _put(self, kind: int, at_ns: int, body: bytes) -> None:
         self._pack()
-        record = _RECORD.pack(kind, max(0, at_ns - self._origin_ns), len(body)) + body
+        record = _RECORD.pack(kind, max(0, at_ns - self.origin_ns), len(body)) + body
         self._buffer += record + _CRC.pack(zlib.crc32(record))
 
 

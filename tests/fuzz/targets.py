@@ -140,6 +140,10 @@ class _Nobody:
 
     def on_rtcp(self, packet: bytes, now_ns: int) -> None: ...
 
+    def on_moved(self) -> None: ...
+
+    def read_back(self) -> None: ...
+
 
 class Stun:
     """A datagram at a browser's socket: our demultiplexing, what guards aioice, and aioice behind it. Half of them come

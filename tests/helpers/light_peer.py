@@ -283,6 +283,12 @@ class _LightPeer:
     def on_rtcp(self, packet: bytes, now_ns: int) -> None:
         pass
 
+    def on_moved(self) -> None:
+        pass
+
+    def read_back(self) -> None:
+        pass
+
 
 class _World:
     def __init__(self, tasks: asyncio.TaskGroup, tell: Callable[[object], None]) -> None:

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from server.media.relay import sockets
+from server.media.relay.link import Address
 from server.media.relay.sockets import BATCH, MediaSocket, Sockets
 from tests.helpers.rtc_peer import eventually
 
@@ -22,7 +23,7 @@ class Port:
         self.sock.setblocking(False)
         self.sock.bind(("127.0.0.1", 0))
         self.closed = asyncio.Event()
-        self.transport = MediaSocket(self.sock, self.read, self.closed.set)
+        self.transport = MediaSocket(self.sock, self.read, self.arrived, self.closed.set)
         self._sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sender.connect(self.sock.getsockname())
 
@@ -31,6 +32,9 @@ class Port:
         if data == b"bad":
             raise RuntimeError("what a reader must not do")
         self.got.append(data)
+
+    def arrived(self, size: int, source: Address) -> None:
+        raise AssertionError("no way was laid")
 
     def send(self, data: bytes) -> None:
         self._sender.send(data)
@@ -87,8 +91,8 @@ async def test_a_flood_at_one_socket_takes_its_turn() -> None:
         read()
 
     table = Sockets(asyncio.get_running_loop())
-    table.add(port.sock, port.read)
-    table.add(other.sock, noted)
+    table.add(port.sock, port.read, port.arrived)
+    table.add(other.sock, noted, other.arrived)
     assert table._look() == 101
     assert at_voice[0] <= 1
     assert len(port.got) == 100 < BATCH
@@ -110,7 +114,7 @@ async def test_a_socket_that_is_closed_by_the_one_before_it_is_not_read() -> Non
 
     for port in (first, second):
         port.transport._sockets.remove(port.sock)
-        port.transport._sockets.add(port.sock, close_both)
+        port.transport._sockets.add(port.sock, close_both, port.arrived)
         port.send(b"x")
     await eventually(lambda: first.transport.is_closing() and second.transport.is_closing())
     await asyncio.gather(first.closed.wait(), second.closed.wait())

@@ -38,7 +38,7 @@ from aiortc import RTCCertificate
 from aiortc.rtcdtlstransport import RTCDtlsFingerprint, RTCDtlsParameters, RTCDtlsTransport
 
 from server.media.relay import srtp
-from server.media.relay.link import Address, Binding, LinkUser
+from server.media.relay.link import Address, Binding, End, LinkUser
 from server.media.relay.sockets import MediaSocket
 from server.media.relay.srtp import ARRIVED
 from server.media.relay.udp_ports import PortRange
@@ -80,8 +80,9 @@ class RelaySocket(StunProtocol):
         super().__init__(agent)
         self.link = agent.link
         self.allowed: set[Address] = set()
+        self.sock = sock
         self._read_into = sock.recvfrom_into
-        self.connection_made(MediaSocket(sock, self.read, lambda: self.connection_lost(None)))
+        self.connection_made(MediaSocket(sock, self.read, self.arrived, lambda: self.connection_lost(None)))
 
     def read(self) -> None:
         """One datagram from the socket."""
@@ -89,6 +90,10 @@ class RelaySocket(StunProtocol):
             size, source = self._read_into(ARRIVED)
         except OSError:  # nothing there after all, or the ICMP error of an earlier packet
             return
+        self.arrived(size, source)
+
+    def arrived(self, size: int, source: Address) -> None:
+        """A datagram lies in ARRIVED."""
         if 127 < ARRIVED[0] < 192 and size and source in self.allowed:
             self.link.take_srtp(size)
         else:
@@ -176,12 +181,13 @@ class _Agent(Connection):
             self.link.heard_answer()
         elif state == CandidatePair.State.FAILED:
             protocol.allowed.discard(pair.remote_addr)
+            self.link.moved()
 
     def check_complete(self, pair: CandidatePair) -> None:
         super().check_complete(pair)
         chosen = self._nominated.get(1)
         if chosen is not None:
-            self.link.use_path(cast(MediaSocket, chosen.protocol.transport), chosen.remote_addr)
+            self.link.use_path(cast(RelaySocket, chosen.protocol), chosen.remote_addr)
 
     def check_incoming(self, message: stun.Message, addr: Address, protocol: StunProtocol) -> None:
         self.link.heard_at = time.monotonic()  # only authenticated checks come here
@@ -196,6 +202,7 @@ class _Agent(Connection):
         asked = time.monotonic()
         while True:
             await asyncio.sleep(CONSENT_TICK_S * (0.8 + 0.4 * random.random()))
+            link.read_back()
             now = time.monotonic()
             silent = now - link.heard_at
             if silent > LOSS_S or now - link.answered_at > CONSENT_EXPIRES_S:
@@ -253,6 +260,7 @@ class SecureLink:
         self._rx: srtp.Inward | None = None
         self._tx: srtp.Outward | None = None
         self._sendto: Any = None
+        self._path: RelaySocket | None = None
         self._to: Address = ("", 0)
         self._lost = False
         self._task: asyncio.Task[None] | None = None
@@ -305,8 +313,37 @@ class SecureLink:
         elif state == "closed":
             self.lose("dtls_closed")
 
-    def use_path(self, transport: MediaSocket, to: Address) -> None:
-        self._sendto, self._to = transport.sock.sendto, to
+    def use_path(self, path: RelaySocket, to: Address) -> None:
+        if (path, to) != (self._path, self._to):
+            self._path, self._to = path, to
+            self._sendto = path.sock.sendto
+            self.moved()
+
+    @property
+    def coming(self) -> End | None:
+        path = self._path
+        if path is None or self._rx is None or not self.connected or self._to not in path.allowed:
+            return None
+        return End(path.sock.fileno(), self._to, self._rx.session)
+
+    @property
+    def going(self) -> End | None:
+        if self._path is None or self._tx is None or not self.connected:
+            return None
+        return End(self._path.sock.fileno(), self._to, self._tx.session)
+
+    def heard(self, now_ns: int, refused: int) -> None:
+        self.heard_at = max(self.heard_at, now_ns / 1e9)
+        self.dropped_srtp += refused
+
+    def failed(self, unsent: int) -> None:
+        self.unsent += unsent
+
+    def moved(self) -> None:
+        self._user.on_moved()
+
+    def read_back(self) -> None:
+        self._user.read_back()
 
     def heard_answer(self) -> None:
         self.heard_at = self.answered_at = time.monotonic()

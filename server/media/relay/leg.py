@@ -33,7 +33,9 @@ from server.media.relay.link import Binding, Link
 from server.media.relay.plain_link import PlainLink
 from server.media.relay.recorder import PartRecorder
 from server.media.relay.rtp import InStream, OutStream, Packet
+from server.media.relay.sockets import of_loop
 from server.media.relay.udp_ports import PortRange
+from server.media.relay.ways import Laying, Way, Ways
 from server.media.sdp import Codec, Offer, parse_offer
 from server.media.sdp_plain import PlainMedia, is_plain, our_offer, parse_plain
 from server.services.ports import LegTelemetry, MediaError
@@ -90,7 +92,7 @@ class Anchor:
             self.link = PlainLink(self, offer, origin, offering)
         else:
             self.link = SecureLink(self, offer, network.identity)
-        self.out = OutStream(offer.codecs, offer.audio_level_id, self.link.send_rtp)
+        self.out = OutStream(offer.codecs, offer.audio_level_id, self.link.send_rtp, self.link)
         self.stream: InStream | None = None
         self.up = False
         self.up_at = 0.0
@@ -114,6 +116,8 @@ class Anchor:
         self._warned = False
         self._closing: asyncio.Task[None] | None = None
         self._network = network
+        self._ways = of_loop().ways
+        self._way: Way | None = None  # that brings what the peer says to who hears it
         self._codecs = {codec.payload_type: codec for codec in offer.codecs}
         self._level_id = offer.audio_level_id
 
@@ -127,13 +131,14 @@ class Anchor:
         """The peer's answer to our offer. Raises MediaError: bad_sdp, sdp_too_large, no_audio."""
         assert isinstance(self.link, PlainLink)
         answer = parse_plain(sdp, loopback=self._network.loopback).within(self.called)
+        self.end_ways()
         self.link.take_answer(answer)
         self.offering = False
         self.offer = answer
         self._level_id = answer.audio_level_id
         self.says = answer.codecs[0]
         # Another stream, should there have been an answer before: its numbers must not be used twice under one key
-        self.out = OutStream(answer.codecs, None, self.link.send_rtp)
+        self.out = OutStream(answer.codecs, None, self.link.send_rtp, self.link)
         self._codecs |= {codec.payload_type: codec for codec in answer.codecs}
         self.opened_at = self.rtp_at = time.monotonic()
 
@@ -152,7 +157,12 @@ class Anchor:
     def on_lost(self, reason: str) -> None:
         self.leg.anchor_lost(self, reason)
 
+    def on_moved(self) -> None:
+        self.end_ways()
+
     def on_rtp(self, data: bytes, now_ns: int) -> None:
+        if self._way is not None:
+            self._way.end()
         packet = rtp.parse(data, self._codecs, self._level_id)
         if packet is None:
             return
@@ -174,14 +184,60 @@ class Anchor:
         codec, leg = packet.codec, self.leg
         if codec is not self.says or self._hushed:
             self._note_codec(codec, now_ns)
-        if leg.speaking is self:
-            recorder = leg.recorder
+        if leg._speaking is self:
+            recorder = leg._recorder
             if recorder is not None:
                 recorder.take(leg.leg_id, packet, now_ns)
-            for ear in leg.listeners:
+            for ear in leg._listeners:
                 ear.forward(stream, packet, now_ns)
             if codec.name == "telephone-event":
                 self._note_key(packet, now_ns)
+            elif self._ways is not None:
+                self._lay_way(self._ways, stream, packet)
+
+    # --- ways ---
+
+    def _lay_way(self, ways: Ways, stream: InStream, packet: Packet) -> None:
+        """The packet was passed on; if that was as it usually is, those like it need not come by here."""
+        leg, codec = self.leg, packet.codec
+        ears = leg._listeners
+        if len(ears) != 1 or not self._sounded or self.closed or not (codec is self.says and stream.follows(codec)):
+            return
+        out = ears[0]
+        if not isinstance(out, OutStream) or out.carrier is None or not out.follows(stream, codec):
+            return
+        source, target = self.link.coming, out.carrier.going
+        recorder = leg._recorder
+        writer = recorder.writer(leg.leg_id, packet) if recorder is not None else None
+        if source is not None and target is not None:
+            laying = Laying(
+                source, stream, packet.codec, self._level_id, writer, out, target, self._count, self._way_ended
+            )
+            self._way = ways.lay(laying)
+
+    def _count(self, heard_ns: int, packets: int, level: int, refused: int) -> None:
+        self.packets_in += packets
+        if packets:
+            self.rtp_at = heard_ns / 1e9
+            self.level = min(self.level, level)
+        if packets or refused:
+            self.link.heard(heard_ns, refused)
+
+    def _way_ended(self) -> None:
+        self._way = None
+
+    def read_back(self) -> None:
+        if self._way is not None:
+            self._way.read_back()
+
+    def end_ways(self) -> None:
+        """From this peer, and to it."""
+        if self._way is not None:
+            self._way.end()
+        if self.out.way is not None:
+            self.out.way.end()
+
+    # --- what is told ---
 
     def _note_codec(self, codec: Codec, now_ns: int) -> None:
         self._hushed = codec.name == "cn"
@@ -205,6 +261,7 @@ class Anchor:
 
     def check(self, now: float) -> None:
         """Once a second: time limits and RTCP."""
+        self.read_back()
         silent = now - self.rtp_at
         if not self.up:
             if now - self.opened_at > self._setup_timeout_s():
@@ -224,6 +281,8 @@ class Anchor:
             log.warning("codec_not_negotiated", session_id=self.leg.session_id, leg=self.leg.leg_id)
         if now - self.rtcp_at > rtcp.REPORT_EVERY_S:
             self.rtcp_at = now
+            if self.out.way is not None:
+                self.out.way.read_back()
             self.link.send_rtcp(rtcp.compound(self.out, self.stream, time.monotonic_ns()))
 
     def _setup_timeout_s(self) -> float:
@@ -239,6 +298,7 @@ class Anchor:
         """Close in the background; harmless when repeated."""
         if not self.closed:
             self.closed = True
+            self.end_ways()
             self.dialer.stop()
             self._closing = self._network.tasks.create_task(self._close())
 
@@ -270,12 +330,44 @@ class Leg:
         self.user = user
         self.generation = 0
         self.anchors: list[Anchor] = []  # open ones, newest last
-        self.listeners: tuple[Ear, ...] = ()  # set by the session's wiring
-        self.recorder: PartRecorder | None = None
+        self._listeners: tuple[Ear, ...] = ()
+        self._recorder: PartRecorder | None = None
         self.press_limit = dtmf.PressLimit()
         self.opened_at = time.monotonic()
-        self.speaking: Anchor | None = None
+        self._speaking: Anchor | None = None
         self._down = True  # no generation yet, or the newest generation was reported down
+
+    @property
+    def listeners(self) -> tuple[Ear, ...]:
+        """Who hears it; set by the session's wiring."""
+        return self._listeners
+
+    @listeners.setter
+    def listeners(self, listeners: tuple[Ear, ...]) -> None:
+        self._end_ways()
+        self._listeners = listeners
+
+    @property
+    def recorder(self) -> PartRecorder | None:
+        return self._recorder
+
+    @recorder.setter
+    def recorder(self, recorder: PartRecorder | None) -> None:
+        self._end_ways()
+        self._recorder = recorder
+
+    @property
+    def speaking(self) -> Anchor | None:
+        return self._speaking
+
+    @speaking.setter
+    def speaking(self, anchor: Anchor | None) -> None:
+        self._end_ways()
+        self._speaking = anchor
+
+    def _end_ways(self) -> None:
+        for anchor in self.anchors:
+            anchor.end_ways()
 
     async def open(self, generation: int, sdp: str, network: Network, plain: bool = False) -> str:
         """Add an anchor; returns its SDP answer. `plain`: it may be a phone's offer. Raises MediaError."""
@@ -376,6 +468,9 @@ class Leg:
         anchor = self.speaking
         if anchor is None or anchor.stream is None:
             return None
+        anchor.read_back()
+        if anchor.out.way is not None:
+            anchor.out.way.read_back()
         level, anchor.level = anchor.level, rtp.NO_LEVEL
         heard = anchor.out.heard
         return LegTelemetry(

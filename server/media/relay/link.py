@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import pylibsrtp
+
 from server.media.relay.udp_ports import PortRange
 
 Address = tuple[str, int]
@@ -24,6 +26,16 @@ class Binding:
 
     bind: str
     announce: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a way (ways.py): the socket, the peer's address, and the session that decrypts what comes from there,
+    or encrypts what goes there; None: nothing is encrypted."""
+
+    fd: int
+    peer: Address
+    session: pylibsrtp.Session | None
 
 
 class LinkUser(Protocol):
@@ -40,6 +52,12 @@ class LinkUser(Protocol):
 
     def on_rtcp(self, packet: bytes, now_ns: int) -> None: ...
 
+    def on_moved(self) -> None:
+        """`coming` or `going` is another one now."""
+
+    def read_back(self) -> None:
+        """The link wants to know what came: `heard` is called for what it did not see itself."""
+
 
 class Link(Protocol):
     """One way to one peer. Its methods may be called in any state; `open`, `start` and `close` once, in this order."""
@@ -48,6 +66,22 @@ class Link(Protocol):
     def connected(self) -> bool:
         """Packets can be sent now."""
         ...
+
+    @property
+    def coming(self) -> End | None:
+        """Where the peer's packets come from and go by to `on_rtp`; None while that is not settled."""
+        ...
+
+    @property
+    def going(self) -> End | None:
+        """Where `send_rtp` sends to; None: nowhere."""
+        ...
+
+    def heard(self, now_ns: int, refused: int) -> None:
+        """Packets of the peer came by a way, lastly then; so many could not be decrypted."""
+
+    def failed(self, unsent: int) -> None:
+        """So many packets could not be sent by a way."""
 
     async def open(self, bindings: Sequence[Binding], ports: PortRange, ssrc: int) -> str:
         """Open the sockets; returns our SDP, which names `ssrc` as what we shall send. Raises MediaError(no_ports)."""

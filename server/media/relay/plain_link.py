@@ -22,7 +22,7 @@ import pylibsrtp
 from server.media import sdp_crypto
 from server.media.relay import srtp
 from server.media.relay.latch import Latch
-from server.media.relay.link import Address, Binding, LinkUser
+from server.media.relay.link import Address, Binding, End, LinkUser
 from server.media.relay.sockets import MediaSocket
 from server.media.relay.srtp import ARRIVED
 from server.media.relay.udp_ports import PortRange
@@ -46,7 +46,8 @@ class _Port:
     def __init__(self, sock: socket.socket, take: Callable[[int, Address], None]) -> None:
         self._take = take
         self._read_into = sock.recvfrom_into
-        self.transport = MediaSocket(sock, self._read)
+        self.sock = sock
+        self.transport = MediaSocket(sock, self._read, take)
         self.sendto = sock.sendto
 
     def _read(self) -> None:
@@ -139,6 +140,7 @@ class PlainLink:
         self._to = peer.address if peer.sends else None
         self._rtcp_to = peer.address if self._mux else peer.rtcp
         self._rtcp_from = None
+        self._user.on_moved()
         asyncio.get_running_loop().call_soon(self._up)
 
     def _up(self) -> None:
@@ -190,6 +192,7 @@ class PlainLink:
             self._rtcp_to = source
         elif source != self._latch.announced and source[1] < 65535:
             self._rtcp_to = (source[0], source[1] + 1)
+        self._user.on_moved()
 
     def _take_rtcp(self, size: int, source: Address) -> None:
         peer, data = self._latch.address, bytes(ARRIVED[:size])
@@ -213,7 +216,25 @@ class PlainLink:
             self._rtcp_from = self._rtcp_to = source
         self._user.on_rtcp(data, time.monotonic_ns())
 
+    @property
+    def coming(self) -> End | None:
+        if self._rtp is None or self._latch.address is None or not self.connected:
+            return None
+        return End(self._rtp.sock.fileno(), self._latch.address, self._rx.session if self._rx is not None else None)
+
+    def heard(self, now_ns: int, refused: int) -> None:
+        self.dropped_srtp += refused
+
     # --- out ---
+
+    @property
+    def going(self) -> End | None:
+        if self._rtp is None or self._to is None or not self.connected:
+            return None
+        return End(self._rtp.sock.fileno(), self._to, self._tx.session if self._tx is not None else None)
+
+    def failed(self, unsent: int) -> None:
+        self.unsent += unsent
 
     def send_rtp(self, packet: bytes) -> None:
         """Encrypt if it is agreed, and send. Silently nothing while not connected, and to a peer that holds us."""

@@ -82,6 +82,10 @@ class PartRecorder:
         except OSError as error:
             self._fail(error)
 
+    def writer(self, leg_id: str, packet: Packet) -> CaptureWriter | None:
+        """Where packets like this one, which was taken, go; None: nowhere."""
+        return None if packet.codec.name in NOT_SPEECH else self._taken.get(leg_id)
+
     def follow(self, order: RecordingOrder) -> None:
         """A newer order for the same part."""
         self.order = order
@@ -90,6 +94,8 @@ class PartRecorder:
 
     def _choose(self) -> None:
         """Whose packets are taken."""
+        for writer in self._writers.values():
+            writer.let_go()
         apart = self.order.agent_leg if self.order.without_agent else None
         self._taken = {} if self._paused else {leg: one for leg, one in self._writers.items() if leg != apart}
 

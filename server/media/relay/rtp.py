@@ -13,7 +13,9 @@ import struct
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+from server.media.relay.link import End
 from server.media.sdp import Codec
 
 HEADER = struct.Struct("!BBHII")
@@ -133,6 +135,19 @@ class InStream:
             if change < self.clock:  # a wrap or jump of the timestamp is no jitter
                 self.jitter += (change - self.jitter) / 16
 
+    def lend(self, numbers: Any) -> None:
+        """To a way (ways.py), which counts for us from now on."""
+        numbers.highest, numbers.received, numbers.clock = self.highest, self.received, self.clock
+        numbers.units_per_ns, numbers.transit, numbers.jitter = self._units_per_ns, self.transit, self.jitter
+
+    def take_back(self, numbers: Any) -> None:
+        self.highest, self.received = numbers.highest, numbers.received
+        self.transit, self.jitter = numbers.transit, numbers.jitter
+
+    def follows(self, codec: Codec) -> bool:
+        """The next packet of this codec is one like the last."""
+        return codec is self._codec and self.transit is not None
+
     @property
     def lost(self) -> int:
         return max(0, self.highest - self.base + 1 - self.received)
@@ -156,10 +171,34 @@ class PeerReport:
     rtt_ms: float | None = None
 
 
-class OutStream:
-    """The one RTP stream that a peer connection sends. `send` takes a finished packet."""
+class Lease(Protocol):
+    """Who has our numbers (ways.py)."""
 
-    def __init__(self, codecs: tuple[Codec, ...], level_id: int | None, send: Callable[[bytes], None]) -> None:
+    def read_back(self) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class Carrier(Protocol):
+    """The link that a stream is sent by, as far as ways go."""
+
+    @property
+    def going(self) -> End | None: ...
+
+    def failed(self, unsent: int) -> None: ...
+
+
+class OutStream:
+    """The one RTP stream that a peer connection sends. `send` takes a finished packet; `carrier`: a way could send it
+    there, too. `way`: the one that does."""
+
+    def __init__(
+        self,
+        codecs: tuple[Codec, ...],
+        level_id: int | None,
+        send: Callable[[bytes], None],
+        carrier: Carrier | None = None,
+    ) -> None:
         self.ssrc = random.getrandbits(32)
         self.packets = 0
         self.octets = 0
@@ -168,6 +207,8 @@ class OutStream:
         self.last_ns = 0
         self.last_clock = 48000
         self.heard = PeerReport()
+        self.carrier = carrier
+        self.way: Lease | None = None
         self.told: deque[tuple[int, int]] = deque(maxlen=SENDER_REPORTS)  # when each was sent: as in the report, and ns
         self._types = {(codec.name, codec.clock_rate): codec.payload_type for codec in codecs}
         self._codec: Codec | None = None  # of the last packet, and its payload type here
@@ -184,6 +225,8 @@ class OutStream:
     def forward(self, source: object, packet: Packet, now_ns: int) -> None:
         """Send a source's packet under our own header. A packet from before the switch is dropped: its
         number was given to another packet, and SRTP must never protect two under one (RFC 3711, 9.1)."""
+        if self.way is not None:
+            self.way.end()  # the numbers are here again
         codec = packet.codec
         if codec is not self._codec:
             self._codec, self._type = codec, self._types.get((codec.name, codec.clock_rate))
@@ -224,6 +267,24 @@ class OutStream:
             about = ONE_BYTE_PROFILE, 1, self._level_id << 4, level, 0
             head = _LEVEL_HEADER.pack(0x90, kind, sequence, timestamp, self.ssrc, *about)
         self._send(head + payload)
+
+    def lend(self, numbers: Any) -> None:
+        """To a way (ways.py), which numbers our packets from now on."""
+        numbers.out_type, numbers.out_ssrc, numbers.out_level_id = self._type, self.ssrc, self._level_id or 0
+        numbers.newest_in, numbers.last_sequence, numbers.steps = self._newest_in, self._last_sequence, self._steps
+        numbers.sequence_shift = self._sequence_shift & 0xFFFF
+        numbers.timestamp_shift = self._timestamp_shift & 0xFFFFFFFF
+        numbers.last_timestamp, numbers.last_ns = self.last_timestamp, self.last_ns
+        numbers.packets, numbers.octets = self.packets, self.octets
+
+    def take_back(self, numbers: Any) -> None:
+        self._newest_in, self._last_sequence, self._steps = numbers.newest_in, numbers.last_sequence, numbers.steps
+        self.last_timestamp, self.last_ns = numbers.last_timestamp, numbers.last_ns
+        self.packets, self.octets = numbers.packets, numbers.octets
+
+    def follows(self, source: object, codec: Codec) -> bool:
+        """The next packet of this source and codec is one like the last."""
+        return source is self._source and codec is self._codec and self._type is not None
 
     def _skip(self, source: object, packet: Packet) -> None:
         """Comfort noise is not for this peer: leave no gap in its place. What comes late from before it is dropped."""

@@ -22,6 +22,9 @@ from typing import Any
 
 import structlog
 
+from server.media.relay.link import Address
+from server.media.relay.ways import Ways
+
 log = structlog.get_logger(__name__)
 
 ROUND_S = 0.002
@@ -32,31 +35,37 @@ BATCH = 512  # packets in one turn of the loop: 10 ms, and then its timers' and 
 Reader = Callable[[], None]
 """Reads one datagram, which there may not be. Its exceptions are logged; they end nothing."""
 
+Arrived = Callable[[int, Address], None]
+"""Takes one that was read already: its size in ARRIVED, and where it came from. As above."""
+
 
 class Sockets:
     """All media sockets of one event loop. `of_loop` finds it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.ways: Ways | None = None  # set by the worker, where there is a compiled part
         self._loop = loop
-        self._readers: dict[int, Reader] = {}
+        self._readers: dict[int, tuple[Reader, Arrived]] = {}
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
         self._busy = False
         self._empty = 0  # looks in a row that found nothing
         self._looked = 0.0
 
-    def add(self, sock: socket.socket, reader: Reader) -> None:
+    def add(self, sock: socket.socket, reader: Reader, arrived: Arrived) -> None:
         fd = sock.fileno()
         if self._epoll is None:
             self._loop.add_reader(fd, reader)
             return
         if not self._readers and not self._busy:
             self._loop.add_reader(self._epoll.fileno(), self._look_calm)
-        self._readers[fd] = reader
+        self._readers[fd] = reader, arrived
         self._epoll.register(fd, select.EPOLLIN)
 
     def remove(self, sock: socket.socket) -> None:
         """Before it is closed. Harmless when repeated."""
         fd = sock.fileno()
+        if self.ways is not None:
+            self.ways.forget(fd)
         if self._epoll is None:
             self._loop.remove_reader(fd)
         elif self._readers.pop(fd, None) is not None:
@@ -88,17 +97,40 @@ class Sockets:
     def _look(self) -> int:
         """Read what is there, one datagram a socket in turn, so that a flood at one takes nothing from the others."""
         assert self._epoll is not None
-        readers, poll, read = self._readers, self._epoll.poll, 0
+        if self.ways is not None:
+            return self._look_along(self.ways, self._epoll.fileno())
+        poll, read = self._epoll.poll, 0
         while read < BATCH and (ready := poll(0, BATCH)):
             read += len(ready)
             for fd, _ in ready:
-                reader = readers.get(fd)  # one before it may have closed this socket
-                if reader is not None:
-                    try:
-                        reader()
-                    except Exception:  # a boundary: the other calls go on
-                        log.exception("datagram_failed")
+                self._read(fd, 0, None)
         return read
+
+    def _look_along(self, ways: Ways, epoll_fd: int) -> int:
+        """The same, of which only what no way carries comes here."""
+        read, fallen = ways.look(epoll_fd, BATCH)
+        total = read
+        while fallen:
+            for fd, size, source in ways.fallen(fallen):
+                self._read(fd, size, source)
+            if total >= BATCH:
+                break
+            read, fallen = ways.look(epoll_fd, BATCH - total)
+            total += read
+        return total
+
+    def _read(self, fd: int, size: int, source: Address | None) -> None:
+        found = self._readers.get(fd)  # one before it may have closed this socket
+        if found is None:
+            return
+        read, arrived = found
+        try:
+            if source is None:
+                read()
+            else:
+                arrived(size, source)
+        except Exception:  # a boundary: the other calls go on
+            log.exception("datagram_failed")
 
     def close(self) -> None:
         if self._epoll is not None:
@@ -122,12 +154,14 @@ class MediaSocket(asyncio.DatagramTransport):
     """A bound socket among `Sockets`, for what asks for a transport (aioice). What the system does not take at once is
     lost, as on any network; other errors are raised (OSError)."""
 
-    def __init__(self, sock: socket.socket, reader: Reader, on_closed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, sock: socket.socket, reader: Reader, arrived: Arrived, on_closed: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__()
         self.sock = sock
         self._on_closed = on_closed
         self._sockets = of_loop()
-        self._sockets.add(sock, reader)
+        self._sockets.add(sock, reader, arrived)
 
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Raises OSError, also for a name in place of an address: the system would ask DNS, and all calls wait."""

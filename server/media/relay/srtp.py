@@ -34,9 +34,10 @@ Transform = Callable[[bytes], bytes]
 class Inward:
     """What comes from a peer: checks and decrypts. Raises pylibsrtp.Error; ValueError when a packet is too long."""
 
-    __slots__ = ("rtcp", "rtp", "rtp_here")
+    __slots__ = ("rtcp", "rtp", "rtp_here", "session")
 
     def __init__(self, session: pylibsrtp.Session) -> None:
+        self.session = session
         self.rtp = _transform(session, lib.srtp_unprotect, ROOM_BYTES)
         self.rtp_here = _decrypt_here(session)
         self.rtcp = _transform(session, lib.srtp_unprotect_rtcp, ROOM_BYTES)
@@ -45,9 +46,10 @@ class Inward:
 class Outward:
     """What goes to a peer: encrypts and signs. Raises as above."""
 
-    __slots__ = ("rtcp", "rtp")
+    __slots__ = ("rtcp", "rtp", "session")
 
     def __init__(self, session: pylibsrtp.Session) -> None:
+        self.session = session
         self.rtp = _transform(session, lib.srtp_protect, ROOM_BYTES - RTP_TRAILER_BYTES)
         self.rtcp = _transform(session, lib.srtp_protect_rtcp, ROOM_BYTES - RTCP_TRAILER_BYTES)
 

@@ -23,7 +23,7 @@ from server.domain.media import (
 )
 from server.media import capture
 from server.media.capture import SAFE_NAME, Opener
-from server.media.relay import sockets
+from server.media.relay import sockets, ways
 from server.media.relay.aiortc_seam import Identity
 from server.media.relay.leg import Network
 from server.media.relay.link import Binding
@@ -54,6 +54,7 @@ class WorkerSettings:
     capacity: int
     opener: Opener = capture.open_file
     prompts: Path | None = None
+    compiled: bool = True
 
 
 class Worker:
@@ -75,7 +76,10 @@ class Worker:
         )
 
     def start(self) -> None:
-        sockets.of_loop()  # its descriptor is the worker's, and no call's
+        table = sockets.of_loop()  # its descriptor is the worker's, and no call's
+        if self.settings.compiled:
+            table.ways = ways.load()
+        log.info("packets_carried", by="compiled ways" if table.ways is not None else "Python")
         self._tasks.create_task(self._watch())
         self._tasks.create_task(self._play())
         self._tasks.create_task(self._studio.mixer.run())
