@@ -138,7 +138,7 @@ $(BIN)/python: | $(STAMPS)
 $(STAMPS)/packages:
 	@tools/test-packages
 
-$(STAMPS)/run: requirements/run.txt pyproject.toml $(BIN)/python | $(STAMPS)
+$(STAMPS)/run: requirements/run.txt pyproject.toml setup.py server/media/relay/ways.c $(BIN)/python | $(STAMPS)
 	$(BIN)/pip install -q --require-hashes -r requirements/run.txt
 	$(BIN)/pip install -q --no-deps --no-build-isolation --editable .
 	@touch $@

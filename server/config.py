@@ -419,6 +419,9 @@ class Config:
     media_ports: tuple[int, int] | None = field(
         default=None, metadata=_by(_ports, "UDP range for media; default: any port")
     )
+    media_compiled: bool = field(
+        default=True, metadata=_by(_boolean, "the usual packet's way is compiled code, where there is any")
+    )
     turn_urls: tuple[str, ...] = field(
         default=(), metadata=_by(_turn_urls, "TURN and STUN servers for browsers, turn:host:3478 and the like")
     )

@@ -201,6 +201,7 @@ def lone_worker(config: Config) -> tuple[list[str], dict[str, str]]:
 def _common_arguments(config: Config) -> list[str]:
     arguments = ["--spool", str(spool_dir(config)), "--log-level", config.log_level]
     arguments += ["--log-json"] if config.log_json else []
+    arguments += [] if config.media_compiled else ["--no-compiled"]
     if config.media_bind:
         arguments += ["--bind", ",".join(config.media_bind)]
     if config.media_announce:

@@ -38,6 +38,7 @@ from server.media.relay.rtp import HEADER, InStream, Packet
 from server.media.relay.session import RelaySession, Studio
 from server.media.relay.udp_ports import PortRange
 from server.media.sdp import Codec
+from tests.helpers.fuzz import examples
 
 SUITE = "AES_CM_128_HMAC_SHA1_80"
 HOST = "127.0.0.1"
@@ -91,7 +92,7 @@ class Phone:
         self.sock.sendto(self.newest, self.to)
 
     def heard(self) -> list[bytes]:
-        got = []
+        got: list[bytes] = []
         while True:
             try:
                 data = self.sock.recv(2048)
@@ -118,7 +119,10 @@ class Said:
         ssrc = phone.ssrc + (1 << 20 if self.other_ssrc else 0)
         kind = self.payload_type | 0x80 * self.marker
         payload = bytes((phone.sequence + at) % 253 + 1 for at in range(self.size))
-        head = lambda first: HEADER.pack(first, kind, phone.sequence, phone.timestamp, ssrc)  # noqa: E731
+
+        def head(first: int) -> bytes:
+            return HEADER.pack(first, kind, phone.sequence, phone.timestamp, ssrc)
+
         level = bytes((LEVEL_ID << 4, 0x80 | phone.sequence % 128))
         match self.shape:
             case "level":
@@ -225,8 +229,7 @@ class Call:
             case "again":
                 phone.sock.sendto(phone.newest, phone.to)
             case "damaged":
-                data = bytearray(Said().bytes_by(phone) + bytes(10))
-                phone.sock.sendto(data, phone.to)
+                phone.sock.sendto(Said().bytes_by(phone) + bytes(10), phone.to)
             case "stranger":
                 self.stranger.sendto(Said().bytes_by(phone), phone.to)
             case "other way":
@@ -362,7 +365,8 @@ SECURE = [(False, False), (True, False), (False, True), (True, True)]
 @pytest.mark.parametrize("secure", SECURE)
 @pytest.mark.parametrize("level", [True, False])
 def test_steady_speech_is_carried_without_python(secure: tuple[bool, bool], level: bool) -> None:
-    told = alike([*STEADY, *[Said(shape="level"), Said(), "other way"] * 30, "look"], secure, level)
+    speech: list[Step] = [Said(shape="level"), Said(), "other way"]
+    told = alike([*STEADY, *speech * 30, "look"], secure, level)
     assert told.carried >= 85
     assert len(told.recorded[0]) == 66 + secure[0]  # the first of those in the clear settles nothing yet
     assert len(told.heard) == 94
@@ -370,7 +374,7 @@ def test_steady_speech_is_carried_without_python(secure: tuple[bool, bool], leve
 
 @pytest.mark.parametrize("secure", SECURE)
 @given(steps=steps)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @pytest.mark.hypothesis
 def test_any_datagrams_lead_to_the_same(secure: tuple[bool, bool], steps: list[Step]) -> None:
     alike([*STEADY, *steps, *STEADY], secure)
@@ -435,7 +439,9 @@ def running(secure: tuple[bool, bool] = (True, False)) -> Iterator[Any]:
 
 def test_what_changes_ends_the_way_at_once() -> None:
     async def check(call: Call) -> None:
-        lies = lambda: (call.anchor("a")._way is not None, call.anchor("b")._way is not None)  # noqa: E731
+        def lies() -> tuple[bool, bool]:
+            return call.anchor("a")._way is not None, call.anchor("b")._way is not None
+
         for change in ("pause", "talk", "hold"):
             call.do(change)
             assert lies() == (False, False), change

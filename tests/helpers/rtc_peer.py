@@ -181,8 +181,10 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def running(folder: Path, *arguments: str) -> AsyncIterator[Rig]:
-    """A rig with a worker that is up; everything ends with it."""
-    worker = WorkerProcess(folder, arguments=arguments or ("--bind", "127.0.0.1"))
+    """A rig with a worker that is up; everything ends with it. PATCHBAY_MEDIA_COMPILED is heeded as by a node."""
+    compiled = os.environ.get("PATCHBAY_MEDIA_COMPILED", "true") == "true"
+    arguments = (*(arguments or ("--bind", "127.0.0.1")), *(() if compiled else ("--no-compiled",)))
+    worker = WorkerProcess(folder, arguments=arguments)
     await worker.start()
     listener = Listener()
     engine = WorkersClient({worker.worker_id: worker.socket})

@@ -20,6 +20,12 @@ from tests.helpers.rtc_peer import Caller, Rig, eventually, running
 from tests.helpers.system import until
 
 
+@pytest.fixture(autouse=True, params=["compiled", "in Python"])
+def carried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test with the compiled way of packets and with its twin."""
+    monkeypatch.setenv("PATCHBAY_MEDIA_COMPILED", "true" if request.param == "compiled" else "false")
+
+
 def only(codec: str, sdp: str) -> str:
     """A browser's offer with G.711 alone."""
     number = {"PCMU": "0", "PCMA": "8"}[codec]
