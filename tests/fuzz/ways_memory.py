@@ -45,7 +45,7 @@ def sanitized(folder: Path, inputs: int, seed: int, source: str | None = None) -
     )
     numbers = [int(number) for number in re.findall(r"\d+", run.stdout)]
     if run.returncode == 0 and len(numbers) == 3:
-        return Tried(*numbers, "")
+        return Tried(numbers[0], numbers[1], numbers[2], "")
     return Tried(0, 0, 0, run.stderr or f"it ended with {run.returncode}: {run.stdout}")
 
 
