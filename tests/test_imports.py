@@ -10,10 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SERVER = ROOT / "server"
-PORTS = {"server.services.ports", "server.services.admin_ports"}
+PORTS = {"server.services.ports", "server.services.admin_ports", "server.services.sip_ports"}
 # Leaves: they import nothing of ours.
 COMMON = {"server.ids", "server.clock", "server.log", "server.process", "server.probes"}
-ADAPTERS = ("routing", "media", "storage")
+ADAPTERS = ("routing", "media", "storage", "sip")
 ALLOWED: dict[str, set[str]] = {
     "domain": {"server.domain"},
     "services": {"server.domain", "server.services"},

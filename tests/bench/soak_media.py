@@ -31,7 +31,8 @@ MIXED_EVERY = 6  # in a wave: one of so many calls goes through the mixer
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the worker holds while it carries no call. Memory is the proportional set size."""
+    """What the worker holds while it carries no call. Memory is the anonymous part of the proportional set size: how much
+    of the libraries' pages is ours changes with whoever else maps them."""
 
     calls: int
     memory_kb: int
@@ -89,7 +90,7 @@ def look(pid: int, calls: int) -> Held:
     for each in _family(pid):
         process = Path(f"/proc/{each}")
         rollup = (process / "smaps_rollup").read_text().splitlines()
-        memory += next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+        memory += next(int(line.split()[1]) for line in rollup if line.startswith("Pss_Anon:"))
         descriptors += len(list((process / "fd").iterdir()))
         threads += len(list((process / "task").iterdir()))
     return Held(calls, memory, descriptors, threads)
