@@ -31,8 +31,8 @@ MIXED_EVERY = 6  # in a wave: one of so many calls goes through the mixer
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the worker holds while it carries no call. Memory is the anonymous part of the proportional set size: how much
-    of the libraries' pages is ours changes with whoever else maps them."""
+    """What the worker holds while it carries no call. Memory is the anonymous part of the proportional set size: how
+    much of the libraries' pages is ours changes with whoever else maps them."""
 
     calls: int
     memory_kb: int
