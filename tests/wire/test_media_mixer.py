@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import os
 import signal
 import wave
@@ -12,10 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uvloop
 
 from server.domain.media import LegUp, OpenLeg, Source
 from server.media.peer import RATE
 from server.media.prompt_library import PromptLibrary
+from server.media.relay import mixer as mixers
+from server.media.relay.mixer import Mixer
 from server.media.text_to_speech import EspeakNg
 from tests.helpers.rtc_peer import Caller, Rig, eventually, running
 from tests.helpers.tones import JUDGED, Ears, levels, lost_ms, only, write_sweep
@@ -236,6 +241,32 @@ async def test_a_plan_is_answered_when_the_mixer_obeys_it(tmp_path: Path) -> Non
         os.kill(pid, signal.SIGCONT)
         await order
         await p.hear(**hears)
+
+
+def test_looking_after_the_mixer_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the loop that workers run on: uvloop's transport of a process keeps each wait that was given up."""
+    looks = itertools.count()
+    looked = 0
+
+    def look(mixer: Mixer, process: asyncio.subprocess.Process) -> None:
+        nonlocal looked
+        looked = next(looks)
+
+    def given_up() -> int:
+        return sum(isinstance(one, asyncio.Future) and one.cancelled() for one in gc.get_objects())
+
+    async def watch() -> None:
+        running = asyncio.create_task(Mixer().run())
+        await eventually(lambda: looked > 5)
+        before = given_up()
+        await eventually(lambda: looked > 105)
+        assert given_up() - before < 10
+        running.cancel()
+        await asyncio.wait({running})
+
+    monkeypatch.setattr(mixers, "LOOK_S", 0.001)
+    monkeypatch.setattr(Mixer, "_look", look)
+    uvloop.run(watch())
 
 
 async def test_the_mixer_dies_with_its_worker(tmp_path: Path) -> None:

@@ -162,6 +162,7 @@ class Mixer:
         """One life of the process; its exit status. Raises OSError when it can't be started."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         process: asyncio.subprocess.Process | None = None
+        ended: asyncio.Task[int] | None = None
         try:
             with theirs:
                 for end in (ours, theirs):
@@ -174,14 +175,14 @@ class Mixer:
             child = process
             asyncio.get_running_loop().add_reader(ours, lambda: self._read(ours, child.pid))
             self._pulse = Pulse()
-            while True:
-                try:
-                    async with asyncio.timeout(LOOK_S):
-                        return await process.wait()
-                except TimeoutError:
-                    self._look(child)
+            ended = asyncio.create_task(process.wait())  # one wait: uvloop keeps those that are given up
+            while not (await asyncio.wait({ended}, timeout=LOOK_S))[0]:
+                self._look(child)
+            return ended.result()
         finally:
             self._lose(ours)
+            if ended is not None:
+                ended.cancel()
             if process is not None and process.returncode is None:
                 process.kill()
 
