@@ -72,15 +72,18 @@ def dismiss_guests(s: Session, why: SegmentEnd, now: int) -> Session:
 
 
 def flow_out(s: Session, visit: QueueVisit, otherwise: EndReason, now: int) -> Session:
-    """The queue gives up: the session leaves by its exit, or goes on in the queue that its rules name, or ends where
-    they name none that is open now. It keeps its first arrival, so it comes before those there who came later."""
+    """The queue gives up: the session leaves by its exit, or goes on in the first queue on the way of its overflows
+    that is open now, or ends where there is none. It keeps its first arrival, so it comes before those there who came
+    later."""
     if s.queue.exit is Exit.CALLBACK and s.customer.number:
         return wait_for_call(stop_ringing(s, SegmentEnd.WITHDRAWN, now), s.customer.number, now)
     if s.queue.exit is Exit.VOICEMAIL:
         s = _close_visit(stop_ringing(s, SegmentEnd.WITHDRAWN, now), visit, VisitOutcome.FLOWED_OUT, now)
         return replace(s, state=SessionState.FLOW, flow=Flow(VOICEMAIL, now))
     next_queue = s.queue.overflow
-    if next_queue is None or (next_queue.hours is not None and not is_open(next_queue.hours, now)):
+    while next_queue is not None and next_queue.hours is not None and not is_open(next_queue.hours, now):
+        next_queue = next_queue.overflow
+    if next_queue is None:
         return end_session(s, otherwise, now)
     s = _close_visit(stop_ringing(s, SegmentEnd.WITHDRAWN, now), visit, VisitOutcome.FLOWED_OUT, now)
     begun = QueueVisit(derived_id(s.id, "vis", len(s.visits) + 1), next_queue.queue_id, now)

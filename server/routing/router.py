@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -236,10 +237,19 @@ class Router:
             return False
 
     async def rebuild(self) -> None:
-        """Make the index anew from the database."""
+        """Make the index anew from the database. A doubt that comes meanwhile is about what was not read: it stands."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        marks = {tenant: await self._store.mark(tenant) for tenant in self._tenants}
+        began, self._rebuild_at = loop.time(), math.inf
+        try:
+            await self._read_all()
+        except BaseException:
+            self._rebuild_at = 0.0
+            raise
+        if self._rebuild_at == math.inf:
+            self._rebuild_at = loop.time() + max(REBUILD_S, REBUILD_SHARE * (loop.time() - began))
+
+    async def _read_all(self) -> None:
+        marks = {tenant: await self._store.mark(tenant) for tenant in list(self._tenants)}
         sessions, agents = await self._steps.open_sessions(), await self._steps.agents()
         entries: dict[str, list[Entry]] = {tenant: [] for tenant in self._tenants}
         words = chain(((s.tenant, waiting_word(s)) for s in sessions), ((a.tenant, agent_word(a)) for a in agents))
@@ -251,7 +261,6 @@ class Router:
         self._tenants |= entries.keys()
         for tenant, found in entries.items():
             await self._store.replace_all(tenant, marks.get(tenant, 0), found)
-        self._rebuild_at = loop.time() + max(REBUILD_S, REBUILD_SHARE * (loop.time() - began))
 
     def _hear(self, tenant: str, word: Word) -> None:
         match word:

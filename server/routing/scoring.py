@@ -59,6 +59,6 @@ def handled_since(agent: PresentAgent, midnight: int) -> int:
 
 
 def midnight_in(zone: str, now: int) -> int:
-    """When today began in a time zone, UTC epoch ms."""
+    """When today began in a time zone, UTC epoch ms; where midnight came twice, the first time."""
     local = datetime.fromtimestamp(now / 1000, ZoneInfo(zone))
-    return round(local.replace(hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000)
+    return round(local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0).timestamp() * 1000)

@@ -138,6 +138,16 @@ async def test_outside_its_hours_a_queue_takes_nobody_and_keeps_who_waits(w: Wor
     assert (await w.session(await w.call())).state == "queued"
 
 
+async def test_a_closed_queue_is_passed_over_on_the_way_out(w: World) -> None:
+    live(w, "que_sales", QueueLife(max_wait_s=30, overflow_queue_id="que_night"))
+    night = QueueLife(hours=Hours("UTC", ((),) * 7), overflow_queue_id="que_support")
+    w.directory.queue_list.append(replace(w.directory.queue_list[0], queue_id="que_night", name="Night", life=night))
+    call = await w.call()
+    await w.after(30)
+    moved = await w.session(call)
+    assert (moved.state, moved.queue.queue_id) == ("queued", "que_support")
+
+
 async def test_a_session_enters_with_its_queues_priority(w: World) -> None:
     urgent = replace(w.directory.queue_list[0], routing=QueueRouting(priority=2))
     w.directory.queue_list[0] = urgent

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from server.domain.events import AgentOffered
+from server.domain.events import AgentOffered, Customer
 from server.domain.machine import Refused
+from server.domain.router_state import Entry
 from server.domain.session import Session
+from server.ids import new_id
 from server.routing.router import MAX_REFUSED
-from server.services.ports import Save, StorageUnavailable, StreamMessage, Unreadable
+from server.services.ports import Notice, Save, StorageUnavailable, StreamMessage, Unreadable
+from server.services.tokens import CustomerToken
 from tests.helpers.deployments import Deployment
 from tests.helpers.system import until
-from tests.helpers.world import World, world
+from tests.helpers.world import TENANT, World, world
 
 
 @pytest.fixture
@@ -143,3 +146,50 @@ async def test_a_row_that_can_t_be_read_holds_up_no_other(w: World, monkeypatch:
         await w.core.router.look()
     assert await w.offered_to(broken) is None
     assert await w.offered_to(whole) is not None
+
+
+async def test_a_doubt_that_comes_amid_a_rebuild_stands(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was saved after the rows were read, and whose answer got lost, is in nobody's index."""
+    router = w.core.router
+    await w.ready("ana")
+    replace_all, save, lost = router._store.replace_all, w.store.save, False
+
+    async def no_answer(what: Save) -> tuple[StreamMessage, ...]:
+        await save(what)
+        raise StorageUnavailable("the connection broke after the commit")
+
+    async def meanwhile(tenant: str, mark: int, entries: Sequence[Entry]) -> None:
+        nonlocal lost
+        if not lost:
+            lost = True
+            with monkeypatch.context() as patch, suppress(StorageUnavailable):
+                patch.setattr(w.store, "save", no_answer)
+                await w.core.sessions.call(token, Customer("Li"), "v=0 offer")
+        await replace_all(tenant, mark, entries)
+
+    token = CustomerToken(TENANT, new_id("ses"), "ept_sales", w.clock.now_ms() + 10**9)
+    monkeypatch.setattr(router._store, "replace_all", meanwhile)
+    router.doubt()
+    await router.look()
+    assert lost
+    await w.settle()
+    assert await w.offered_to(token) == "ana"
+
+
+async def test_a_tenant_that_is_heard_of_amid_a_rebuild(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = w.core.router
+    await router.look()
+    mark = router._store.mark
+
+    async def meanwhile(tenant: str) -> int:
+        router.on_notice(Notice(routing=("another",)))
+        return await mark(tenant)
+
+    monkeypatch.setattr(router._store, "mark", meanwhile)
+    await router.rebuild()
+    await w.ready("ana")
+    assert await w.offered_to(await w.call()) == "ana"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -190,6 +191,11 @@ def test_a_new_set_up_counts_at_once() -> None:
     assert pairs(made.choose(START)) == [("1", "bob")]
     made.set_up([queue("a", SkillLevels("en", 5))], [*PEOPLE[:2], person("cid", en=5)], START)
     assert pairs(made.choose(START)) == [("2", "cid")]
+
+
+def test_where_midnight_comes_twice_today_begins_the_first_time() -> None:
+    first = int(datetime(2026, 10, 25, tzinfo=UTC).timestamp() * 1000)
+    assert {midnight_in("Atlantic/Azores", first + minutes * 60_000) for minutes in (0, 59, 61, 119, 121)} == {first}
 
 
 def test_today_begins_in_the_queues_time_zone() -> None:
