@@ -148,9 +148,7 @@ async def test_a_row_that_can_t_be_read_holds_up_no_other(w: World, monkeypatch:
     assert await w.offered_to(whole) is not None
 
 
-async def test_a_doubt_that_comes_amid_a_rebuild_stands(
-    w: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_doubt_that_comes_amid_a_rebuild_stands(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was saved after the rows were read, and whose answer got lost, is in nobody's index."""
     router = w.core.router
     await w.ready("ana")
@@ -178,9 +176,7 @@ async def test_a_doubt_that_comes_amid_a_rebuild_stands(
     assert await w.offered_to(token) == "ana"
 
 
-async def test_a_tenant_that_is_heard_of_amid_a_rebuild(
-    w: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_tenant_that_is_heard_of_amid_a_rebuild(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     router = w.core.router
     await router.look()
     mark = router._store.mark
